@@ -1,0 +1,41 @@
+"""Run notebooks in place from a fresh kernel, keeping their outputs: python tools/run_nbs.py [nbs/03_forward.ipynb ...]
+
+Cells that nbdev_test skips (`#| eval: false`, or a flag of settings.ini such as `#| slow`) are skipped here too.
+"""
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbdev.config import get_config
+
+cfg = get_config()
+flags = set(cfg.tst_flags.split())
+
+
+def directives(source):
+    lines = (line.strip() for line in source.splitlines())
+    return {line[2:].strip().replace(' ', '') for line in lines if line.startswith('#|')}
+
+
+def skipped(source):
+    found = directives(source)
+    return 'eval:false' in found or bool(flags & {d.split(':')[0] for d in found}) or 'nbdev_export(' in source
+
+
+class Client(NotebookClient):
+    async def async_execute_cell(self, cell, index, **kw):
+        if cell.cell_type == 'code' and skipped(cell.source): return cell
+        return await super().async_execute_cell(cell, index, **kw)
+
+
+def run(path):
+    began, nb = time.time(), nbformat.read(path, 4)
+    Client(nb, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    nbformat.write(nb, path)
+    print(f'{path.name}: {time.time() - began:.0f} s')
+
+
+if __name__ == '__main__':
+    for p in [Path(a) for a in sys.argv[1:]] or sorted(cfg.nbs_path.glob('*.ipynb')): run(p)
