@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['GaussianMixture', 'FiniteData']
 
-# %% ../nbs/05_oracle.ipynb #1a2c0736
+# %% ../nbs/05_oracle.ipynb #a081673e
 import torch
 from torch import Tensor
 from .schedule import Schedule
-from .forward import at, check_t, shaped
+from .forward import at, check_t
 
-# %% ../nbs/05_oracle.ipynb #6e78efcd
+# %% ../nbs/05_oracle.ipynb #a2e410e5
 class GaussianMixture:
     "The exact denoiser of a mixture of round Gaussians, as a model: `eps_hat = mixture(x_t, t)`."
     def __init__(self,
@@ -22,7 +22,8 @@ class GaussianMixture:
     ):
         weights, means = torch.as_tensor(weights, dtype=torch.float64), torch.as_tensor(means)
         if not means.is_floating_point(): raise TypeError(f'means wanted a floating-point tensor, got {means.dtype}')
-        if means.ndim < 2 or weights.shape != means.shape[:1] or not len(means): raise ValueError(f'wanted weights (K,) and means (K, ...), got {tuple(weights.shape)} and {tuple(means.shape)}')
+        if not means.ndim or not len(means) or weights.shape != means.shape[:1]: raise ValueError(f'wanted weights (K,) and means (K, ...), got {tuple(weights.shape)} and {tuple(means.shape)}')
+        if not means.isfinite().all(): raise ValueError('means wanted finite numbers, got NaN or infinity')
         if not (weights > 0).all() or not weights.isfinite().all(): raise ValueError('weights wanted positive, finite numbers')
         if not 0 <= std < float('inf'): raise ValueError(f'std wanted a finite number >= 0, got {std}')
         self.weights, self.means, self.std, self.sched = weights/weights.sum(), means.double(), float(std), sched
@@ -32,7 +33,8 @@ class GaussianMixture:
         t:Tensor,      # (B,) int64 or one int, 1..T
     )->Tensor:         # shape of x_t, the expected noise E[eps | x_t]
         "Average over components of the noise each would imply, weighted by how likely each made x_t."
-        if x_t.shape[1:] != self.means.shape[1:]: raise ValueError(f'x_t wanted shape (B, {", ".join(map(str, self.means.shape[1:]))}), got {tuple(x_t.shape)}')
+        if not x_t.is_floating_point(): raise TypeError(f'x_t wanted floating point, got {x_t.dtype}')
+        if not x_t.ndim or x_t.shape[1:] != self.means.shape[1:]: raise ValueError(f'x_t wanted shape {("B", *self.means.shape[1:])}, got {tuple(x_t.shape)}')
         x, alpha_bar, means = self._exact(x_t, t)
         signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar  # of x_t given its component
         # -|x - signal mean|^2/(2 var), without the |x|^2 that all components share
@@ -44,16 +46,17 @@ class GaussianMixture:
         "x_t as rows, alpha_bar as a column and the centres as rows, in the widest dtype the device has."
         dtype = torch.float32 if x_t.device.type == 'mps' else torch.float64
         alpha_bar = at(self.sched.alpha_bar, check_t(t, self.sched.T, len(x_t), low=1)).to(x_t.device, dtype).expand(len(x_t))
-        return x_t.flatten(1).to(dtype), alpha_bar[:, None], self.means.flatten(1).to(x_t.device, dtype)
+        rows = self.means.reshape(len(self.means), -1).to(x_t.device, dtype)
+        return x_t.to(dtype).reshape(len(x_t), -1), alpha_bar[:, None], rows
 
     def sample(self,
         n:int,                          # how many
         generator:torch.Generator=None, # source of chance; None: the global one
     )->Tensor:                          # (n, ...) float32
         "`n` draws of clean data from the mixture."
-        k = self.weights.multinomial(n, replacement=True, generator=generator)
+        k = self.weights.cpu().multinomial(n, replacement=True, generator=generator)
         noise = torch.randn(n, *self.means.shape[1:], generator=generator)
-        return self.means[k].float() + self.std*noise
+        return self.means[k.to(self.means.device)].float() + self.std*noise.to(self.means.device)
 
 # %% ../nbs/05_oracle.ipynb #0e2272be
 class FiniteData(GaussianMixture):

@@ -24,10 +24,11 @@ def time_embedding(
     angle = t.float()[:, None]*freq
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-# %% ../nbs/08_unet.ipynb #3d43ebba
+# %% ../nbs/08_unet.ipynb #298e8137
 def norm(channels:int)->nn.GroupNorm:
-    "Group normalisation with 32 groups, or as many as divide `channels`."
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
+    "Group normalisation with as many groups, up to 32, as leave at least 4 channels in each, as DDPM's network has."
+    groups = max(g for g in (1, 2, 4, 8, 16, 32) if g == 1 or (channels % g == 0 and channels >= 4*g))
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 # %% ../nbs/08_unet.ipynb #57d731cd
 def zeroed(layer:nn.Module)->nn.Module:
@@ -35,7 +36,7 @@ def zeroed(layer:nn.Module)->nn.Module:
     for p in layer.parameters(): nn.init.zeros_(p)
     return layer
 
-# %% ../nbs/08_unet.ipynb #aaf77068
+# %% ../nbs/08_unet.ipynb #6c4cf877
 class ResBlock(nn.Module):
     "Two convolutions on a detour, with the time added between them. DDPM appendix B."
     def __init__(self,
@@ -53,13 +54,16 @@ class ResBlock(nn.Module):
         x:Tensor,     # (B, c_in, H, W)
         emb:Tensor,   # (B, c_emb)
     )->Tensor:        # (B, c_out, H, W)
+        "What came in, plus what the two convolutions make of it at this time."
         h = self.conv1(F.silu(self.norm1(x))) + self.emb(F.silu(emb))[:, :, None, None]
         return self.skip(x) + self.conv2(self.drop(F.silu(self.norm2(h))))
 
-# %% ../nbs/08_unet.ipynb #684a2ad0
+# %% ../nbs/08_unet.ipynb #435d47a8
 class Attention(nn.Module):
     "Every position looks at every other: one head of self-attention, added to what came in. DDPM appendix B."
-    def __init__(self, channels:int):
+    def __init__(self,
+        channels:int,      # of the images
+    ):
         super().__init__()
         self.norm, self.qkv = norm(channels), nn.Conv2d(channels, 3*channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
@@ -68,41 +72,65 @@ class Attention(nn.Module):
         x:Tensor,          # (B, C, H, W)
         emb:Tensor=None,   # not used; so that it can stand where a block stands
     )->Tensor:             # (B, C, H, W)
+        "What came in, plus what each position gathers from all of them."
         q, k, v = rearrange(self.qkv(self.norm(x)), 'b (three c) h w -> three b (h w) c', three=3)
         seen = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(rearrange(seen, 'b (h w) c -> b c h w', h=x.shape[2]))
 
-# %% ../nbs/08_unet.ipynb #e5e688af
+# %% ../nbs/08_unet.ipynb #6e24eca8
 class Down(nn.Module):
-    "Half the side, by a convolution that moves two pixels at a time."
-    def __init__(self, channels:int):
+    "Half the side, by a convolution that moves two pixels at a time; odd sides round up."
+    def __init__(self,
+        channels:int,      # in and out
+    ):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x, emb=None): return self.conv(x)
+    def forward(self,
+        x:Tensor,          # (B, C, H, W)
+        emb:Tensor=None,   # not used; so that it can stand where a block stands
+    )->Tensor:             # (B, C, ceil(H/2), ceil(W/2))
+        "Every second pixel of a 3x3 convolution."
+        return self.conv(x)
 
-# %% ../nbs/08_unet.ipynb #1f2188cf
+# %% ../nbs/08_unet.ipynb #4729f389
 class Up(nn.Module):
     "The side of the skip that comes next: nearest neighbours, then a convolution."
-    def __init__(self, channels:int):
+    def __init__(self,
+        channels:int,      # in and out
+    ):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x, size): return self.conv(F.interpolate(x, size=size, mode='nearest'))
+    def forward(self,
+        x:Tensor,          # (B, C, h, w)
+        size,              # (H, W) wanted
+    )->Tensor:             # (B, C, H, W)
+        "The image at `size`, then smoothed by a convolution."
+        return self.conv(F.interpolate(x, size=size, mode='nearest'))
 
-# %% ../nbs/08_unet.ipynb #e2f694dc
+# %% ../nbs/08_unet.ipynb #981a581f
 class Stage(nn.Module):
     "A residual block, and attention after it if wanted."
-    def __init__(self, c_in, c_out, c_emb, attend, dropout):
+    def __init__(self,
+        c_in:int, c_out:int,   # channels in and out
+        c_emb:int,             # size of the time embedding
+        attend:bool,           # attention after the block?
+        dropout:float,         # share of activations dropped while training
+    ):
         super().__init__()
         self.block = ResBlock(c_in, c_out, c_emb, dropout)
         self.attend = Attention(c_out) if attend else None
 
-    def forward(self, x, emb):
+    def forward(self,
+        x:Tensor,     # (B, c_in, H, W)
+        emb:Tensor,   # (B, c_emb)
+    )->Tensor:        # (B, c_out, H, W)
+        "The block, then attention if there is one."
         x = self.block(x, emb)
         return x if self.attend is None else self.attend(x)
 
-# %% ../nbs/08_unet.ipynb #b61963ae
+# %% ../nbs/08_unet.ipynb #6f92f996
 class UNet(nn.Module):
     "Image and time in, an image of the same shape out. DDPM appendix B, with a patchify stem and class labels."
     def __init__(self,
@@ -113,10 +141,11 @@ class UNet(nn.Module):
         attend:tuple=(1,),       # levels with attention
         patch:int=2,             # side of the squares folded into channels first; 1: none
         classes:int=0,           # how many labels; 0: none
-        dropout:float=0.0,
+        dropout:float=0.0,       # share of activations dropped while training
     ):
         super().__init__()
         if min(width, blocks, patch, channels, *mults) < 1: raise ValueError('channels, width, mults, blocks and patch wanted numbers >= 1')
+        if width < 4 or width % 2: raise ValueError(f'width wanted an even number, at least 4, for the time embedding, got {width}')
         self.settings = dict(channels=channels, width=width, mults=list(mults), blocks=blocks, attend=list(attend), patch=patch, classes=classes, dropout=dropout)
         self.patch, self.width, self.classes, c_emb = patch, width, classes, 4*width
         self.time = nn.Sequential(nn.Linear(width, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb))
@@ -150,7 +179,10 @@ class UNet(nn.Module):
         t:Tensor,          # (B,) int64
         y:Tensor=None,     # (B,) int64 labels; None: without labels
     )->Tensor:             # (B, C, H, W)
-        if x_t.shape[2] % self.patch or x_t.shape[3] % self.patch: raise ValueError(f'sides wanted a multiple of {self.patch}, got {x_t.shape[2]}x{x_t.shape[3]}')
+        "Down with the skips kept, across the middle, up with each skip put beside what comes from below."
+        channels, sides = self.settings['channels'], x_t.shape[2:]
+        if x_t.ndim != 4 or x_t.shape[1] != channels: raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
+        if sides[0] % self.patch or sides[1] % self.patch: raise ValueError(f'sides wanted a multiple of {self.patch}, got {sides[0]}x{sides[1]}')
         emb, x = self.embed(t, y), self.stem(F.pixel_unshuffle(x_t, self.patch))
         skips = [x]
         for part in self.down: x = part(x, emb); skips.append(x)
@@ -159,7 +191,9 @@ class UNet(nn.Module):
             x = part(x, skips[-1].shape[2:]) if isinstance(part, Up) else part(torch.cat([x, skips.pop()], 1), emb)
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)
 
-# %% ../nbs/08_unet.ipynb #31c5681b
-def count_parameters(net:nn.Module)->int:
+# %% ../nbs/08_unet.ipynb #5dcd01b2
+def count_parameters(
+    net:nn.Module, # any network
+)->int:            # numbers that training may change
     "How many numbers the network learns."
     return sum(p.numel() for p in net.parameters() if p.requires_grad)

@@ -1,0 +1,38 @@
+"What several tests share: awkward inputs, a stub that depends on time, schedules of every kind."
+import os
+
+os.environ.setdefault('MPLBACKEND', 'agg')
+
+import pytest
+import torch
+
+from ddpm_lesson.schedule import cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule
+
+SCHEDULES = {
+    'linear': linear_schedule(), 'cosine': cosine_schedule(), 'rate': rate_schedule(), 'linear 300': linear_schedule(T=300),
+    'rescaled 50': rescaled_linear_schedule(50), 'steep 7': linear_schedule(T=7, beta_1=0.05, beta_T=0.9), 'one step': linear_schedule(T=1, beta_1=0.3),
+}
+
+
+@pytest.fixture(params=list(SCHEDULES), ids=lambda k: k.replace(' ', '-'))
+def sched(request): return SCHEDULES[request.param]
+
+
+def normal(*shape, seed=0, dtype=torch.float64): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+class Stub(torch.nn.Module):
+    "A network whose answer depends on image and step in a way that no skipped, repeated or shifted step reproduces; it counts its calls."
+    def __init__(self):
+        super().__init__()
+        self.weight, self.calls, self.modes = torch.nn.Parameter(torch.tensor(0.7)), [], []
+
+    def forward(self, x_t, t):
+        self.calls.append(t.tolist())
+        self.modes.append(self.training)
+        shift = torch.sin(t.to(x_t.dtype)*0.37).reshape(-1, *[1]*(x_t.ndim - 1))
+        return torch.tanh(x_t*self.weight.to(x_t.dtype) + shift) + 0.3*shift
+
+
+@pytest.fixture
+def stub(): return Stub()

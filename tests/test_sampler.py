@@ -1,0 +1,292 @@
+"The samplers: exact laws, exact counts, exact seeds, and what they refuse."
+import numpy as np
+import pytest
+import torch
+from conftest import SCHEDULES, Stub, normal
+from torch.testing import assert_close
+
+from ddpm_lesson.forward import q_sample
+from ddpm_lesson.oracle import FiniteData, GaussianMixture
+from ddpm_lesson.posterior import posterior_var
+from ddpm_lesson.sampler import (ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, leading, quadratic, timesteps, trailing)
+from ddpm_lesson.schedule import cosine_schedule, linear_schedule
+
+LINEAR = linear_schedule()
+SUBSEQUENCES = [1, 2, 7, 50, [1000, 3], [900, 500, 499, 1], [1]]
+
+
+def known_x_0(sched, x_0):
+    "The model that is right because it was told the image."
+    def model(x_t, t):
+        rate = lambda a: a[t].to(x_t.dtype).reshape(-1, *[1]*(x_t.ndim - 1))
+        return (x_t - rate(sched.signal_rate)*x_0)/rate(sched.noise_rate)
+    return model
+
+
+def scalar_law(sched, ts, coefs, gain, offset):
+    "Mean and variance of x after each step, for a model eps = gain_t x + offset_t and x_T ~ N(0, 1): a recursion in two numbers."
+    mean, var, law = 0.0, 1.0, []
+    for i, (t, s) in enumerate(zip(ts, ts[1:] + [0])):
+        g, o = gain(t), offset(t)
+        signal, noise, signal_s = sched.signal_rate[t].item(), sched.noise_rate[t].item(), sched.signal_rate[s].item()
+        d, sigma = coefs[0][i].item(), coefs[1][i].item()
+        a = signal_s*(1 - noise*g)/signal + d*g
+        b = -signal_s*noise*o/signal + d*o
+        mean, var = a*mean + b, a*a*var + sigma**2
+        law.append((s, mean, var))
+    return law
+
+
+# --- exact laws ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', SCHEDULES)
+@pytest.mark.parametrize('eta', [0.0, 0.3, 1.0])
+def test_every_step_keeps_the_marginal_of_a_known_image(name, eta):
+    "DDIM Lemma 1: with the true eps, q(x_t|x_0) goes to q(x_s|x_0), for any eta and any subsequence."
+    sched = SCHEDULES[name]
+    for ts in trailing(sched.T, min(7, sched.T)), trailing(sched.T, sched.T):
+        direction, sigma = ddim_coefs(sched, ts, eta)
+        # x_t = signal x_0 + noise eps, so x_s = signal_s x_0 + direction eps + sigma z
+        assert_close(direction**2 + sigma**2, 1 - sched.alpha_bar[ts[1:] + [0]], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize('steps', SUBSEQUENCES, ids=str)
+def test_ddpm_small_keeps_it_too(steps):
+    ts = timesteps(1000, steps)
+    direction, sigma = ddpm_coefs(LINEAR, ts, 'small')
+    assert_close(direction**2 + sigma**2, 1 - LINEAR.alpha_bar[ts[1:] + [0]], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize('sampler, options', [(ddim_steps, dict(eta=e)) for e in (0.0, 0.5, 1.0)] + [(ddpm_steps, {})], ids=str)
+def test_the_loop_does_what_the_coefficients_say(sampler, options):
+    "With eta 0 the whole path of a known image is known: x_s = q_sample(x_0, s, eps) with one and the same eps."
+    x_0, eps = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1)
+    x_T = q_sample(LINEAR, x_0, 1000, eps)
+    for t, x_t, x_0_hat in sampler(known_x_0(LINEAR, x_0), LINEAR, x_0.shape, steps=13, x_T=x_T, seeds=range(3), **options):
+        assert_close(x_0_hat, x_0, rtol=1e-9, atol=1e-9)
+        if not options.get('eta', 1): assert_close(x_t, q_sample(LINEAR, x_0, t, eps), rtol=1e-9, atol=1e-9)
+    assert_close(x_t, x_0, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('S', [5, 50, 1000])
+def test_ddpm_large_on_unit_gaussian_data_gives_alpha_bar_of_the_last_visited_step(S):
+    ts = trailing(1000, S)
+    law = scalar_law(LINEAR, ts, ddpm_coefs(LINEAR, ts, 'large'), lambda t: LINEAR.noise_rate[t].item(), lambda t: 0.0)
+    assert_close(law[-1][2], LINEAR.alpha_bar[ts[-1]].item(), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize('S', [3, 64, 1000])
+def test_ddim_mean_of_gaussian_data_is_exact_at_any_number_of_steps(S):
+    m, s, ts = 0.3, 0.5, trailing(1000, S)
+    var = lambda t: (LINEAR.alpha_bar[t]*s**2 + 1 - LINEAR.alpha_bar[t]).item()
+    gain = lambda t: LINEAR.noise_rate[t].item()/var(t)
+    law = scalar_law(LINEAR, ts, ddim_coefs(LINEAR, ts, 0.0), gain, lambda t: -gain(t)*LINEAR.signal_rate[t].item()*m)
+    start_bias = LINEAR.signal_rate[-1].item()*m  # N(0, 1) is not q(x_T): the rest of the error
+    assert abs(law[-1][1] - m) < 1.01*start_bias*s/var(1000)**0.5 + 1e-12
+
+
+@pytest.mark.parametrize('S, std', [(5, .2625), (10, .3700), (50, .4714), (1000, .4985)])
+def test_ddim_spread_of_gaussian_data_at_published_step_counts(S, std):
+    "A sampler that takes the previous step from T//S instead of from the list gives .2707 where .2701/.2625 belong."
+    m, s = 0.3, 0.5
+    oracle = GaussianMixture([1.], torch.tensor([[m]]), s, LINEAR)
+    a, b = (ddim_sample(oracle, LINEAR, (1, 1), steps=S, x_T=torch.full((1, 1), x, dtype=torch.float64)).item() for x in (0., 1.))
+    assert abs(b - a - std) < 6e-5
+
+
+@pytest.mark.parametrize('steps', SUBSEQUENCES, ids=str)
+def test_ddim_at_eta_1_is_ddpm(steps, stub):
+    ours = [f(stub, LINEAR, (3, 2, 4, 5), steps=steps, x_T=normal(3, 2, 4, 5), seeds=range(3), **o) for f, o in ((ddim_sample, dict(eta=1.0)), (ddpm_sample, {}))]
+    assert_close(*ours, rtol=1e-10, atol=1e-10)
+
+
+def test_ddpm_over_all_steps_uses_the_posterior_of_lesson_4():
+    _, sigma = ddpm_coefs(LINEAR, trailing(1000, 1000), 'small')
+    assert_close(sigma**2, posterior_var(LINEAR, torch.arange(1000, 0, -1)), rtol=1e-9, atol=0)
+    _, sigma = ddpm_coefs(LINEAR, trailing(1000, 1000), 'large')
+    assert_close((sigma**2)[:-1], LINEAR.beta.flip(0)[:-2], rtol=1e-9, atol=0)
+    assert sigma[-1] == 0
+
+
+def test_sigma_is_eta_times_and_not_root_eta_times():
+    half, one = (ddim_coefs(LINEAR, trailing(1000, 9), e)[1] for e in (0.5, 1.0))
+    assert_close(half, 0.5*one, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('sampler, options', [(ddim_sample, dict(steps=60)), (ddim_sample, dict(steps=60, eta=1.0)), (ddpm_sample, dict(steps=150))], ids=str)
+def test_a_mixture_comes_back(sampler, options):
+    "Weights and centres of four modes, n = 4,000: a share is off by sqrt(p(1-p)/n), at most 0.008."
+    centres = torch.tensor([[-.8, -.8], [.8, -.8], [-.8, .8], [.8, .8]])
+    weights = torch.tensor([.1, .2, .3, .4], dtype=torch.float64)
+    oracle = GaussianMixture(weights, centres, 0.1, LINEAR)
+    torch.manual_seed(0)
+    x = sampler(oracle, LINEAR, (4000, 2), **options)
+    nearest = torch.cdist(x, centres).argmin(1)
+    share = torch.bincount(nearest, minlength=4)/4000
+    assert (share - weights).abs().max() < 4*0.008
+    for k in range(4): assert (x[nearest == k].mean(0) - centres[k]).abs().max() < 0.05
+
+
+def test_finite_data_gives_back_its_images():
+    images = normal(9, 1, 4, 5).float().clamp(-1, 1)
+    x = ddim_sample(FiniteData(images, LINEAR), LINEAR, (20, 1, 4, 5), steps=100, seeds=range(20))
+    assert (x[:, None] - images[None]).abs().amax((2, 3, 4)).min(1).values.max() < 0.02
+
+
+# --- counts, seeds, modes -----------------------------------------------------------------------
+
+@pytest.mark.parametrize('sampler', [ddim_sample, ddpm_sample])
+@pytest.mark.parametrize('S', [1, 2, 7, 999, 1000])
+def test_as_many_calls_as_steps(sampler, S):
+    stub = Stub()
+    sampler(stub, LINEAR, (2, 3), steps=S)
+    assert len(stub.calls) == S and [c[0] for c in stub.calls] == trailing(1000, S)
+
+
+def test_ddpm_takes_every_step_unless_told(stub):
+    ddpm_sample(stub, linear_schedule(T=30), (2, 3))
+    assert [c[0] for c in stub.calls] == list(range(30, 0, -1))
+
+
+@pytest.mark.parametrize('T, S', [(T, S) for T in (1, 2, 10, 17, 1000) for S in (1, 2, 3, 7, 13, 17, 50, 64, 999, 1000) if S <= T])
+def test_spacings(T, S):
+    for spaced in trailing, leading, quadratic:
+        ts = spaced(T, S)
+        assert len(ts) == S and all(a > b for a, b in zip(ts, ts[1:])) and ts[0] <= T and ts[-1] >= 1, (spaced, ts)
+        assert timesteps(T, ts) == ts
+    assert trailing(T, S)[0] == T and leading(T, S)[-1] == 1 and quadratic(T, S)[0] == T
+
+
+def test_spacing_values():
+    assert trailing(1000, 4) == [1000, 750, 500, 250] and leading(1000, 4) == [751, 501, 251, 1] and trailing(10, 3) == [10, 7, 3]
+    assert quadratic(100, 4) == [100, 49, 16, 1]
+
+
+@pytest.mark.parametrize('sampler, options', [(ddim_sample, dict(eta=0.0)), (ddim_sample, dict(eta=0.7)), (ddpm_sample, dict(var='large'))], ids=str)
+def test_a_seed_is_an_image_whatever_stands_beside_it(sampler, options, stub):
+    draw = lambda seeds: sampler(stub, LINEAR, (len(seeds), 2, 4, 5), steps=6, seeds=seeds, **options)
+    many = draw([3, 11, 5, 8, 2, 7, 1])
+    for position, seed in (0, 3), (2, 5), (6, 1): assert_close(draw([seed])[0], many[position], rtol=0, atol=0)
+    assert_close(draw([7, 3]), many[[5, 0]], rtol=0, atol=0)
+    assert not torch.allclose(many[0], many[1])
+
+
+def test_eta_0_draws_nothing(stub):
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    ddim_sample(stub, LINEAR, (2, 3), steps=9, x_T=normal(2, 3))
+    ddim_sample(stub, LINEAR, (2, 3), steps=9, seeds=[1, 2])
+    ddim_sample(stub, LINEAR, (2, 3), steps=9, eta=1.0, seeds=[1, 2])
+    assert torch.equal(before, torch.get_rng_state())
+    ddim_sample(stub, LINEAR, (2, 3), steps=9, eta=1.0, x_T=normal(2, 3))
+    assert not torch.equal(before, torch.get_rng_state())
+
+
+def test_last_step_adds_no_noise(stub):
+    for sampler, options in (ddpm_steps, dict(var='large')), (ddpm_steps, {}), (ddim_steps, dict(eta=1.0)):
+        *_, (t, _, x_0_hat), (end, x, same) = sampler(stub, LINEAR, (2, 3), steps=5, **options)
+        assert end == 0 and torch.equal(x, x_0_hat) and torch.equal(x, same)
+
+
+def test_twins_agree_and_show_the_way(stub):
+    for steps, sample, options in (ddim_steps, ddim_sample, dict(steps=7, eta=0.4)), (ddpm_steps, ddpm_sample, dict(steps=7)):
+        way = list(steps(stub, LINEAR, (2, 3), seeds=[1, 2], **options))
+        assert [t for t, _, _ in way] == trailing(1000, 7) + [0]
+        assert torch.equal(way[-1][1], sample(stub, LINEAR, (2, 3), seeds=[1, 2], **options))
+
+
+def test_the_way_is_not_changed_behind_the_callers_back(stub):
+    kept = [(x_t, x_t.clone(), x_0, x_0.clone()) for _, x_t, x_0 in ddim_steps(stub, LINEAR, (2, 3), steps=9, eta=1.0, clip=(-1, 1))]
+    assert all(torch.equal(a, b) and torch.equal(c, d) for a, b, c, d in kept)
+
+
+def test_network_is_in_eval_mode_and_put_back(stub):
+    stub.train()
+    ddim_sample(stub, LINEAR, (2, 3), steps=2)
+    assert stub.modes == [False, False] and stub.training
+    walk = ddim_steps(stub, LINEAR, (2, 3), steps=5)
+    next(walk)
+    walk.close()
+    assert stub.training
+    def fail(x, t): raise RuntimeError('mid-way')
+    stub.forward = fail
+    with pytest.raises(RuntimeError, match='mid-way'): ddim_sample(stub, LINEAR, (2, 3), steps=2)
+    assert stub.training
+
+
+def test_result_is_an_ordinary_float32_tensor(stub):
+    x = ddim_sample(stub, LINEAR, (2, 3), steps=2)
+    assert x.dtype == torch.float32 and not x.requires_grad and not x.is_inference()
+    (x*torch.ones(1, requires_grad=True)).sum().backward()
+    assert ddim_sample(lambda x, t: x.bfloat16(), LINEAR, (2, 3), steps=2).dtype == torch.float32
+    assert ddim_sample(stub, LINEAR, (2, 3), steps=2, x_T=normal(2, 3, dtype=torch.float16)).dtype == torch.float32
+
+
+def test_x_T_is_left_alone(stub):
+    x_T = normal(2, 3)
+    before = x_T.clone()
+    ddim_sample(stub, LINEAR, (2, 3), steps=5, x_T=x_T, eta=1.0, clip=(-1, 1))
+    assert torch.equal(x_T, before)
+
+
+def test_clip_clamps_the_estimate_and_re_derives_eps():
+    sched, x_T = linear_schedule(T=10), normal(2, 3)
+    model = lambda x, t: torch.full_like(x, -2.0)
+    (t, x_t, x_0), (s, x_s, _), *_ = ddim_steps(model, sched, (2, 3), steps=2, x_T=x_T, clip=(-.5, .6))
+    raw = (x_T - sched.noise_rate[10]*-2)/sched.signal_rate[10]
+    assert_close(x_0, raw.clamp(-.5, .6), rtol=1e-12, atol=1e-12)
+    eps = (x_T - sched.signal_rate[10]*x_0)/sched.noise_rate[10]
+    assert_close(x_s, sched.signal_rate[5]*x_0 + sched.noise_rate[5]*eps, rtol=1e-12, atol=1e-12)
+    assert s == 5
+
+
+def test_clip_never_touches_x_t():
+    sched = cosine_schedule()
+    oracle = GaussianMixture([1.], torch.zeros(1, 4), 0.3, sched)
+    spread = [x.std() for _, x, _ in ddpm_steps(oracle, sched, (5000, 4), steps=20, clip=(-1, 1), x_T=normal(5000, 4, dtype=torch.float32))]
+    assert abs(spread[0] - 1) < 4*(1/(2*20_000))**0.5  # clamping x_T to [-1, 1] would leave 0.718
+
+
+def test_float32_stays_near_float64(sched, stub):
+    x_T = normal(4, 2, 3)
+    S = min(50, sched.T)
+    exact, rounded = (ddim_sample(stub, sched, (4, 2, 3), steps=S, x_T=x) for x in (x_T, x_T.float()))
+    assert ((exact - rounded).abs().max()/exact.abs().max()).item() < 2e-4
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+BAD = [
+    (dict(steps=0), ValueError, 'steps wanted'), (dict(steps=1001), ValueError, '1001'), (dict(steps=2.5), TypeError, 'float'), (dict(steps=True), TypeError, 'True'), (dict(steps='50'), TypeError, 'str'),
+    (dict(steps=[5, 5]), ValueError, 'falling'), (dict(steps=[1, 2]), ValueError, 'falling'), (dict(steps=[]), ValueError, 'empty'), (dict(steps=[1001, 4]), ValueError, '1001'), (dict(steps=[4, 0]), ValueError, r'1\.\.1000'),
+    (dict(clip=(1, -1)), ValueError, 'clip'), (dict(clip=(0,)), ValueError, 'clip'), (dict(x_T=torch.zeros(2, 4)), ValueError, 'x_T'), (dict(x_T=torch.zeros(2, 3, dtype=torch.int64)), TypeError, 'x_T'),
+    (dict(x_T=torch.full((2, 3), float('nan'))), ValueError, 'finite'), (dict(seeds=[1]), ValueError, 'seeds'), (dict(seeds=[1, 2, 3]), ValueError, 'seeds'),
+]
+
+
+@pytest.mark.parametrize('wrong, error, said', BAD, ids=[str(b[0])[:40] for b in BAD])
+@pytest.mark.parametrize('sampler', [ddim_sample, ddpm_sample, ddim_steps, ddpm_steps])
+def test_bad_input_is_named_before_any_call(sampler, wrong, error, said, stub):
+    with pytest.raises(error, match=said): sampler(stub, LINEAR, (2, 3), **wrong)
+    assert not stub.calls
+
+
+@pytest.mark.parametrize('eta', [-0.1, 1.1, float('nan'), True])
+def test_eta_outside_0_1(eta, stub):
+    with pytest.raises(ValueError, match='eta'): ddim_sample(stub, LINEAR, (2, 3), eta=eta)
+
+
+def test_other_bad_input(stub):
+    with pytest.raises(ValueError, match='var'): ddpm_sample(stub, LINEAR, (2, 3), steps=2, var='medium')
+    for shape in (), (0, 3), (2, -1):
+        with pytest.raises(ValueError, match='shape'): ddim_sample(stub, LINEAR, shape)
+    with pytest.raises(ValueError, match='shape it was given'): ddim_sample(lambda x, t: x[:1], LINEAR, (2, 3), steps=2)
+    with pytest.raises(TypeError, match='floating'): ddim_sample(lambda x, t: (x,), LINEAR, (2, 3), steps=2)
+    with pytest.raises(ValueError, match='NaN'): ddim_sample(lambda x, t: x*float('nan'), LINEAR, (2, 3), steps=2)
+    with pytest.raises(ValueError, match='seeds'): ddim_sample(stub, LINEAR, (2, 3), seeds=[1, 1.5][:1] + [2, 3])
+
+
+def test_numbers_of_other_libraries_are_welcome(stub):
+    a = ddim_sample(stub, LINEAR, (np.int64(2), 3), steps=np.int32(4), seeds=np.array([1, 2]))
+    b = ddim_sample(stub, LINEAR, torch.Size([2, 3]), steps=torch.tensor([1000, 750, 500, 250]), seeds=torch.tensor([1, 2]))
+    assert torch.equal(a, b)
