@@ -79,7 +79,7 @@ def test_where_diffusers_goes_wrong(spacing, S):
     ts = (theirs.timesteps + 1).tolist()
     previous = [int(t) - 1000//S + 1 for t in theirs.timesteps]
     assert previous != ts[1:] + [0]
-    oracle = GaussianMixture([1.], torch.tensor([[m]]), s, SCHED)
+    oracle = GaussianMixture([1.], torch.tensor([[m]], dtype=torch.float64), s, SCHED)
     ab = SCHED.alpha_bar[ts[0]].item()
     x = x_T = torch.tensor([[ab**0.5*m]], dtype=torch.float64)  # the middle of q(x_T), which every exact step takes to the middle of q(x_s)
     for t in theirs.timesteps: x = theirs.step(oracle(x, t.expand(1) + 1), t, x).prev_sample
