@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['assets', 'garments', 'image_endings', 'torchvision_sets', 'Images', 'bundled_fashion', 'to_unit', 'to_pixels',
-           'check_unit', 'upright', 'eight_bit', 'fit_square', 'image_files', 'read_or_none', 'folder_labels',
-           'check_size', 'folder_images', 'set_key', 'open_torchvision', 'resized', 'torchvision_images',
-           'debug_images', 'load_images']
+           'check_unit', 'upright', 'eight_bit', 'middle_square', 'fit_square', 'image_files', 'read_or_none',
+           'folder_labels', 'check_size', 'folder_images', 'set_key', 'open_torchvision', 'resized',
+           'torchvision_images', 'debug_images', 'load_images']
 
 # %% ../nbs/01_data.ipynb #dfa755fc
 import importlib.resources
@@ -107,16 +107,24 @@ def eight_bit(
     if image.mode == 'F' or grey.min() < 0 or grey.max() > 65535: raise ValueError(f'image wanted 8 or 16 bits a channel, got mode {image.mode!r} with {grey.min():g}..{grey.max():g}')
     return Image.fromarray((grey/257).round().astype(np.uint8))
 
-# %% ../nbs/01_data.ipynb #afd2d210
+# %% ../nbs/01_data.ipynb #39d217e7
+def middle_square(
+    image,     # an upright PIL image, 'RGB' or 'L'
+    size:int,  # side wanted, pixels
+)->Tensor:     # (C, size, size) uint8
+    "Cut the middle square, resize with antialiasing."
+    from torchvision.transforms.v2 import functional as F
+    pixels = F.pil_to_tensor(image)
+    return F.resize(F.center_crop(pixels, min(pixels.shape[1:])), [size, size], antialias=True)
+
+# %% ../nbs/01_data.ipynb #724612c2
 def fit_square(
     image,     # a PIL image of any size and mode
     size:int,  # side wanted, pixels
     channels:int=3,
 )->Tensor:     # (C, size, size) uint8
     "Turn as the camera said, cut the middle square, resize with antialiasing."
-    from torchvision.transforms.v2 import functional as F
-    pixels = F.pil_to_tensor(upright(image, channels))
-    return F.resize(F.center_crop(pixels, min(pixels.shape[1:])), [size, size], antialias=True)
+    return middle_square(upright(image, channels), size)
 
 # %% ../nbs/01_data.ipynb #f96a9fe3
 image_endings = {'.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm', '.avif', '.heic'}
@@ -132,7 +140,7 @@ def image_files(
     if not found: raise ValueError(f'{folder} wanted at least one image ({", ".join(sorted(image_endings))}), found none')
     return found
 
-# %% ../nbs/01_data.ipynb #7d00330a
+# %% ../nbs/01_data.ipynb #39d1c52a
 def read_or_none(
     path,      # an image file
     size:int,  # side wanted, pixels
@@ -144,7 +152,7 @@ def read_or_none(
             image.draft(None, (2*size, 2*size))  # a large JPEG is decoded small: many times faster
             image = upright(image)
     except Exception: return None  # on a damaged file Pillow's readers raise a dozen different kinds
-    return fit_square(image, size)
+    return middle_square(image, size)
 
 # %% ../nbs/01_data.ipynb #6d5b66ec
 def folder_labels(

@@ -97,7 +97,7 @@ def check_shape(shape)->tuple:
     if not shape or min(shape) < 1: raise ValueError(f'shape wanted (B, ...), every entry at least 1, got {shape}')
     return shape
 
-# %% ../nbs/06_ddpm.ipynb #5db50c9a
+# %% ../nbs/06_ddpm.ipynb #f439ddd4
 def image_noise(
     shape:tuple,  # (B, ...)
     seeds,        # None, or B whole numbers
@@ -109,11 +109,12 @@ def image_noise(
     seeds = whole(seeds, f'seeds wanted {shape[0]} whole numbers, one an image')
     if len(seeds) != shape[0]: raise ValueError(f'seeds wanted one an image, {shape[0]}, got {len(seeds)}')
     own = [torch.Generator().manual_seed(s) for s in seeds]
-    draw = lambda: torch.stack([torch.randn(shape[1:], generator=g, dtype=torch.float32) for g in own]).to(device, non_blocking=True)
+    ahead = torch.device(device).type == 'cuda'  # copy without waiting for the device
+    draw = lambda: torch.stack([torch.randn(shape[1:], generator=g, dtype=torch.float32) for g in own]).to(device, non_blocking=ahead)
     if x_T is not None: draw()
     return draw
 
-# %% ../nbs/06_ddpm.ipynb #1ceb3a51
+# %% ../nbs/06_ddpm.ipynb #ebe12d9f
 def start(
     shape:tuple,  # (B, ...)
     x_T,          # None, or (B, ...) noise to start from
@@ -122,7 +123,7 @@ def start(
 )->Tensor:        # (B, ...) the image at step T
     "The noise to start from: `x_T` if given, else a fresh draw."
     if x_T is None: return noise()
-    if not isinstance(x_T, Tensor) or not x_T.is_floating_point(): raise TypeError(f'x_T wanted a floating-point tensor, got {getattr(x_T, "dtype", type(x_T).__name__)}')
+    if not isinstance(x_T, Tensor) or not x_T.is_floating_point(): raise TypeError(f'x_T wanted a floating-point tensor, got {x_T.dtype if isinstance(x_T, Tensor) else type(x_T).__name__}')
     if tuple(x_T.shape) != shape: raise ValueError(f'x_T wanted shape {shape}, got {tuple(x_T.shape)}')
     if not x_T.isfinite().all(): raise ValueError('x_T wanted finite numbers, got NaN or infinity')
     return x_T.to(device, x_T.dtype if x_T.dtype == torch.float64 else torch.float32)
@@ -251,20 +252,22 @@ def ddpm_sample(
     "Images from noise by the ancestral sampler; as many network calls as steps. DDPM Algorithm 2."
     return last(ddpm_steps(model, sched, shape, steps=steps, var=var, clip=clip, x_T=x_T, seeds=seeds, device=device, progress=progress))
 
-# %% ../nbs/07_ddim.ipynb #7081a247
+# %% ../nbs/07_ddim.ipynb #b3bed80d
 def ddim_coefs(
     sched:Schedule,  # alpha_bar, entries 0..T
     ts:list,         # falling timesteps; the step before each is the next in the list, after the last comes 0
     eta:float=0.0,   # 0: no fresh noise; 1: as much as DDPM
 )->tuple:            # (direction, sigma), each (S,) float64
     "How much of eps_hat stays and how much fresh noise comes: sigma^2 = eta^2 (...). DDIM Eqs. 12 and 16."
-    if isinstance(eta, bool) or not 0 <= eta <= 1: raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
+    try: inside = not isinstance(eta, bool) and 0 <= float(eta) <= 1
+    except (TypeError, ValueError): raise TypeError(f'eta wanted a number in [0, 1], got {eta!r}') from None
+    if not inside: raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
     alpha_bar = sched.alpha_bar.to('cpu', torch.float64)
     a_t, a_s = alpha_bar[ts], alpha_bar[ts[1:] + [0]]
-    sigma = eta*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
+    sigma = float(eta)*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
     return (1 - a_s - sigma**2).clamp(min=0).sqrt(), sigma
 
-# %% ../nbs/07_ddim.ipynb #9c6428cd
+# %% ../nbs/07_ddim.ipynb #54fc72fa
 def ddim_steps(
     model,            # (x_t, t) -> eps_hat
     sched:Schedule,   # alpha_bar, entries 0..T
@@ -283,7 +286,7 @@ def ddim_steps(
     check_clip(clip)
     coefs = ddim_coefs(sched, ts, eta)
     device = device or device_of(model, x_T)
-    noise = image_noise(shape, seeds, device)
+    noise = image_noise(shape, seeds, device, x_T)
     return walk(model, sched, start(shape, x_T, noise, device), ts, coefs, noise, clip, progress)
 
 # %% ../nbs/07_ddim.ipynb #590305d1
