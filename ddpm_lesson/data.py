@@ -173,7 +173,7 @@ def check_size(
     if not isinstance(size, int) or size < 4: raise ValueError(f'size wanted a whole number of pixels, at least 4, got {size!r}')
     return size
 
-# %% ../nbs/01_data.ipynb #78006c41
+# %% ../nbs/01_data.ipynb #31803c85
 def folder_images(
     folder,               # images of any size, anywhere below it
     size:int=64,          # side wanted, pixels
@@ -183,7 +183,7 @@ def folder_images(
     check_size(size)
     folder = Path(folder).expanduser()
     files = image_files(folder)
-    if progress: from tqdm.auto import tqdm
+    if progress: from tqdm import tqdm
     read = [(p, read_or_none(p, size)) for p in (tqdm(files, 'images') if progress else files)]
     bad, good = [p.relative_to(folder).as_posix() for p, x in read if x is None], [(p, x) for p, x in read if x is not None]
     said = f'{len(bad)} of {len(files)} files could not be read and are left out: {", ".join(bad[:5])}{" ..." if len(bad) > 5 else ""}'
@@ -222,7 +222,7 @@ def resized(
     from torchvision.transforms.v2 import functional as F
     return Images(F.resize(data.pixels, [size, size], antialias=True), data.labels, data.classes, data.name)
 
-# %% ../nbs/01_data.ipynb #73d960aa
+# %% ../nbs/01_data.ipynb #6188370d
 def torchvision_images(
     name:str,             # a key of `torchvision_sets`
     size:int=None,        # side wanted, pixels; None keeps 28 or 32 where the set has one size, else 64
@@ -237,7 +237,7 @@ def torchvision_images(
         pixels = torch.as_tensor(ds.data)
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         return resized(Images(pixels, torch.as_tensor(ds.targets), tuple(ds.classes), key), size)
-    if progress: from tqdm.auto import tqdm
+    if progress: from tqdm import tqdm
     pairs = [(fit_square(image, size or 64), label) for image, label in (tqdm(ds, key) if progress else ds)]
     classes = tuple(map(str, getattr(ds, 'classes', ()) or range(max(label for _, label in pairs) + 1)))
     return Images(torch.stack([x for x, _ in pairs]), torch.tensor([label for _, label in pairs]), classes, key)

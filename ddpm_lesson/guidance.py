@@ -8,7 +8,7 @@ __all__ = ['Labelled', 'Guided']
 # %% ../nbs/13_guidance.ipynb #2179b84e
 from torch import Tensor, nn
 
-# %% ../nbs/13_guidance.ipynb #ea9e2971
+# %% ../nbs/13_guidance.ipynb #7eb64410
 class Labelled(nn.Module):
     "A model that knows labels, with one chosen for each image: again a model `(x_t, t) -> eps_hat`."
     def __init__(self,
@@ -18,9 +18,12 @@ class Labelled(nn.Module):
         super().__init__()
         self.model, self.y = model, y
 
-    def forward(self, x_t, t): return self.model(x_t, t, self.y)
+    def forward(self, x_t, t):
+        "(B, ...) images and (B,) steps to (B, ...) noise, under the labels held here."
+        if len(x_t) != len(self.y): raise ValueError(f'wanted one label an image, {len(x_t)}, got {len(self.y)}')
+        return self.model(x_t, t, self.y)
 
-# %% ../nbs/13_guidance.ipynb #884980a7
+# %% ../nbs/13_guidance.ipynb #a001bffe
 class Guided(Labelled):
     "A model pushed beyond its label: eps_u + scale (eps_c - eps_u). Ho and Salimans 2022, Eq. 6, with scale = 1 + w."
     def __init__(self,
@@ -28,10 +31,11 @@ class Guided(Labelled):
         y:Tensor,           # (B,) int64, the label of each image
         scale:float=2.0,    # 0: label ignored; 1: as learned; above 1: insisted on
     ):
-        if scale < 0: raise ValueError(f'scale wanted a number >= 0, got {scale}')
+        if not 0 <= scale < float('inf'): raise ValueError(f'scale wanted a number >= 0, got {scale}')
         super().__init__(model, y)
         self.scale = scale
 
     def forward(self, x_t, t):
+        "(B, ...) images and (B,) steps to (B, ...) noise; two calls of the model."
         free = self.model(x_t, t)
-        return free + self.scale*(self.model(x_t, t, self.y) - free)
+        return free + self.scale*(super().forward(x_t, t) - free)

@@ -164,14 +164,14 @@ def checked(
     if eps_hat.shape != x_t.shape: raise ValueError(f'the model wanted to return the shape it was given, {tuple(x_t.shape)}, got {tuple(eps_hat.shape)}')
     return eps_hat.to(x_t.dtype)
 
-# %% ../nbs/06_ddpm.ipynb #d93fe30d
+# %% ../nbs/06_ddpm.ipynb #31368cc6
 def bar(
     steps,     # what to go through
     progress,  # show a bar?
 ):
     "`steps`, with a progress bar if wanted."
     if not progress: return steps
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     return tqdm(steps, 'sampling', leave=False)
 
 # %% ../nbs/06_ddpm.ipynb #1b1dcfde

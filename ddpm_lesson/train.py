@@ -289,7 +289,7 @@ def make_card(
     "Everything that decides a run, as plain JSON."
     return dict(network=network, schedule=dict(name=schedule, T=T), target=recipe.target, data=str(data), size=size, classes=list(classes), recipe=asdict(recipe))
 
-# %% ../nbs/10_train.ipynb #5f70d7a4
+# %% ../nbs/10_train.ipynb #65739faa
 def fit(
     run:Run,
     folder=None,          # where checkpoints go; None: nowhere
@@ -298,7 +298,7 @@ def fit(
     report=None,          # called with the run after each checkpoint, and at the end
 )->Run:
     "Train to the end. Ctrl-C and an ordinary end write a checkpoint; a loss that is no number leaves the last good one."
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
     def keep():
         if folder: run.save(Path(folder)/'checkpoint.safetensors')
         if report: report(run)

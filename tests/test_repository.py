@@ -1,0 +1,79 @@
+"What is committed must be what the notebooks say, and fit to be read."
+import filecmp
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT/'nbs').glob('*.ipynb'))
+IGNORED = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', '.last_checked', '_proc', '*.egg-info')
+
+
+def read(page): return json.loads(page.read_text(encoding='utf-8'))['cells']
+def source(cell): return ''.join(cell['source'])
+def outputs(page): return [o for c in read(page) for o in c.get('outputs', [])]
+def text_of(output): return ''.join(output.get('text', [])) + ''.join(output.get('data', {}).get('text/plain', []))
+
+
+def test_exporting_and_cleaning_change_nothing(tmp_path):
+    for name in 'nbs', 'ddpm_lesson': shutil.copytree(ROOT/name, tmp_path/name, ignore=IGNORED)
+    for name in 'settings.ini', 'setup.py', 'README.md': shutil.copy(ROOT/name, tmp_path/name)
+    for command in 'nbdev_clean', 'nbdev_export': subprocess.run([Path(sys.executable).parent/command], cwd=tmp_path, check=True)
+    made = [p.relative_to(tmp_path) for name in ('nbs', 'ddpm_lesson') for p in (tmp_path/name).rglob('*') if p.suffix in ('.ipynb', '.py')]
+    assert len(made) > 25
+    assert not [p for p in made if not (ROOT/p).exists() or not filecmp.cmp(tmp_path/p, ROOT/p, shallow=False)]
+
+
+def test_readme_is_made_from_the_index(): subprocess.run([sys.executable, ROOT/'tools'/'readme.py', '--check'], check=True)
+
+
+def test_ci_runs_the_readmes_test_line():
+    line = re.search(r'^python3 -m venv .*pytest.*$', (ROOT/'README.md').read_text(encoding='utf-8'), re.M)[0]
+    assert line in (ROOT/'.ci'/'run').read_text().splitlines()
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.stem)
+def test_page_is_fit_to_be_read(page):
+    assert page.stat().st_size < 400_000
+    shown = outputs(page)
+    assert shown, 'run it: no cell has an output'
+    assert not [o for o in shown if o['output_type'] == 'error' or o.get('name') == 'stderr']
+    assert not [t for t in map(text_of, shown) if re.search(r'(/home|/root|/tmp|/work|/Users|site-packages)/', t)]
+    assert not [source(c)[:80] for c in read(page) if c['cell_type'] == 'code' and len(source(c).splitlines()) > 60]
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*PAGES, ROOT/'README.md', ROOT/'CONTRIBUTING.md']:
+        text = page.read_text(encoding='utf-8') if page.suffix == '.md' else '\n'.join(source(c) for c in read(page) if c['cell_type'] == 'markdown')
+        base = page.parent
+        for target in re.findall(r'\]\((?!https?:|#|attachment:)([^)\s]+)\)', text): assert (base/target.split('#')[0]).exists(), f'{page.name} -> {target}'
+
+
+def test_lessons_have_a_question_an_exercise_and_an_end():
+    for page in [p for p in PAGES if re.match(r'(0\d|1\d)_', p.stem)]:
+        text = '\n'.join(source(c) for c in read(page) if c['cell_type'] == 'markdown')
+        for part in '# ', '\n> ', 'Guess', '## Exercise', '<details><summary>', '**What we know now', '**What we cannot do yet': assert part.lower() in text.lower(), f'{page.stem} lacks {part!r}'
+
+
+def test_numbered_equations_are_numbered_by_lesson_and_once():
+    for page in [p for p in PAGES if re.match(r'\d\d_', p.stem)]:
+        tags = re.findall(r'\\tag\{([^}]+)\}', '\n'.join(source(c) for c in read(page)))
+        assert len(tags) == len(set(tags)) and all(re.fullmatch(rf'{int(page.stem[:2])}\.\d+[a-z]?', t) for t in tags), (page.stem, tags)
+
+
+def test_package_never_imports_what_only_pages_need():
+    for module in (ROOT/'ddpm_lesson').glob('*.py'):
+        text = module.read_text(encoding='utf-8')
+        assert module.stem == 'plot' or 'matplotlib' not in text and 'import plot' not in text and '.plot' not in text, module.name
+        assert not re.search(r'\b(pickle\.|torch\.load|eval\(|exec\()', text.replace('.eval()', '')), module.name
+
+
+def test_importing_the_sampler_costs_little_more_than_torch():
+    code = ('import sys, time; import torch; before = set(sys.modules); t = time.perf_counter(); import ddpm_lesson.sampler; '
+            'heavy = {"torchvision", "matplotlib", "diffusers", "einops", "PIL", "tqdm"} & (set(sys.modules) - before); assert not heavy, heavy')
+    subprocess.run([sys.executable, '-c', code], check=True)
