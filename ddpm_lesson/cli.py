@@ -137,9 +137,9 @@ def check_endings(
     for flag, (path, ending) in files.items():
         if path and Path(path).suffix.lower() != ending: raise ValueError(f'--{flag} wanted a name that ends in {ending}, got {path!r}')
 
-# %% ../nbs/93_cli.ipynb #2126ddb1
+# %% ../nbs/93_cli.ipynb #36d096d9
 presets = {
-    'laptop':  dict(data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2, steps=900, batch=64),
+    'laptop':  dict(data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2, steps=600, batch=64),
     'shipped': dict(data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2, steps=7000, batch=64, lr=1e-3, warmup=200, precision='bf16'),
     'photos':  dict(data='flowers102', size=64, width=96, mults='1,2,3', blocks=2, attend='2', patch=2, steps=60_000, batch=128, lr=4e-4, warmup=1000, flip=True, ema_decay=0.9995),
     'debug':   dict(data='debug', size=32, width=32, mults='1,2', blocks=1, attend='1', patch=2, steps=60, batch=2, warmup=10),
@@ -156,14 +156,14 @@ def numbers(text)->list:
     try: return [int(n) for n in str(text).split(',') if n.strip()]
     except ValueError: raise ValueError(f'wanted whole numbers with commas between, got {text!r}') from None
 
-# %% ../nbs/93_cli.ipynb #d4388c0a
+# %% ../nbs/93_cli.ipynb #02bdf8b0
 def recipe_options(command):
     "Give a command one flag for each field of `Recipe`."
     from ddpm_lesson.train import Recipe
     for f in reversed(fields(Recipe)):
         flag = '--' + f.name.replace('_', '-')
         kind = dict(type=bool, is_flag=True, flag_value=True) if f.type is bool else dict(type=f.type)
-        command = click.option(flag, f.name, default=None, show_default=str(f.default), help=recipe_help[f.name], **kind)(command)
+        command = click.option(flag, f.name, default=None, show_default=str(presets['laptop'].get(f.name, f.default)), help=recipe_help[f.name], **kind)(command)
     return command
 
 # %% ../nbs/93_cli.ipynb #483d42c4
@@ -224,9 +224,9 @@ def without_labels(data):
     from ddpm_lesson.data import Images
     return Images(data.pixels, name=data.name)
 
-# %% ../nbs/93_cli.ipynb #e436d57c
+# %% ../nbs/93_cli.ipynb #371c2308
 @main.command()
-@click.option('--preset', default='laptop', type=click.Choice(list(presets)), help='Where to start from.')
+@click.option('--preset', default='laptop', type=click.Choice(list(presets)), help='Where to start from; the defaults below are those of laptop.')
 @click.option('--data', default=None, help='fashion, debug, mnist, fashionmnist, cifar10, flowers102, oxfordiiitpet, or a folder of images.')
 @click.option('--size', default=None, type=int, help="Side of the images; default: the set's own, 64 for photographs.")
 @click.option('--labels/--no-labels', default=None, help='Learn the labels, if the images have any.')
