@@ -1,11 +1,11 @@
 "Forward process, posterior and conversions: two roads to every number, in float64."
 import pytest
 import torch
-from conftest import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from conftest import normal
 from ddpm_lesson.forward import q_sample, q_step
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0, posterior_mean, posterior_var, v_from_eps, x_0_from_eps, x_0_from_v
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule

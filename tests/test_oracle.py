@@ -1,9 +1,9 @@
 "The exact denoisers, against the gradient of the log density."
 import pytest
 import torch
-from conftest import normal
 from torch.testing import assert_close
 
+from conftest import normal
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 

@@ -1,10 +1,10 @@
 "Step by step beside diffusers: equal where it is right, and a test that shows where it is not."
 import pytest
 import torch
-from conftest import normal
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch.testing import assert_close
 
+from conftest import normal
 from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.sampler import ddim_coefs, ddim_sample, ddpm_coefs, ddpm_steps, leading, trailing
 from ddpm_lesson.schedule import linear_schedule

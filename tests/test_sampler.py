@@ -2,13 +2,13 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SCHEDULES, Stub, normal
 from torch.testing import assert_close
 
+from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
-from ddpm_lesson.sampler import (ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, leading, quadratic, timesteps, trailing)
+from ddpm_lesson.sampler import ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, leading, quadratic, timesteps, trailing
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()

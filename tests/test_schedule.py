@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from ddpm_lesson.schedule import (Schedule, cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar)
+from ddpm_lesson.schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar
 
 
 def test_entries_count_like_the_paper(sched):

@@ -8,10 +8,10 @@ import time
 
 import pytest
 import torch
-from conftest import normal
 from safetensors import SafetensorError
 from torch.testing import assert_close
 
+from conftest import normal
 from ddpm_lesson.data import Images, bundled_fashion, check_unit, to_pixels, to_unit
 from ddpm_lesson.files import load_tensors, save_tensors
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, v_loss, x_0_loss
