@@ -29,7 +29,7 @@ def test_alpha_bar_is_the_product_up_to_and_with_t(sched):
 def test_linear_ends_and_middle():
     beta = linear_schedule(T=5, beta_1=0.1, beta_T=0.3).beta
     assert_close(beta, torch.tensor([0, .1, .15, .2, .25, .3], dtype=torch.float64), rtol=1e-14, atol=0)
-    assert abs(linear_schedule().signal_rate[-1].item() - 0.0064) < 1e-4   # NCSN-free figure: sqrt of 4.04e-5
+    assert abs(linear_schedule().signal_rate[-1].item() - 0.0064) < 1e-4   # the root of 4.04e-5
     assert abs(linear_schedule(T=300).signal_rate[-1].item() - 0.219) < 5e-4
 
 
