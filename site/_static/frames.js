@@ -1,0 +1,13 @@
+// A slider over frames: the frames stand below one another in one picture, and the window shows one of them.
+for (const figure of document.querySelectorAll('figure.frames')) {
+  const slider = figure.querySelector('input'), picture = figure.querySelector('img'), words = figure.querySelector('output');
+  const captions = JSON.parse(figure.dataset.captions);
+  const show = () => {
+    const k = slider.value - slider.min;
+    picture.style.transform = `translateY(${-100*k/captions.length}%)`;
+    words.value = captions[k];
+    slider.setAttribute('aria-valuetext', captions[k]);
+  };
+  slider.addEventListener('input', show);
+  show();
+}

@@ -1,0 +1,65 @@
+"How Sphinx turns the folder that tools/make_site.py lays out into the book."
+import re
+
+from docutils import nodes
+
+project = html_title = 'ddpm_lesson'
+author = 'The ddpm_lesson authors'
+extensions = ['myst_nb', 'sphinx_copybutton']
+exclude_patterns = ['_build']
+nb_execution_mode = 'off'  # show the outputs that are committed
+nb_merge_streams = True
+myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence']
+myst_heading_anchors = 4
+language = 'en'
+
+html_theme = 'sphinx_book_theme'
+html_theme_options = {'navbar_persistent': [], 'show_toc_level': 2, 'use_download_button': False, 'use_fullscreen_button': False, 'show_navbar_depth': 1, 'back_to_top_button': False}
+html_static_path, html_extra_path = ['_static'], ['_extra']
+html_css_files, html_js_files = ['site.css'], [('frames.js', {'defer': 'defer'})]
+html_favicon = '_static/favicon.svg'
+html_copy_source = html_use_index = html_show_sphinx = False
+html_last_updated_fmt = None
+mathjax_path = 'tex-svg.js'  # our own copy: nothing comes from another host
+mathjax3_config = {'options': {'enableMenu': False}, 'svg': {'fontCache': 'local'}}
+
+
+def plain(tex):
+    "A formula as a voice can say it: no backslashes, braces or spacing."
+    tex = re.sub(r'\\(bar|hat|tilde)\s*\{?\s*\\?([A-Za-z]+)\}?', r'\2-\1', tex)
+    return re.sub(r'\\(?:[,;!: ]|\w+arrow|mathcal|mathbb|mathrm|text|tfrac|frac|left|right|quad)|[{}$\\]', ' ', tex)
+
+
+def spoken(node):
+    "The words of a paragraph, formulas made plain."
+    return ' '.join(''.join(plain(leaf.astext()) if isinstance(leaf.parent, nodes.math) else leaf.astext() for leaf in node.findall(nodes.Text)).split())
+
+
+def last_sentences(text, most=300):
+    "As many whole sentences from the end as fit, one at least: they say what to look at."
+    sentences, kept = re.split(r'(?<=[.!?:])\s+(?=[A-Z(])', text), ''
+    for sentence in reversed(sentences):
+        if kept and len(kept) + len(sentence) > most: break
+        kept = f'{sentence} {kept}'.strip()
+    return kept
+
+
+def describe_pictures(app, doctree):
+    "Give each picture that has no words of its own the sentences above it."
+    above = ''
+    for node in doctree.findall(lambda n: isinstance(n, (nodes.paragraph, nodes.title, nodes.image))):
+        if isinstance(node, nodes.image): node['alt'] = node.get('alt') or last_sentences(above) or 'Figure'
+        elif node.astext().strip(): above = spoken(node)
+
+
+def number_formulas(app, doctree):
+    "Hand displayed formulas to MathJax as they are, so that our own numbers stand, and give each number a place to link to: #eq-3-2."
+    for node in doctree.findall(nodes.math_block):
+        if not node.get('nowrap') and not node.get('no-wrap'): node.children = [nodes.Text(f'\\[{node.astext()}\\]')]
+        node['nowrap'] = node['no-wrap'] = True
+        for number in re.findall(r'\\tag\{([^}]+)\}', node.astext()): node['ids'].append('eq-' + number.replace('.', '-'))
+
+
+def setup(app):
+    app.connect('doctree-read', describe_pictures)
+    app.connect('doctree-read', number_formulas)

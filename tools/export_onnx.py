@@ -1,0 +1,54 @@
+"""Write a model as ONNX, for browsers and other runtimes: python tools/export_onnx.py [fashion] [fashion.onnx]
+
+Inputs: x_t (B, C, H, W) float32; t (B,) int64, 1..T; y (B,) int64, the number of classes meaning no label. Output: eps_hat, whatever
+the network inside predicts, so that the file is a *model* in the sense of the lessons. Needs `pip install onnx onnxscript onnxruntime`.
+"""
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+
+from ddpm_lesson.files import whole
+from ddpm_lesson.pretrained import load_card, load_pretrained
+
+
+def attention(q, k, v):
+    "softmax(q k^T / sqrt(d)) v, written out: exporters want four axes of PyTorch's own, and ours has three."
+    return (q @ k.mT/q.shape[-1]**0.5).softmax(-1) @ v
+
+
+def trusting(model, sched):
+    "The same model without the look at t, which a graph can't hold: the caller must keep t in 1..T."
+    return type('Trusting', (type(model),), {'steps': lambda self, x_t, t: t})(model.net, sched).eval()
+
+
+def example(card, B=2, seed=0):
+    "Images, steps and labels to trace with or to compare on; the last label, no label, is among them."
+    g, T, classes = torch.Generator().manual_seed(seed), card['schedule']['T'], card['network']['classes']
+    t, y = (torch.randint(1, n + 1, (B,), generator=g) for n in (T, classes))
+    return torch.randn(B, card['network']['channels'], card['size'], card['size'], generator=g), t, y.index_fill(0, torch.tensor([B - 1]), classes)
+
+
+def export(name_or_path, path):
+    "Write the file, whole; float32, because a browser's CPU computes in nothing smaller."
+    model, sched = load_pretrained(name_or_path)
+    names, B = ('x_t', 't', 'y'), torch.export.Dim('B', min=1, max=1024)
+    with patch('torch.nn.functional.scaled_dot_product_attention', attention), whole(path) as p:
+        torch.onnx.export(trusting(model, sched), example(load_card(name_or_path)), p, input_names=names, output_names=['eps_hat'], dynamo=True,
+            dynamic_shapes=({0: B}, {0: B}, ({0: B},)), external_data=False, verbose=False)
+
+
+@torch.inference_mode()
+def difference(name_or_path, path, B=5):
+    "The largest difference between the file, run by onnxruntime, and the model, over B images at random steps and labels."
+    from onnxruntime import InferenceSession
+    x_t, t, y = example(load_card(name_or_path), B, seed=1)
+    got = InferenceSession(path, providers=['CPUExecutionProvider']).run(None, dict(x_t=x_t.numpy(), t=t.numpy(), y=y.numpy()))[0]
+    return (torch.from_numpy(got) - load_pretrained(name_or_path)[0](x_t, t, y)).abs().max().item()
+
+
+if __name__ == '__main__':
+    name, path = (sys.argv[1:] + ['fashion', 'fashion.onnx'][len(sys.argv) - 1:])[:2]
+    export(name, path)
+    print(f'{path}: {Path(path).stat().st_size/1e6:.1f} MB, differs from the model by at most {difference(name, path):.1e}')

@@ -1,0 +1,317 @@
+"""Build the book: python tools/make_site.py [--out FOLDER] [--repository URL]
+
+Lays out in build/site/source what Sphinx needs (the notebooks as nbdev means them, a page for each module, the frames of the sliders,
+the network of the live page) and turns it into a static site in _docs, warnings being errors. Needs `pip install -e ".[docs]"` and npm.
+"""
+import argparse
+import ast
+import base64
+import hashlib
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from configparser import ConfigParser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE, BUILD = ROOT/'site', ROOT/'build'/'site'
+STAGE, STATIC, EXTRA = BUILD/'source', BUILD/'source'/'_static', BUILD/'source'/'_extra'
+NPM = {  # version, and what the packed file must hash to
+    'mathjax': ('3.2.2', 'sha512-Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw=='),
+    'onnxruntime-web': ('1.30.0', 'sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=='),
+    'axe-core': ('4.14.1', 'sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=='),
+}
+PARTS = {  # parts of the contents, and which pages of nbs/ belong there; a page belongs to the first that fits
+    'Lessons': r'[0-1]\d_', 'Further lessons': r'[2-8]\d_', 'Solutions': r'solutions/', 'Behind the scenes': r'9\d_', 'Look up': r'',
+}
+FIRST = dict(y=9, seed=0, sampler='ddim', steps=20, eta=0, scale=1)  # what the live page shows at first, and compares with PyTorch
+
+
+def npm(name):
+    "The folder of an npm package, fetched once and checked against its hash."
+    version, wanted = NPM[name]
+    folder = BUILD/'npm'/f'{name}-{version}'
+    if (folder/'package').is_dir(): return folder/'package'
+    if not shutil.which('npm'): raise SystemExit(f'npm is needed to fetch {name}: install Node.js')
+    shutil.rmtree(folder, ignore_errors=True); folder.mkdir(parents=True)
+    subprocess.run(['npm', 'pack', '--silent', f'{name}@{version}'], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    [packed] = folder.glob('*.tgz')
+    got = 'sha512-' + base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
+    if got != wanted: raise SystemExit(f'{name} {version} wanted {wanted}, got {got}')
+    with tarfile.open(packed) as tar: tar.extractall(folder, filter='data') if hasattr(tarfile, 'data_filter') else tar.extractall(folder)
+    return folder/'package'
+
+
+# Notebooks
+
+def source(cell): return ''.join(cell['source'])
+def title(page): return re.search(r'^# (.+)$', source(json.loads(page.read_text(encoding='utf-8'))['cells'][0]), re.M)[1]
+
+
+def shown(cell):
+    "A cell as nbdev means it: None if hidden, else without directives; `hide_input` and `export` live on as tags."
+    lines = source(cell).splitlines(keepends=True)
+    found = {re.split(r'[:\s]', line[2:].strip())[0] for line in lines if line.startswith('#|')}
+    if found & {'hide', 'default_exp'}: return None
+    tags = [tag for name, tag in (('hide_input', 'hide-input'), ('export', 'export'), ('exports', 'export')) if name in found]
+    if cell['cell_type'] != 'code': return cell
+    return cell | {'source': ''.join(line for line in lines if not line.startswith('#|')), 'metadata': {'tags': tags}}
+
+
+def badges(path, repository, branch):
+    "Links that open a notebook elsewhere, drawn by our own stylesheet; without a repository only the download."
+    host, _, name = repository.rstrip('/').removeprefix('https://').partition('/')
+    file = path.relative_to(ROOT).as_posix()
+    links = {}
+    if host == 'github.com':
+        links['Open in Colab'] = f'https://colab.research.google.com/github/{name}/blob/{branch}/{file}'
+        links['Open in Binder'] = f'https://mybinder.org/v2/gh/{name}/{branch}?labpath={file}'
+    if repository: links['Source'] = f'{repository.rstrip("/")}/blob/{branch}/{file}'
+    links['Download the notebook'] = '../'*(len(Path(file).parts) - 1) + file
+    return '<p class="launch">' + ' '.join(f'<a href="{html.escape(url)}"{" download" if name.startswith("Down") else ""}>{name}</a>' for name, url in links.items()) + '</p>'
+
+
+def anchored(cell):
+    "An exported cell, below a place to link to."
+    if 'export' not in cell['metadata'].get('tags', []): return [cell]
+    return [{'cell_type': 'markdown', 'id': f'to-{cell["id"]}', 'metadata': {}, 'source': f'(cell-{cell["id"]})='}, cell]
+
+
+def stage_notebook(path, repository, branch):
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    nb['cells'] = [part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)]
+    first = nb['cells'][0]
+    first['source'] = re.sub(r'^(# .+\n)', lambda m: f'{m[1]}\n{badges(path, repository, branch)}\n\n', source(first) + '\n', count=1, flags=re.M)
+    for folder in STAGE, EXTRA:
+        (folder/path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+    (STAGE/path.relative_to(ROOT)).write_text(json.dumps(nb), encoding='utf-8')
+    shutil.copy(path, EXTRA/path.relative_to(ROOT))
+
+
+def notebooks(): return [p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if p.name != 'index.ipynb' and not any(part[0] in '._' for part in p.relative_to(ROOT).parts)]
+
+
+def part_of(page):
+    "The part of the contents that a page belongs to."
+    return next(part for part, pattern in PARTS.items() if re.match(pattern, page.relative_to(ROOT/'nbs').as_posix()))
+
+
+def entry(page):
+    "A page's line in the contents: its number and title."
+    number = re.match(r'\d\d', page.stem)
+    return f'{number[0] + " " if number else ""}{title(page)} <{page.relative_to(ROOT).with_suffix("").as_posix()}>'
+
+
+def toctree(caption, entries): return '\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *entries, '```', ''])
+
+
+def contents(pages):
+    parts = {part: [entry(p) for p in pages if part_of(p) == part] for part in PARTS}
+    parts['Look up'] += ['api/index']
+    project = ['README', *(name for name in ('CONTRIBUTING', 'CHANGELOG') if (ROOT/f'{name}.md').exists())]
+    return '\n'.join(toctree(part, entries) for part, entries in ({'Try it': ['live']} | parts | {'Project': project}).items() if entries)
+
+
+# Modules
+
+def header(lines, node):
+    "The lines of a function or class up to its body."
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    body = node.body[0]
+    return lines[first - 1:body.lineno - 1] if body.lineno > node.lineno else lines[first - 1:body.end_lineno]
+
+
+def skeleton(lines, node):
+    "A signature with its comments; for a class also its fields and the signatures of its methods."
+    if isinstance(node, ast.FunctionDef): return header(lines, node)
+    kept = header(lines, node)
+    for part in node.body[1 if ast.get_docstring(node) else 0:]:
+        if not isinstance(part, ast.FunctionDef): kept += lines[part.lineno - 1:part.end_lineno]
+        elif ast.get_docstring(part) or part.name == '__init__':
+            about = part.body[0].end_lineno if ast.get_docstring(part) else part.body[0].lineno - 1
+            kept += ['', *lines[part.lineno - 1:about]]
+    return kept
+
+
+def prose(docstring):
+    "A docstring as Markdown: what Markdown would read into it is escaped, except in backticks."
+    return ''.join(part if i % 2 else re.sub(r'([\\*_<>\[\]$~^#])', r'\\\1', part) for i, part in enumerate(re.split(r'(`[^`]*`)', ' '.join((docstring or '').split()))))
+
+
+def module_page(path):
+    "Every public function and class of a module: signature with the comments that give shape, range and unit; meaning; where it is derived."
+    text = path.read_text(encoding='utf-8')
+    lines, tree = text.splitlines(), ast.parse(text)
+    page = [f'# ddpm_lesson.{path.stem}', prose(ast.get_docstring(tree))]
+    for node in tree.body:
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith('_'): continue
+        cells = [m for line in lines[:node.lineno] if (m := re.match(r'# %% \.\./(\S+\.ipynb) #(\w+)', line))]
+        where = f'[Read it where it is derived](../{cells[-1][1]}#cell-{cells[-1][2]}).' if cells else ''
+        page += [f'## {node.name}', f'{prose(ast.get_docstring(node))} {where}', '```python\n' + '\n'.join(skeleton(lines, node)) + '\n```']
+    return '\n\n'.join(page) + '\n'
+
+
+def modules():
+    "The exported modules, in the order of their first notebook."
+    made = {p: re.search(r'File to edit: \.\./(\S+)', p.read_text(encoding='utf-8')) for p in (ROOT/'ddpm_lesson').glob('[a-z]*.py')}
+    return sorted((p for p, m in made.items() if m), key=lambda p: made[p][1])
+
+
+def stage_modules():
+    (STAGE/'api').mkdir()
+    for path in modules(): (STAGE/'api'/f'{path.stem}.md').write_text(module_page(path), encoding='utf-8')
+    about = [f'- [{p.stem}]({p.stem}.md): {prose(ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))))}' for p in modules()]
+    intro = 'Signatures with the comments that give shape, range and unit of each argument, in the order of the lessons.'
+    toc = '\n'.join(['```{toctree}', ':hidden:', '', *(p.stem for p in modules()), '```'])
+    (STAGE/'api'/'index.md').write_text('\n\n'.join(['# The package', intro, '\n'.join(about), toc]) + '\n', encoding='utf-8')
+
+
+# Sliders, live page
+
+def slider(name, label, picture, size, captions, first, alt):
+    "A slider over frames that stand below one another in one picture; frames.js moves it."
+    width, height = size
+    return f'''<figure class="frames" id="{name}" data-captions="{html.escape(json.dumps(captions))}" style="--shape: {width}/{height}">
+<div class="window"><img src="_static/{picture}" width="{width}" height="{height*len(captions)}" alt="{html.escape(alt)}"></div>
+<label for="{name}-input">{html.escape(label)} <output for="{name}-input">{html.escape(captions[0])}</output></label>
+<input id="{name}-input" type="range" min="{first}" max="{first + len(captions) - 1}" value="{first}">
+</figure>'''
+
+
+def forward_slider():
+    "Bundled garments at every 20th step, computed by q_sample."
+    from make_pictures import below, drowned, one_of_each
+
+    from ddpm_lesson.files import save_png
+    from ddpm_lesson.schedule import cosine_schedule
+    sched, ts = cosine_schedule(), range(0, 1001, 20)
+    save_png(STATIC/'forward.png', below(drowned(one_of_each(), ts)))
+    captions = [f't = {t}: {100*sched.signal_rate[t]:.0f} % picture, {100*sched.noise_rate[t]:.0f} % noise' for t in ts]
+    return slider('forward', 'Drag t from picture to noise', 'forward.png', (140, 56), captions, 0, 'Ten garments from the training images, one of each class, with noise mixed in up to step t of the cosine schedule')
+
+
+def steps_slider():
+    "Garments drawn with 1 to 50 network calls, computed by ddim_sample."
+    from PIL import Image
+    shutil.copy(ROOT/'images'/'steps.png', STATIC)
+    with Image.open(STATIC/'steps.png') as picture: width, height = picture.size
+    count = height//56
+    captions = ['1 network call', *(f'{S} network calls' for S in range(2, count + 1))]
+    return slider('steps', f'Steps, 1 to {count}', 'steps.png', (width, 56), captions, 1, 'Ten garments drawn by the network, one of each class: blurred with few network calls, sharp with many')
+
+
+def onnx_file():
+    "The network of the live page; made anew only when weights, exporter or PyTorch change."
+    import torch
+    from export_onnx import difference, export
+
+    from ddpm_lesson.pretrained import weights_path
+    key = hashlib.sha256(b''.join(p.read_bytes() for p in (weights_path('fashion'), ROOT/'tools'/'export_onnx.py')) + torch.__version__.encode()).hexdigest()[:16]
+    path = BUILD/f'fashion-{key}.onnx'
+    if not path.exists():
+        export('fashion', path)
+        if (off := difference('fashion', path)) > 1e-4: path.unlink(); raise SystemExit(f'the exported network differs from the model by {off}')
+    return path
+
+
+def reference(model, sched, shape):
+    "The pixels of the live page's first garment, by PyTorch."
+    import torch
+
+    from ddpm_lesson.data import to_pixels
+    from ddpm_lesson.guidance import Labelled
+    from ddpm_lesson.sampler import ddim_sample
+    x_0 = ddim_sample(Labelled(model, torch.tensor([FIRST['y']])), sched, (1, *shape), steps=FIRST['steps'], eta=float(FIRST['eta']), clip=(-1, 1), seeds=[FIRST['seed']])
+    return to_pixels(x_0).flatten().tolist()
+
+
+def stage_live():
+    "Network, runtime and facts for the live page; the form as HTML."
+    from ddpm_lesson.pretrained import load_card, load_pretrained
+    (STATIC/'live').mkdir()
+    shutil.copy(onnx_file(), STATIC/'live'/'fashion.onnx')
+    dist = npm('onnxruntime-web')/'dist'
+    shutil.copy(dist/'ort.wasm.bundle.min.mjs', STATIC/'live'/'ort.mjs')
+    shutil.copy(dist/'ort-wasm-simd-threaded.wasm', STATIC/'live')
+    (model, sched), card = load_pretrained('fashion'), load_card('fashion')
+    shape = (card['network']['channels'], card['size'], card['size'])
+    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, pixels=reference(model, sched, shape))
+    (STATIC/'live'/'facts.json').write_text(json.dumps(facts))
+    return (SITE/'live.html').read_text(encoding='utf-8')
+
+
+# The whole
+
+def film(name, alt):
+    "A film that the reader can put away; who asked their system for less motion starts with it put away."
+    return f'<details class="film" open><summary>{alt}</summary><img src="images/{name}" alt="{alt}" loading="lazy"></details>'
+
+
+def filled(text, slots):
+    "A page with its {{ slots }} filled; an unknown slot is an error."
+    return re.sub(r'\{\{ ([\w ]+) \}\}', lambda m: slots[m[1]], text)
+
+
+def section(readme, heading):
+    "A section of the README, heading included; nothing if it has none."
+    found = re.search(rf'^## {heading}\n.*?(?=^## |\Z)', readme, re.M | re.S)
+    return found[0] if found else ''
+
+
+def stage_linked(page):
+    "Copy what a page links to and is no page itself, so that the links lead somewhere."
+    text = page.read_text(encoding='utf-8')
+    for target in re.findall(r'\]\((?!https?:|#)([^)\s#]+)', text):
+        file = ROOT/target
+        if file.is_file() and file.suffix not in ('.md', '.ipynb'):
+            (STAGE/target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, STAGE/target)
+
+
+def stage(repository, branch):
+    "Lay out everything for Sphinx."
+    shutil.rmtree(STAGE, ignore_errors=True)
+    shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'live.html'))
+    shutil.copytree(ROOT/'images', STAGE/'images')
+    shutil.copytree(ROOT/'images', EXTRA/'images', ignore=shutil.ignore_patterns('*.md', 'steps.png'))
+    (STAGE/'images'/'README.md').unlink()
+    shutil.copy(npm('mathjax')/'es5'/'tex-svg.js', STATIC)
+    pages = notebooks()
+    for page in pages: stage_notebook(page, repository, branch)
+    for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':
+        if (ROOT/name).exists(): shutil.copy(ROOT/name, STAGE); stage_linked(ROOT/name)
+    stage_modules()
+    live = stage_live()
+    lessons = section((ROOT/'README.md').read_text(encoding='utf-8'), 'The lessons')
+    megabytes = sum(p.stat().st_size for p in (STATIC/'live').iterdir())/1e6
+    first = pages[0]
+    slots = {
+        'first': f'[{title(first)}]({first.relative_to(ROOT).as_posix()})', 'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': live,
+        'lessons': lessons, 'toc': contents(pages), 'megabytes': f'{megabytes:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
+        'films': film('forward.gif', 'There: ten garments drown in noise') + '\n\n' + film('way.gif', 'And back: twenty garments appear from noise'),
+    }
+    for name in 'index.md', 'live.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')
+
+
+def main(argv=None):
+    config = ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    settings = config['DEFAULT']
+    parser = argparse.ArgumentParser(description='Build the book.')
+    parser.add_argument('--out', type=Path, default=ROOT/settings['doc_path'], help='where the site goes; replaced')
+    parser.add_argument('--repository', default=settings.get('git_url', ''), help='URL of the public repository, for the badges')
+    args = parser.parse_args(argv)
+    stage(args.repository, settings.get('branch', 'main'))
+    made = BUILD/'html'
+    for folder in made, args.out: shutil.rmtree(folder, ignore_errors=True)
+    if subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-d', BUILD/'doctrees', STAGE, made]).returncode: sys.exit('the book was not built')
+    shutil.copytree(made, args.out)
+    files = [p for p in args.out.rglob('*') if p.is_file()]
+    print(f'{args.out}: {sum(p.suffix == ".html" for p in files)} pages, {sum(p.stat().st_size for p in files)/1e6:.0f} MB')
+
+
+if __name__ == '__main__': main()
