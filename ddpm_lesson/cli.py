@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['best_device', 'versions', 'Friendly', 'main', 'wanted_labels', 'how_to_draw', 'sample', 'check_endings',
-           'recipe_options', 'reporter', 'tensorboard_log', 'train', 'made', 'diagnose', 'lessons']
+           'recipe_options', 'reporter', 'log_run', 'tensorboard_log', 'log_settings', 'train', 'made', 'find_lr',
+           'judges', 'real_images', 'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
 
 # %% ../nbs/93_cli.ipynb #88937b2b
-import json, math, platform, sys, time
+import importlib.util, json, platform, sys, time
 from dataclasses import fields
 from pathlib import Path
 import click
@@ -131,33 +132,57 @@ def recipe_options(command):
 def reporter(
     folder:Path,
     tensorboard:bool,  # also write scalars and sheets for TensorBoard
+    card:dict,
 ):                     # a function of the run
     "What happens at each checkpoint: a sheet of samples, and a log if wanted."
-    import torch
     from ddpm_lesson.files import save_png, sheet
     from ddpm_lesson.pretrained import draw_as_card
-    from ddpm_lesson.train import learning_rate
-    log, logged = tensorboard_log(folder) if tensorboard else None, [0]
+    log, logged = tensorboard_log(folder, card) if tensorboard else None, [0]
     def report(run):
         step, n, device = len(run.losses), 40, run.data.pixels.device
         y = wanted_labels('all', run.card['classes'], n)
         images = draw_as_card(run.averaged(), run.sched, run.card, n, y, sampler='ddim', steps=min(20, run.sched.T), device=device)
         save_png(folder/'samples.png', sheet(images, 10, 2), {'step': str(step)})
-        if not log: return
-        for k in range(logged[0], step):
-            log.add_scalar('loss', run.losses[k].item(), k + 1)
-            log.add_scalar('learning rate', learning_rate(k, run.recipe), k + 1)
-        log.add_image('samples', sheet(images, 10), step)
-        log.flush()
+        if log: log_run(log, run, logged[0], sheet(images, 10))
         logged[0] = step
     return report
 
+def log_run(
+    log,         # from `tensorboard_log`
+    run,
+    since:int,   # steps that are in the log already
+    pixels,      # (C, H, W) uint8, a sheet of samples
+)->None:
+    "Loss and learning rate of the steps since, the sheet, and at the end the settings."
+    from ddpm_lesson.train import learning_rate
+    for k in range(since, len(run.losses)):
+        log.add_scalar('loss', run.losses[k].item(), k + 1)
+        log.add_scalar('learning rate', learning_rate(k, run.recipe), k + 1)
+    log.add_image('samples', pixels, len(run.losses))
+    if len(run.losses) == run.recipe.steps: log_settings(log, run)
+    log.flush()
+
 # %% ../nbs/93_cli.ipynb #f69060e5
-def tensorboard_log(folder):
-    "A TensorBoard writer, or an error that says how to get one."
+def tensorboard_log(
+    folder, # where the run lives
+    card:dict,
+):          # a TensorBoard writer
+    "A log that begins with the run's settings; without the package, an error that says how to get it."
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError as e: raise ValueError('--tensorboard wanted the package of that name: pip install tensorboard') from e
-    return SummaryWriter(folder)
+    log = SummaryWriter(folder)
+    log.add_text('card', '    ' + json.dumps(card, indent=1).replace('\n', '\n    '))
+    return log
+
+def log_settings(
+    log,        # from `tensorboard_log`
+    run,        # finished
+)->None:
+    "Settings beside the final loss, for TensorBoard's table of runs."
+    from torch.utils.tensorboard.summary import hparams
+    settings = run.card['recipe'] | {f'network.{k}': str(v) for k, v in run.card['network'].items()} | {f'schedule.{k}': v for k, v in run.card['schedule'].items()}
+    for summary in hparams(settings, {'final loss': 0}): log.file_writer.add_summary(summary)
+    log.add_scalar('final loss', sum(l.item() for l in run.losses[-50:])/len(run.losses[-50:]), len(run.losses))
 
 # %% ../nbs/93_cli.ipynb #371c2308
 @main.command()
@@ -178,7 +203,7 @@ def tensorboard_log(folder):
 @click.option('--folder', default=None, type=click.Path(file_okay=False), help='Where everything goes; default runs/PRESET.')
 @click.option('--resume', is_flag=True, help='Go on from the checkpoint in the folder.')
 @click.option('--every', default=500, type=click.IntRange(1), help='Steps between checkpoints and sample sheets.')
-@click.option('--tensorboard', is_flag=True, help='Log losses and sheets for TensorBoard.')
+@click.option('--tensorboard/--no-tensorboard', default=None, show_default='where it is installed', help='Log settings, losses and sheets for TensorBoard.')
 @click.option('--half', is_flag=True, help='Store the final weights in float16.')
 @click.option('--device', default='auto', help='auto, cpu, cuda or mps.')
 def train(preset, folder, resume, every, tensorboard, half, device, **given):
@@ -187,6 +212,7 @@ def train(preset, folder, resume, every, tensorboard, half, device, **given):
     from ddpm_lesson.pretrained import save_model
     from ddpm_lesson.train import Run, fit
     p, folder, device = plan(given, preset), Path(folder or f'runs/{preset}'), best_device(device)
+    tensorboard = importlib.util.find_spec('tensorboard') is not None if tensorboard is None else tensorboard
     checkpoint = folder/'checkpoint.safetensors'
     if checkpoint.exists() and not resume: raise ValueError(f'{folder} holds a run already: go on with --resume, or name another --folder')
     if resume and not checkpoint.exists(): raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
@@ -194,7 +220,7 @@ def train(preset, folder, resume, every, tensorboard, half, device, **given):
     run, began = Run(card_for(data, p), data, device), time.time()
     if resume: run.load(checkpoint)
     click.echo(f'{len(data):,} images {tuple(data.pixels.shape[1:])}, {sum(w.numel() for w in run.net.parameters()):,} parameters, {device}, {"bf16" if run.bf16 else "float32"}')
-    try: fit(run, folder, every, report=reporter(folder, tensorboard))
+    try: fit(run, folder, every, report=reporter(folder, tensorboard, run.card))
     except KeyboardInterrupt: raise click.ClickException(f'stopped after {len(run.losses)} steps; the same command with --resume goes on') from None
     save_model(folder/'model.safetensors', run.averaged().net, run.card | made(began, run, device), half)
     click.echo(f'{folder}/model.safetensors and samples.png; draw more with: ddpm_lesson sample --weights {folder}/model.safetensors')
@@ -210,6 +236,118 @@ def made(
     where = torch.cuda.get_device_name() if 'cuda' in device else f'{platform.machine()} {device}, {torch.get_num_threads()} threads'
     return dict(made=dict(command=' '.join(['ddpm_lesson', *sys.argv[1:]]), seconds=round(time.time() - began), hardware=where,
                           precision='bf16' if run.bf16 else 'float32', loss=round(torch.stack(run.losses[-500:]).mean().item(), 4), **versions()))
+
+# %% ../nbs/93_cli.ipynb #b1ecac88
+@main.command()
+@click.option('--preset', default='laptop', type=click.Choice(list(presets)), help='The run that is to come.')
+@click.option('--data', default=None, help='As for train.')
+@click.option('--size', default=None, type=int, help='As for train.')
+@click.option('--batch', default=None, type=click.IntRange(1), help='Images a batch.')
+@click.option('--steps', default=100, type=click.IntRange(10), help='Batches to spend.')
+@click.option('--out', default=None, type=click.Path(dir_okay=False), help='Also write rates and losses as .csv.')
+@click.option('--device', default='auto', help='auto, cpu, cuda or mps.')
+def find_lr(preset, data, size, batch, steps, out, device):
+    "Suggest a learning rate for a run."
+    from ddpm_lesson.data import load_images
+    from ddpm_lesson.files import write_table
+    from ddpm_lesson.train import find_lr, smoothed, suggest_lr
+    check_endings(out=(out, '.csv'))
+    p = plan(dict(data=data, size=size, batch=batch), preset)
+    images = prepared(load_images(p['data'], p['size'], progress=True), p)
+    card = card_for(images, p)
+    rates, losses = find_lr(card, images, steps=steps, device=best_device(device))
+    if out: write_table([dict(lr=r, loss=a, smoothed=b) for r, a, b in zip(rates.tolist(), losses.tolist(), smoothed(losses).tolist())], out)
+    for k in range(0, len(rates), max(1, len(rates)//12)): click.echo(f'{rates[k]:9.1e}  {smoothed(losses)[k]:.3f}')
+    click.echo(f'suggested --lr {suggest_lr(rates, losses):.1e}; the preset has {card["recipe"]["lr"]:.1e}')
+
+# %% ../nbs/93_cli.ipynb #f97fc8ce
+def judges()->dict:
+    "Judges by name."
+    from ddpm_lesson.metrics import inception_judge, lite0_judge
+    return dict(lite0=lite0_judge, inception=inception_judge)
+
+def real_images(
+    data:str,   # as `load_images` takes it
+    size:int,   # side, pixels
+    channels:int,
+    held=None,  # of a set without a test split: images to set aside
+)->tuple:       # (measured against, others for the floor)
+    "What a model is judged by: the test split and the training split; of a folder, two halves drawn by lot."
+    from ddpm_lesson.data import load_images
+    from ddpm_lesson.experiments import split
+    if Path(data).is_dir() or data == 'debug':
+        images = load_images(data, size, progress=True)
+        other, real = split(images, held or max(1, len(images)//2))
+    else: real, other = load_images(data, size, train=False, progress=True), load_images(data, size, progress=True)
+    if real.pixels.shape[1] != channels: raise ValueError(f'--data wanted images of {channels} channels, as the model draws, got {real.pixels.shape[1]}')
+    return real, other
+
+# %% ../nbs/93_cli.ipynb #2acd5c31
+@main.command()
+@click.option('--weights', default='fashion', help='A shipped model, or a .safetensors file.')
+@click.option('--data', default=None, help='Real images to judge by, as for train; default: those it was trained on.')
+@click.option('--count', default=1000, type=click.IntRange(20), help='Samples.')
+@click.option('--steps', default=None, type=click.IntRange(1), show_default='as the model says, usually 50', help='Network calls for each sample.')
+@click.option('--sampler', default=None, type=click.Choice(['ddim', 'ddpm']), show_default='as the model says, usually ddim')
+@click.option('--seed', default=0, help='Sample i is drawn from seed + i.')
+@click.option('--judge', default='lite0', type=click.Choice(['lite0', 'inception']))
+@click.option('--out', default=None, type=click.Path(dir_okay=False), help='Also write the result as .json.')
+@click.option('--batch', default=64, type=click.IntRange(1), help='Images at once.')
+@click.option('--device', default='auto', help='auto, cpu, cuda or mps.')
+def evaluate(weights, data, count, steps, sampler, seed, judge, out, batch, device):
+    "KID and FID of a model, with an interval, and what real images get."
+    from ddpm_lesson.data import to_pixels
+    from ddpm_lesson.files import whole
+    from ddpm_lesson.metrics import evaluate_samples, reference
+    from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained
+    check_endings(out=(out, '.json'))
+    device, card, data = best_device(device), load_card(weights), data or load_card(weights).get('data', '')
+    model, sched = load_pretrained(weights, device)
+    how, labels = how_to_draw(card, sampler, steps), wanted_labels('all', card['classes'], count)
+    real, other = real_images(data, card['size'], card['network']['channels'])
+    ref, began = reference(real, judges()[judge](device=device), other), time.time()
+    ref.floor(count)
+    pixels = to_pixels(draw_as_card(model, sched, card, count, labels, range(seed, seed + count), batch=batch, device=device, progress=sys.stderr.isatty(), **how))
+    seconds = time.time() - began
+    result = evaluate_samples(pixels, ref) | dict(NFE=how['steps'] or sched.T, sampler=how['sampler'], seconds=round(seconds, 1), weights=str(weights), against=real.name, device=device) | versions()
+    if out:
+        with whole(out) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    click.echo(report_lines(result))
+
+def report_lines(
+    r:dict, # from `evaluate`
+)->str:
+    "The result as four lines."
+    return '\n'.join([f"{r['N']} samples of {r['weights']}, {r['sampler']}, {r['NFE']} network calls each, {r['seconds']:.0f} s on {r['device']}",
+                      f"judged by {r['judge']} against {r['real N']} images of {r['against']}; smaller is better",
+                      f"KID {r['KID']:.4f} +- {r['KID interval']:.4f}   real images {r['floor KID']:.4f} +- {r['floor interval']:.4f}",
+                      f"FID {r['FID']:.1f}            real images {r['floor FID']:.1f}   (each of {r['floor N']}: too few to compare elsewhere)"])
+
+# %% ../nbs/93_cli.ipynb #6ee2eaaf
+@main.command()
+@click.option('--grid', default='s1', type=click.Choice(['s1', 's2']), help='s1: loss x target x schedule; s2: before and after the repair.')
+@click.option('--data', default='fashion', help='As for train.')
+@click.option('--size', default=28, type=click.IntRange(8), help='Side of the images.')
+@click.option('--seeds', default=3, type=click.IntRange(1), help='Trainings of each cell.')
+@click.option('--steps', default=500, type=click.IntRange(1), help='Batches of each training.')
+@click.option('--batch', default=32, type=click.IntRange(1), help='Images a batch.')
+@click.option('--width', default=8, type=click.IntRange(4), help='Width of the network; published: 32 (s1), 64 (s2).')
+@click.option('--blocks', default=1, type=click.IntRange(1), help="S1's blocks a level; published: 2.")
+@click.option('--count', default=200, type=click.IntRange(20), help='Samples of each measure.')
+@click.option('--held', default=1000, type=click.IntRange(20), help='Real images to judge by.')
+@click.option('--workers', default=2, type=click.IntRange(1), help='Cells at once; a core each.')
+@click.option('--precision', default='auto', type=click.Choice(['auto', 'bf16', 'float32']))
+@click.option('--folder', default=None, type=click.Path(file_okay=False), help='Where results go; default runs/experiment-GRID.')
+def experiment(grid, data, size, seeds, steps, batch, width, blocks, count, held, workers, precision, folder):
+    "Train and judge a grid of settings; writes table.csv. The defaults take about two hours on two cores."
+    from ddpm_lesson.experiments import run_cells, s1_cells, s2_cells
+    from ddpm_lesson.files import write_table
+    scale = dict(width=width, batch=batch, steps=steps, precision=precision)
+    cells = s1_cells(seeds, blocks=blocks, **scale) if grid == 's1' else s2_cells(seeds, **scale)
+    folder = Path(folder or f'runs/experiment-{grid}')
+    rows = run_cells(cells, folder, workers, data=data, size=size, held=held, n=count)
+    write_table(rows, folder/'table.csv')
+    click.echo(f'{len(cells)} cells, {len(rows)} rows: {folder}/table.csv; a strip of samples for each cell in {folder}/cells')
 
 # %% ../nbs/93_cli.ipynb #d04ad23e
 @main.command()
@@ -232,7 +370,7 @@ def diagnose(schedule, T, beta_1, beta_T, size, channels):
 @click.option('--no-browser', is_flag=True, help='Only print the address.')
 def lessons(no_browser):
     "Open the notebooks in JupyterLab."
-    import importlib.util, subprocess
+    import subprocess
     pages = Path(__file__).resolve().parents[1]/'nbs'
     if not (pages/'index.ipynb').is_file(): raise ValueError('the lessons are not part of an installed wheel: clone the repository, then pip install -e ".[dev]" in it')
     if importlib.util.find_spec('jupyterlab') is None: raise ValueError('JupyterLab is not installed: pip install -e ".[dev]"')

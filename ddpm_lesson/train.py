@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw', 'learning_rate', 'learned', 'Ema', 'make_optimizer',
-           'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'Run', 'differences', 'make_card', 'fit']
+           'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'Run', 'differences', 'make_card', 'fit',
+           'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 import torch
@@ -228,12 +229,19 @@ class Run:
         self.bf16 = bf16_helps(device) if precision == 'auto' else precision == 'bf16'
         self.losses = []
 
+    def step(self,
+        step:int,   # which batch, from 0
+        recipe,     # how to learn from it
+    ):              # () the loss, still on the device
+        "One batch: drawn, brought into the model's units, learned from."
+        x_0, *rest = draw(self.data, self.recipe, self.sched.T, step)
+        return train_step(self.net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
+
     def steps(self):
         "Train to the end, one step at a time; yields (steps done, loss). Stops with an error when the loss is no number any more."
         self.net.train()
         for step in range(len(self.losses), self.recipe.steps):
-            x_0, *rest = draw(self.data, self.recipe, self.sched.T, step)
-            loss = train_step(self.net, self.sched, self.opt, self.recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
+            loss = self.step(step, self.recipe)
             self.ema.update(self.net, step)
             self.losses.append(loss)
             if (step + 1) % 50 == 0: self.check()  # not at every step: on a GPU it waits
@@ -327,3 +335,42 @@ def fit(
             raise
     keep()
     return run
+
+# %% ../nbs/10_train.ipynb #b53a8240
+def smoothed(
+    losses:Tensor,   # (N,)
+    memory:float=0.9,# share of the past that each step keeps, in [0, 1)
+)->Tensor:           # (N,)
+    "A running average without the pull towards zero at its start. Adam's bias correction (Kingma and Ba 2015, section 3)."
+    mean, out = 0.0, []
+    for k, loss in enumerate(losses.tolist()):
+        mean = memory*mean + (1 - memory)*loss
+        out.append(mean/(1 - memory**(k + 1)))
+    return torch.tensor(out, dtype=losses.dtype)
+
+# %% ../nbs/10_train.ipynb #8a7d6810
+def find_lr(
+    card:dict,           # of the run to come; it is not touched
+    data,                # Images, or a float tensor in [-1, 1]
+    lo:float=1e-6, hi:float=1.0, # learning rates to begin and end with
+    steps:int=100,       # batches spent on it
+    device='cpu',
+)->tuple:                # (learning rates tried, their losses), each (N,) with N <= steps
+    "The loss while the learning rate grows by equal factors; stops when it is four times its best. Smith 2017, section 3.3."
+    if not 0 < lo < hi: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
+    run, losses = Run(card, data, device), []
+    run.net.train()
+    rates = torch.logspace(math.log10(lo), math.log10(hi), steps, dtype=torch.float64)
+    for k, lr in enumerate(rates.tolist()):
+        losses.append(run.step(k, replace(run.recipe, lr=lr, warmup=0, decay=False)).item())
+        if not losses[-1] <= 4*min(losses): break
+    return rates[:len(losses)], torch.tensor(losses, dtype=torch.float64)
+
+def suggest_lr(
+    rates:Tensor,   # (N,) from `find_lr`
+    losses:Tensor,  # (N,)
+)->float:
+    "A tenth of the rate at which the smoothed loss is least: large, and still far from the edge."
+    if len(rates) < 10: raise ValueError(f'wanted at least 10 steps to judge by, got {len(rates)}: start lower')
+    kept = losses.isfinite()
+    return rates[kept][smoothed(losses[kept]).argmin()].item()/10
