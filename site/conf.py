@@ -17,6 +17,7 @@ html_theme = 'sphinx_book_theme'
 html_theme_options = {'navbar_persistent': [], 'show_toc_level': 2, 'use_download_button': False, 'use_fullscreen_button': False, 'show_navbar_depth': 1, 'back_to_top_button': False}
 html_static_path, html_extra_path = ['_static'], ['_extra']
 html_css_files, html_js_files = ['site.css'], [('frames.js', {'defer': 'defer'})]
+html_context = {'default_mode': 'auto'}  # light or dark, as the reader's system is
 html_favicon = '_static/favicon.svg'
 html_copy_source = html_use_index = html_show_sphinx = False
 html_last_updated_fmt = None
@@ -37,7 +38,7 @@ def spoken(node):
 
 def last_sentences(text, most=300):
     "As many whole sentences from the end as fit, one at least: they say what to look at."
-    sentences, kept = re.split(r'(?<=[.!?:])\s+(?=[A-Z(])', text), ''
+    sentences, kept = re.split(r'(?<=[.!?])\s+(?=[A-Z(])', text), ''
     for sentence in reversed(sentences):
         if kept and len(kept) + len(sentence) > most: break
         kept = f'{sentence} {kept}'.strip()

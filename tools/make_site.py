@@ -1,6 +1,6 @@
 """Build the book: python tools/make_site.py [--out FOLDER] [--repository URL]
 
-Lays out in build/site/source what Sphinx needs (the notebooks as nbdev means them, a page for each module, the frames of the sliders,
+Lays out below build/site what Sphinx needs (the notebooks as nbdev means them, a page for each module, the frames of the sliders,
 the network of the live page) and turns it into a static site in _docs, warnings being errors. Needs `pip install -e ".[docs]"` and npm.
 """
 import argparse
@@ -9,6 +9,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE, BUILD = ROOT/'site', ROOT/'build'/'site'
-STAGE, STATIC, EXTRA = BUILD/'source', BUILD/'source'/'_static', BUILD/'source'/'_extra'
+MINE = BUILD/str(os.getpid())  # two builds at once don't meet
+STAGE, STATIC, EXTRA = MINE/'source', MINE/'source'/'_static', MINE/'source'/'_extra'
 NPM = {  # version, and what the packed file must hash to
     'mathjax': ('3.2.2', 'sha512-Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw=='),
     'onnxruntime-web': ('1.30.0', 'sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=='),
@@ -37,13 +39,30 @@ def npm(name):
     folder = BUILD/'npm'/f'{name}-{version}'
     if (folder/'package').is_dir(): return folder/'package'
     if not shutil.which('npm'): raise SystemExit(f'npm is needed to fetch {name}: install Node.js')
-    shutil.rmtree(folder, ignore_errors=True); folder.mkdir(parents=True)
-    subprocess.run(['npm', 'pack', '--silent', f'{name}@{version}'], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    [packed] = folder.glob('*.tgz')
+    fresh = MINE/'npm'/name
+    fresh.mkdir(parents=True)
+    subprocess.run(['npm', 'pack', '--silent', f'{name}@{version}'], cwd=fresh, check=True, stdout=subprocess.DEVNULL)
+    [packed] = fresh.glob('*.tgz')
     got = 'sha512-' + base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
     if got != wanted: raise SystemExit(f'{name} {version} wanted {wanted}, got {got}')
-    with tarfile.open(packed) as tar: tar.extractall(folder, filter='data') if hasattr(tarfile, 'data_filter') else tar.extractall(folder)
+    with tarfile.open(packed) as tar: tar.extractall(fresh, **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists(): fresh.rename(folder)
     return folder/'package'
+
+
+# Films
+
+def film(picture, alt):
+    "A film that the reader can put away; frames.js starts with it put away where the system asks for less motion."
+    from PIL import Image
+    with Image.open(ROOT/'images'/Path(picture).name) as frames: width, height = frames.size
+    return f'<details class="film" open><summary>{alt}</summary><img src="{picture}" alt="{alt}" width="{width}" height="{height}" loading="lazy"></details>'
+
+
+def films(text, up=''):
+    "Markdown with its moving pictures made such films."
+    return re.sub(r'!\[([^\]]+)\]\((?:\.\./)*images/(\w+\.gif)\)', lambda m: film(f'{up}images/{m[2]}', m[1]), text)
 
 
 # Notebooks
@@ -62,6 +81,21 @@ def shown(cell):
     return cell | {'source': ''.join(line for line in lines if not line.startswith('#|')), 'metadata': {'tags': tags}}
 
 
+def one_title(cells):
+    "The cells with one first-level heading: from a second one on, every heading goes down a level."
+    seen = 0
+    for cell in cells:
+        if cell['cell_type'] != 'markdown': continue
+        lines, fenced = source(cell).split('\n'), False
+        for i, line in enumerate(lines):
+            fenced ^= line.lstrip().startswith('```')
+            if fenced or not re.match('#+ ', line): continue
+            seen += line.startswith('# ')
+            if seen > 1: lines[i] = '#' + line
+        cell['source'] = '\n'.join(lines)
+    return cells
+
+
 def badges(path, repository, branch):
     "Links that open a notebook elsewhere, drawn by our own stylesheet; without a repository only the download."
     host, _, name = repository.rstrip('/').removeprefix('https://').partition('/')
@@ -72,7 +106,8 @@ def badges(path, repository, branch):
         links['Open in Binder'] = f'https://mybinder.org/v2/gh/{name}/{branch}?labpath={file}'
     if repository: links['Source'] = f'{repository.rstrip("/")}/blob/{branch}/{file}'
     links['Download the notebook'] = '../'*(len(Path(file).parts) - 1) + file
-    return '<p class="launch">' + ' '.join(f'<a href="{html.escape(url)}"{" download" if name.startswith("Down") else ""}>{name}</a>' for name, url in links.items()) + '</p>'
+    note = f' <span>(in Colab, first run <code>%pip install git+{html.escape(repository)}</code>)</span>' if 'Open in Colab' in links else ''
+    return '<p class="launch">' + ' '.join(f'<a href="{html.escape(url)}"{" download" if name.startswith("Down") else ""}>{name}</a>' for name, url in links.items()) + note + '</p>'
 
 
 def anchored(cell):
@@ -83,7 +118,9 @@ def anchored(cell):
 
 def stage_notebook(path, repository, branch):
     nb = json.loads(path.read_text(encoding='utf-8'))
-    nb['cells'] = [part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)]
+    nb['cells'] = one_title([part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)])
+    for cell in nb['cells']:
+        if cell['cell_type'] == 'markdown': cell['source'] = films(source(cell), '../'*(len(path.relative_to(ROOT).parts) - 1))
     first = nb['cells'][0]
     first['source'] = re.sub(r'^(# .+\n)', lambda m: f'{m[1]}\n{badges(path, repository, branch)}\n\n', source(first) + '\n', count=1, flags=re.M)
     for folder in STAGE, EXTRA:
@@ -112,7 +149,7 @@ def toctree(caption, entries): return '\n'.join(['```{toctree}', ':hidden:', f':
 def contents(pages):
     parts = {part: [entry(p) for p in pages if part_of(p) == part] for part in PARTS}
     parts['Look up'] += ['api/index']
-    project = ['README', *(name for name in ('CONTRIBUTING', 'CHANGELOG') if (ROOT/f'{name}.md').exists())]
+    project = ['README <README>', *(name for name in ('CONTRIBUTING', 'CHANGELOG') if (ROOT/f'{name}.md').exists())]
     return '\n'.join(toctree(part, entries) for part, entries in ({'Try it': ['live']} | parts | {'Project': project}).items() if entries)
 
 
@@ -246,11 +283,6 @@ def stage_live():
 
 # The whole
 
-def film(name, alt):
-    "A film that the reader can put away; who asked their system for less motion starts with it put away."
-    return f'<details class="film" open><summary>{alt}</summary><img src="images/{name}" alt="{alt}" loading="lazy"></details>'
-
-
 def filled(text, slots):
     "A page with its {{ slots }} filled; an unknown slot is an error."
     return re.sub(r'\{\{ ([\w ]+) \}\}', lambda m: slots[m[1]], text)
@@ -274,7 +306,7 @@ def stage_linked(page):
 
 def stage(repository, branch):
     "Lay out everything for Sphinx."
-    shutil.rmtree(STAGE, ignore_errors=True)
+    shutil.rmtree(MINE, ignore_errors=True)
     shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'live.html'))
     shutil.copytree(ROOT/'images', STAGE/'images')
     shutil.copytree(ROOT/'images', EXTRA/'images', ignore=shutil.ignore_patterns('*.md', 'steps.png'))
@@ -283,7 +315,9 @@ def stage(repository, branch):
     pages = notebooks()
     for page in pages: stage_notebook(page, repository, branch)
     for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':
-        if (ROOT/name).exists(): shutil.copy(ROOT/name, STAGE); stage_linked(ROOT/name)
+        if (ROOT/name).exists():
+            (STAGE/name).write_text(films((ROOT/name).read_text(encoding='utf-8')), encoding='utf-8')
+            stage_linked(ROOT/name)
     stage_modules()
     live = stage_live()
     lessons = section((ROOT/'README.md').read_text(encoding='utf-8'), 'The lessons')
@@ -292,7 +326,7 @@ def stage(repository, branch):
     slots = {
         'first': f'[{title(first)}]({first.relative_to(ROOT).as_posix()})', 'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': live,
         'lessons': lessons, 'toc': contents(pages), 'megabytes': f'{megabytes:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
-        'films': film('forward.gif', 'There: ten garments drown in noise') + '\n\n' + film('way.gif', 'And back: twenty garments appear from noise'),
+        'films': film('images/forward.gif', 'There: ten garments drown in noise') + '\n\n' + film('images/way.gif', 'And back: twenty garments appear from noise'),
     }
     for name in 'index.md', 'live.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')
 
@@ -306,10 +340,11 @@ def main(argv=None):
     parser.add_argument('--repository', default=settings.get('git_url', ''), help='URL of the public repository, for the badges')
     args = parser.parse_args(argv)
     stage(args.repository, settings.get('branch', 'main'))
-    made = BUILD/'html'
-    for folder in made, args.out: shutil.rmtree(folder, ignore_errors=True)
-    if subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-d', BUILD/'doctrees', STAGE, made]).returncode: sys.exit('the book was not built')
+    made = MINE/'html'
+    if subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-d', MINE/'doctrees', STAGE, made]).returncode: sys.exit(f'the book was not built from {STAGE}')
+    shutil.rmtree(args.out, ignore_errors=True)
     shutil.copytree(made, args.out)
+    shutil.rmtree(MINE)
     files = [p for p in args.out.rglob('*') if p.is_file()]
     print(f'{args.out}: {sum(p.suffix == ".html" for p in files)} pages, {sum(p.stat().st_size for p in files)/1e6:.0f} MB')
 

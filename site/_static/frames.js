@@ -11,3 +11,6 @@ for (const figure of document.querySelectorAll('figure.frames')) {
   slider.addEventListener('input', show);
   show();
 }
+
+// Films start put away where the reader's system asks for less motion.
+if (matchMedia('(prefers-reduced-motion: reduce)').matches) for (const film of document.querySelectorAll('details.film')) film.open = false;

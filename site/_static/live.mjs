@@ -8,7 +8,7 @@ let network;
 const load = facts => network ??= (async () => {
   const ort = await import('./live/ort.mjs');
   ort.env.wasm.numThreads = 1;
-  ort.env.wasm.wasmPaths = here.href;
+  ort.env.wasm.wasmPaths = {wasm: new URL('ort-wasm-simd-threaded.wasm', here).href};
   const session = await ort.InferenceSession.create(new URL('fashion.onnx', here).href, {executionProviders: ['wasm']});
   return async (x, t, labels) => {
     const B = labels.length, tensor = (type, data, dims) => new ort.Tensor(type, data, dims);
@@ -31,9 +31,14 @@ export function sample(net, facts, {y, seed, sampler, steps, eta, scale}) {
 
 // The settings as the Python that draws the same garment.
 function python(facts, {y, seed, sampler, steps, eta, scale}) {
-  const none = facts.classes.length, label = `torch.tensor([${y}])`;
-  const model = y === none || scale === 0 ? 'model' : scale === 1 ? `Labelled(model, ${label})` : `Guided(model, ${label}, scale=${scale})`;
-  return `model, sched = load_pretrained('fashion')\n${sampler}_sample(${model}, sched, (1, ${facts.shape.join(', ')}), steps=${steps}, ${sampler === 'ddim' ? `eta=${eta}, ` : ''}clip=(-1, 1), seeds=[${seed}])`;
+  const wrapper = y === facts.classes.length || scale === 0 ? '' : scale === 1 ? 'Labelled' : 'Guided', label = `torch.tensor([${y}])`;
+  const model = {'': 'model', Labelled: `Labelled(model, ${label})`, Guided: `Guided(model, ${label}, scale=${scale})`}[wrapper];
+  return [
+    ...(wrapper ? ['import torch', `from ddpm_lesson.guidance import ${wrapper}`] : []),
+    'from ddpm_lesson.pretrained import load_pretrained', `from ddpm_lesson.sampler import ${sampler}_sample`, '',
+    "model, sched = load_pretrained('fashion')",
+    `x_0 = ${sampler}_sample(${model}, sched, (1, ${facts.shape.join(', ')}), steps=${steps}, ${sampler === 'ddim' ? `eta=${eta}, ` : ''}clip=(-1, 1), seeds=[${seed}])`,
+  ].join('\n');
 }
 
 // Grey bytes onto a canvas, a pixel each.
