@@ -172,6 +172,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'ddpm_lesson.metrics.kid': ('evaluate.html#kid', 'ddpm_lesson/metrics.py'),
                                      'ddpm_lesson.metrics.kid_interval': ('evaluate.html#kid_interval', 'ddpm_lesson/metrics.py'),
                                      'ddpm_lesson.metrics.lite0_judge': ('evaluate.html#lite0_judge', 'ddpm_lesson/metrics.py'),
+                                     'ddpm_lesson.metrics.memorised': ('evaluate.html#memorised', 'ddpm_lesson/metrics.py'),
                                      'ddpm_lesson.metrics.nearest': ('evaluate.html#nearest', 'ddpm_lesson/metrics.py'),
                                      'ddpm_lesson.metrics.nearest_of': ('evaluate.html#nearest_of', 'ddpm_lesson/metrics.py'),
                                      'ddpm_lesson.metrics.noise_loss': ('evaluate.html#noise_loss', 'ddpm_lesson/metrics.py'),

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT/'nbs').glob('*.ipynb'))
+SOLUTIONS = sorted((ROOT/'nbs'/'solutions').glob('*.ipynb'))
 IGNORED = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', '.last_checked', '_proc', '*.egg-info')
 
 
@@ -37,7 +38,7 @@ def test_ci_runs_the_readmes_test_line():
     assert line in (ROOT/'.ci'/'run').read_text().splitlines()
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize('page', [*PAGES, *SOLUTIONS], ids=lambda p: f'{p.parent.name}-{p.stem}')
 def test_page_is_fit_to_be_read(page):
     assert page.stat().st_size < 400_000
     shown = outputs(page)
@@ -48,7 +49,7 @@ def test_page_is_fit_to_be_read(page):
 
 
 def test_links_between_pages_lead_somewhere():
-    for page in [*PAGES, ROOT/'README.md', ROOT/'CONTRIBUTING.md']:
+    for page in [*PAGES, *SOLUTIONS, ROOT/'README.md', ROOT/'CONTRIBUTING.md']:
         text = page.read_text(encoding='utf-8') if page.suffix == '.md' else '\n'.join(source(c) for c in read(page) if c['cell_type'] == 'markdown')
         base = page.parent
         for target in re.findall(r'\]\((?!https?:|#|attachment:)([^)\s]+)\)', text): assert (base/target.split('#')[0]).exists(), f'{page.name} -> {target}'

@@ -1,0 +1,209 @@
+"Every exercise can judge: its truth passes, each mistake is told by its own name, junk gets a sentence, and no verdict is luck."
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddpm_lesson.exercises import agree, check, find, grade, mistake, outcomes, progress, progress_file, read_progress, report
+from ddpm_lesson.questions import exercises, lessons
+
+ROOT = Path(__file__).resolve().parents[1]
+LESSONS = sorted(p for p in (ROOT/'nbs').glob('[0-8]*.ipynb'))
+NAMES = sorted(exercises)
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch): monkeypatch.setenv('DDPM_LESSON_PROGRESS', str(tmp_path/'progress.json'))
+
+
+def code(page): return [''.join(c['source']) for c in json.loads(page.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
+def checked(page): return re.findall(r"\b(?:check|grade)\('([^']+)'", '\n'.join(code(page)))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_truth_passes_and_every_mistake_is_told_by_its_name(name):
+    ex = exercises[name]
+    assert mistake(ex, ex.truth) == ''
+    truth, wrong = outcomes(ex, ex.truth), {said: outcomes(ex, f) for said, f in ex.mutants.items()}
+    assert len(wrong) >= 4
+    for said, out in wrong.items():
+        assert not all(agree(ex, out, truth)), f'equals the truth: {said}'
+        assert next(s for s, other in wrong.items() if all(agree(ex, out, other))) == said, f'equals an earlier mistake: {said}'
+        assert re.fullmatch(r'[A-Za-z0-9\'"(\[].*[.?)]', said) and said.isascii() and len(said) < 160
+    last = list(ex.mutants)[-1]
+    verdict = grade(name, ex.mutants[last])
+    assert not verdict and verdict.tried and repr(verdict) == f'{name}: not yet. {last}' == repr(grade(name, ex.mutants[last]))
+    assert grade(name, ex.truth) and repr(grade(name, ex.truth)).startswith(f'{name}: right.')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_what_is_not_done_yet_is_not_wrong(name):
+    def empty(*args): ...
+    def later(*args): raise NotImplementedError
+    for yours in (..., None, NotImplemented, empty, later, lambda *args: ..., lambda *args: (..., 1)):
+        verdict = grade(name, yours)
+        assert not verdict and not verdict.tried and exercises[name].question in verdict.said
+
+
+def junk(ex):
+    "Answers that no exercise wants, and words that the sentence about each must hold."
+    def nothing(*args): args[0]
+    def raises(*args): raise KeyError('lost')
+    def changes(*args):
+        for a in args:
+            if isinstance(a, torch.Tensor) and a.is_floating_point(): a += 1
+        return ex.truth(*args)
+    common = [('five', 'type str'), ({'a': 1}, 'type dict'), (1j, 'complex')]
+    if ex.inputs is None: return [*common, (torch.full((2, 7), 0.5), 'yours has (2, 7)'), (float('nan'), 'mistakes we know')]
+    calls = [(nothing, 'is there a `return`?'), (raises, 'KeyError'), (lambda *args: 'five', 'type str'), (lambda *args: {'a': 1}, 'type dict'), (lambda: 1, 'called with'),
+             (lambda *args: torch.full((2, 7, 3, 2, 2), 0.5), 'wanted'), (lambda *args: torch.sin, 'not called'), (lambda *args: torch.ones(2)@torch.ones(3), 'RuntimeError')]
+    inputs = [a for a in ex.inputs(torch.Generator().manual_seed(0))[0].args if isinstance(a, torch.Tensor) and a.is_floating_point()]
+    return [('five', 'A function was wanted'), (torch.ones(3), 'A function was wanted'), *calls, *([(changes, 'in place')] if inputs else [])]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_junk_gets_a_sentence(name):
+    for yours, words in junk(exercises[name]):
+        verdict = grade(name, yours)
+        assert not verdict and verdict.tried and words in verdict.said and '\n' not in verdict.said and 'Traceback' not in verdict.said, (yours, verdict)
+        assert repr(verdict) == repr(grade(name, yours))
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs])
+def test_a_wrong_answer_nobody_expected_is_placed(name):
+    ex = exercises[name]
+    def scaled(*args):
+        out = ex.truth(*args)
+        return tuple(3*p + 1 for p in out) if isinstance(out, tuple) else 3*getattr(out, 'alpha_bar', out) + 1
+    said = grade(name, scaled).said
+    assert 'cases agree; the first that does not is' in said, said
+
+
+def test_simple_relations_are_seen():
+    truth = exercises['03-std'].truth
+    for f, words in (lambda x: -x, 'sign'), (lambda x: 1/x, 'Upside down'), (lambda x: x**0.5, 'one root too many'), (lambda x: 1.7*x, '1.7 times'), (lambda x: x**4, '1 of 16'):
+        assert words in grade('03-std', lambda sched, t, f=f: f(truth(sched, t))).said
+    assert 'float32' in grade('03-std', lambda sched, t: (1 - (1 - sched.beta.float()).cumprod(0)[t]).sqrt()).said
+    assert 'NaN' in grade('03-std', lambda sched, t: (sched.alpha_bar[t] - 1).sqrt()).said
+    only_linear = grade('03-std', lambda sched, t: truth(sched, t) if sched.T == 1000 else truth(sched, t)*t).said
+    assert "the first that does not is S1's cosine, T=400, t=2" in only_linear
+
+
+def test_answers_come_in_many_kinds():
+    for yours in -0.17, np.float32(-0.17), np.array(-0.17), torch.tensor(-0.17), lambda: -0.17: assert grade('00-ghost', yours)
+    for wrap in tuple, list, np.array, torch.tensor: assert grade('01-clamp', lambda m, s: wrap(((-1 - m)/s, (1 - m)/s)))
+    assert grade('04-var', lambda sched, t: (sched.beta[t]*(1 - sched.alpha_bar[t - 1])/(1 - sched.alpha_bar[t])).item())
+    assert grade('02-double', lambda sched: (sched.log_snr - np.log(4)).sigmoid())              # alpha_bar where a schedule was meant
+    assert grade('03-std', lambda sched, t: torch.nn.Parameter(sched.noise_rate[t]))            # gradients do not matter
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), k=st.floats(0.1, 10), power=st.sampled_from((0.5, 1., 2., 3.)))
+def test_no_verdict_is_luck(seed, k, power):
+    torch.manual_seed(seed)
+    before = torch.get_rng_state()
+    yours = lambda sched, t: k*sched.noise_rate[t]**power + 0.1*torch.randn((), dtype=torch.float64)*np.random.rand()
+    first, second = grade('03-std', yours), grade('03-std', yours)
+    assert first == second and not first and torch.equal(torch.get_rng_state(), before)
+    assert bool(grade('03-std', lambda sched, t: k*sched.noise_rate[t]**power)) == (abs(k - 1) < 1e-6 and power == 1)
+
+
+def test_unknown_names_raise_and_name_the_nearest():
+    with pytest.raises(ValueError, match='03-std'): check('3-std', 1)
+    with pytest.raises(ValueError, match='wanted a name'): find(None)
+
+
+def test_only_right_answers_are_remembered_and_whole(tmp_path):
+    assert progress_file() == tmp_path/'progress.json' and not progress_file().exists()
+    assert not check('03-std', ...) and not check('03-std', exercises['04-var'].truth) and not progress_file().exists()
+    assert check('03-std', exercises['03-std'].truth) and list(read_progress()) == ['03-std']
+    kept = progress_file().read_bytes()
+    assert check('03-std', exercises['03-std'].truth) and progress_file().read_bytes() == kept   # the day stays the first
+    assert '[x] std' in repr(progress()) and repr(progress()).count('[x]') == 2                  # one, and the legend
+    assert len(repr(progress()).splitlines()) == len(lessons) + 2
+    assert [p.name for p in tmp_path.iterdir()] == ['progress.json']
+
+
+def test_a_damaged_or_forbidden_file_is_said_and_left_alone(tmp_path, monkeypatch):
+    for text in '{"done": {"03-s', '[]', '{}', '{"done": 3}', '\x00':
+        progress_file().write_text(text)
+        verdict = check('03-std', exercises['03-std'].truth)
+        assert verdict and 'could not be remembered' in verdict.said and progress_file().read_text() == text
+        with pytest.raises(ValueError, match='damaged'): progress()
+    (tmp_path/'a file').write_text('')
+    monkeypatch.setenv('DDPM_LESSON_PROGRESS', str(tmp_path/'a file'/'progress.json'))
+    assert 'could not be remembered' in check('03-std', exercises['03-std'].truth).said
+
+
+def test_without_the_variable_it_lies_in_the_users_data_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv('DDPM_LESSON_PROGRESS')
+    monkeypatch.setenv('HOME', str(tmp_path)); monkeypatch.setenv('USERPROFILE', str(tmp_path)); monkeypatch.delenv('XDG_DATA_HOME', raising=False); monkeypatch.delenv('LOCALAPPDATA', raising=False)
+    for platform in 'linux', 'darwin', 'win32':
+        monkeypatch.setattr(sys, 'platform', platform)
+        assert tmp_path in progress_file().parents and ROOT not in progress_file().parents and progress_file().parts[-2:] == ('ddpm_lesson', 'progress.json')
+
+
+def test_a_class_is_one_table():
+    check('03-std', exercises['03-std'].truth)
+    rows = list(csv.DictReader(io.StringIO(report('Ada, L.') + report('Ben "B"', header=False))))
+    assert [r['student'] for r in rows] == ['Ada, L.', 'Ben "B"'] and {r['03-std'] for r in rows} == {'1'} and all(set(exercises) < set(r) for r in rows)
+    assert json.loads(report('Ada', 'json')) == {'student': 'Ada', 'right': ['03-std'], 'of': len(exercises)}
+    with pytest.raises(ValueError, match="'csv' or 'json'"): report('Ada', 'xml')
+
+
+def test_every_exercise_is_asked_in_its_lesson_and_solved_beside_it():
+    asked = {name: p.stem for p in LESSONS for name in checked(p)}
+    solved = {name: p.stem for p in (ROOT/'nbs'/'solutions').glob('*.ipynb') for name in checked(p)}
+    assert set(asked) == set(exercises) == set(solved) and asked == solved
+    for name, stem in asked.items(): assert name[:2] == stem[:2]
+    assert {f'{n:02}' for n in lessons} == {stem[:2] for stem in asked.values()}
+    for number, title in lessons.items():
+        stem, = {s for s in asked.values() if s[:2] == f'{number:02}'}
+        mine = [ex for ex in exercises.values() if ex.lesson == number]
+        assert title == stem.replace('_', ' ') and 2 <= len(mine) <= 5 and any(ex.paper for ex in mine)
+
+
+def test_lessons_begin_unsolved():
+    for page in LESSONS:
+        for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
+            if cell['cell_type'] == 'code' and re.search(r"^check\('", ''.join(cell['source']), re.M):
+                said = ''.join(''.join(o.get('data', {}).get('text/plain', [])) for o in cell['outputs'])
+                assert re.match(r'\d\d-\w+: (not yet|not tried yet)\. ', said), (page.stem, said)
+                assert 'none of the mistakes we know' not in said and 'cases agree' not in said, f'{page.stem}: starting code whose mistake has no name: {said}'
+
+
+@pytest.mark.parametrize('page', sorted((ROOT/'nbs'/'solutions').glob('*.ipynb')), ids=lambda p: p.stem)
+def test_solutions_run(page, monkeypatch):
+    monkeypatch.chdir(page.parent)
+    scope = {}
+    for source in code(page): exec(compile(source, page.name, 'exec'), scope)
+    for name in checked(page): assert re.search(rf"grade\('{name}', [\w]+\)\)\nassert verdict", '\n'.join(code(page)))
+    assert not progress_file().exists()   # looking up a solution is no progress
+
+
+def test_a_class_can_be_handed_the_course_without_answers(tmp_path):
+    subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', tmp_path/'course'], check=True, cwd=tmp_path)
+    pages = {p.stem: p for p in (tmp_path/'course'/'nbs').rglob('*.ipynb')}
+    assert {p.stem for p in LESSONS} <= set(pages) and '98_questions' not in pages and not (tmp_path/'course'/'nbs'/'solutions').exists()
+    for page in pages.values():
+        text = page.read_text(encoding='utf-8')
+        assert 'solutions/' not in text and '98_questions.ipynb' not in text and '<summary>Answer' not in text
+    for p in LESSONS: assert checked(pages[p.stem]) == checked(p)
+    again = subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', tmp_path/'course'], capture_output=True, text=True)
+    assert again.returncode == 1 and 'empty' in again.stderr
+
+
+def test_importing_exercises_is_light():
+    code = ('import sys, torch; before = set(sys.modules); import ddpm_lesson.exercises, ddpm_lesson.questions; '
+            'heavy = {"torchvision", "matplotlib", "diffusers", "PIL", "tqdm", "einops", "safetensors"} & (set(sys.modules) - before); assert not heavy, heavy')
+    subprocess.run([sys.executable, '-c', code], check=True, env={**os.environ})
