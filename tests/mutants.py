@@ -1,0 +1,160 @@
+"""Wrong programs, most of them published by someone, and the test that must reject each.
+
+Pieces of the museum (nbs/20_museum.ipynb) whose mistake can be made in this package bear the same name there and here;
+the others are in NOT_OURS, with the reason. As a script, a server: it loads torch and pytest once and forks for each mutant.
+"""
+import gc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+# name: (module, the right text, the wrong one, the test that must reject it)
+MUTANTS = {
+    # forward
+    'noise scaled by beta, not by its root': ('forward', 'shaped(beta.sqrt(), x_s)*eps', 'shaped(beta, x_s)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
+    'std in the covariance slot': ('forward', 'shaped((1 - alpha_bar).sqrt(), x_0)*eps', 'shaped((1 - alpha_bar).sqrt().sqrt(), x_0)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
+    'image shrunk by 1 - beta': ('forward', 'shaped((1 - beta).sqrt(), x_s)*x_s', 'shaped(1 - beta, x_s)*x_s', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
+    'standard deviation without its root': ('forward', 'shaped((1 - alpha_bar).sqrt(), x_0)*eps', 'shaped(1 - alpha_bar, x_0)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
+    # posterior
+    'posterior variance is beta': ('posterior', 'return at(sched.beta, t)*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', 'return at(sched.beta, t)', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
+    'posterior variance without its divisor': ('posterior', '*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', '*(1 - at(sched.alpha_bar, t - 1))', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
+    'posterior variance with the index one low': ('posterior', '*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', '*(1 - at(sched.alpha_bar, t))/(1 - at(sched.alpha_bar, t))', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
+    'posterior mean forgets a root': ('posterior', 'c_0 = alpha_bar_s.sqrt()*beta', 'c_0 = alpha_bar_s*beta', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
+    'posterior mean with both coefficients of x_0': ('posterior', '(1 - beta).sqrt()*(1 - alpha_bar_s)', '(1 - beta).sqrt()*(1 - alpha_bar_t)', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
+    'velocity with the other sign': ('posterior', 'shaped(alpha_bar.sqrt(), x_0)*eps - shaped((1 - alpha_bar).sqrt(), x_0)*x_0', 'shaped((1 - alpha_bar).sqrt(), x_0)*x_0 - shaped(alpha_bar.sqrt(), x_0)*eps', 'test_forward_posterior.py::test_conversions_undo_each_other'),
+    'x_0 from eps, divided by alpha_bar': ('posterior', '*eps)/shaped(alpha_bar.sqrt(), x_t)', '*eps)/shaped(alpha_bar, x_t)', 'test_forward_posterior.py::test_conversions_undo_each_other'),
+    # oracle
+    'oracle forgets that data have spread': ('oracle', 'alpha_bar*self.std**2 + 1 - alpha_bar', '1 - alpha_bar + 0*self.std', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
+    'score without its minus': ('oracle', '(x - mean)/var', '(mean - x)/var', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
+    'oracle ignores weights': ('oracle', ' + self.weights.to(x).log()', '', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
+    # schedule
+    'few steps, the betas of many': ('schedule', 'linear_schedule(T, beta_1*k, beta_T*k)', 'linear_schedule(T, beta_1, beta_T)', 'test_schedule.py::test_rescaling_reaches_the_same_darkness'),
+    'cosine without its cap': ('schedule', 'beta_max=0.999)', 'beta_max=1 - 1e-9)', 'test_schedule.py::test_cosine_follows_its_definition_where_it_is_not_capped'),
+    'cosine without its square': ('schedule', '.cos()**2\n    return schedule_from_alpha_bar(f/f[0]', '.cos()\n    return schedule_from_alpha_bar(f/f[0]', 'test_schedule.py::test_same_as_diffusers_to_its_float32'),
+    'rates clipped in power, not in amplitude': ('schedule', 'angle.cos()**2', 'angle.cos()', 'test_schedule.py::test_rate_schedule_turns_through_equal_angles'),
+    'float32 tables': ('schedule', 'beta = torch.as_tensor(self.beta, dtype=torch.float64)', 'beta = torch.as_tensor(self.beta, dtype=torch.float32)', 'test_schedule.py::test_entries_count_like_the_paper'),
+    # sampler
+    'eta not squared in sigma^2': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**0.5*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
+    'eta squared twice': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**2*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
+    'eta twice': ('sampler', 'return (1 - a_s - sigma**2).clamp(min=0).sqrt(), sigma', 'return (1 - a_s - sigma**2).clamp(min=0).sqrt(), float(eta)*sigma', 'test_sampler.py::test_every_step_keeps_the_marginal_of_a_known_image'),
+    'variance used as standard deviation': ('sampler', '(1 - a_t/a_s)).sqrt()', '(1 - a_t/a_s))', 'test_sampler.py::test_ddim_at_eta_1_is_ddpm'),
+    'direction forgets sigma': ('sampler', '(1 - a_s - sigma**2)', '(1 - a_s)', 'test_sampler.py::test_every_step_keeps_the_marginal_of_a_known_image'),
+    'direction is sigma': ('sampler', 'return (1 - a_s - sigma**2).clamp(min=0).sqrt(), sigma', 'return sigma, sigma', 'test_sampler.py::test_every_step_keeps_the_marginal_of_a_known_image'),
+    'one-step beta on a subsequence': ('sampler', 'beta = 1 - a_t/a_s ', 'beta = sched.beta[ts] ', 'test_sampler.py::test_ddpm_small_keeps_it_too'),
+    'noise at the last step': ('sampler', 'beta.sqrt()*(a_s < 1)', 'beta.sqrt()', 'test_sampler.py::test_last_step_adds_no_noise'),
+    'ends at alpha_bar_1 instead of 1': ('sampler', 'signal_s = alpha_bar.sqrt()[ts[1:] + [0]].tolist()', 'signal_s = alpha_bar.sqrt()[ts[1:] + [1]].tolist()', 'test_sampler.py::test_the_loop_does_what_the_coefficients_say'),
+    'stops one step short': ('sampler', 'for i in bar(range(len(ts)), progress):', 'for i in bar(range(len(ts) - 1), progress):', 'test_sampler.py::test_the_loop_does_what_the_coefficients_say'),
+    'alpha_bar read one entry off': ('sampler', 'alpha_bar.sqrt()[ts].tolist(), (1 - alpha_bar).sqrt()[ts].tolist()', 'alpha_bar[:-1].sqrt()[[t - 1 for t in ts]].tolist(), (1 - alpha_bar).sqrt()[[t - 1 for t in ts]].tolist()', 'test_sampler.py::test_the_loop_does_what_the_coefficients_say'),
+    'model told the step before': ('sampler', 'steps = torch.tensor(ts, device=x_t.device)', 'steps = torch.tensor([t - 1 for t in ts], device=x_t.device)', 'test_sampler.py::test_as_many_calls_as_steps'),
+    'clamps x_t': ('sampler', 'x_0_hat.clamp_(*clip)', 'x_t = x_t.clamp(*clip)', 'test_sampler.py::test_clip_clamps_the_estimate_and_re_derives_eps'),
+    'clamps x_0_hat and keeps the old eps': ('sampler', 'eps_hat = torch.sub(x_t, x_0_hat, alpha=signal[i]).mul_(1/noise_rate[i])', 'pass', 'test_sampler.py::test_clip_clamps_the_estimate_and_re_derives_eps'),
+    'a clamp that is never used': ('sampler', 'x_0_hat.clamp_(*clip)', 'x_0_hat.clamp(*clip)', 'test_sampler.py::test_clip_clamps_the_estimate_and_re_derives_eps'),
+    'torch.rand for Gaussian noise': ('sampler', 'return lambda: torch.randn(shape, device=device', 'return lambda: torch.rand(shape, device=device', 'test_sampler.py::test_a_mixture_comes_back'),
+    'one generator for the whole batch': ('sampler', 'torch.Generator().manual_seed(s) for s in seeds', 'torch.Generator().manual_seed(sum(seeds)) for s in seeds', 'test_sampler.py::test_a_seed_is_an_image_whatever_stands_beside_it'),
+    'leading where trailing belongs': ('sampler', 'return [round(T*(S - i)/S)', 'return [1 + (S - 1 - i)*(T//S) + 0*round(T*(S - i)/S)', 'test_sampler.py::test_spacing_values'),
+    'more steps than asked for': ('sampler', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))]', 'return list(range(T, 0, -(T//check_steps(T, S))))', 'test_sampler.py::test_spacings'),
+    'one call too few': ('sampler', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))]', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))][1:]', 'test_sampler.py::test_spacings'),
+    'network left in eval mode': ('sampler', 'for m in parts: m.training = True', 'pass', 'test_sampler.py::test_network_is_in_eval_mode_and_put_back'),
+    # guidance
+    'guidance with a plus': ('guidance', 'return free + self.scale*(super().forward(x_t, t) - free)', 'return self.scale*super().forward(x_t, t) + (self.scale - 1)*free', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
+    'scale 0 gives the labelled model': ('guidance', 'return free + self.scale*(', 'return free + (self.scale or 1)*(', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
+    # network and loss
+    't ignored': ('unet', 'emb = self.time(time_embedding(t, self.width))', 'emb = self.time(time_embedding(0*t, self.width))', 'test_training.py::test_network_uses_image_time_and_label'),
+    't in [0, 1) fed to an embedding of steps': ('unet', 'angle = t.float()[:, None]*freq', 'angle = t.float()[:, None]/1000*freq', 'test_museum.py::test_embedding_is_ddpms'),
+    'absolute value learns the median': ('loss', '.square().flatten(1)', '.abs().flatten(1)', 'test_training.py::test_loss_is_zero_for_the_truth_and_the_wrapper_turns_it_into_eps'),
+    'v wrapper with the other sign': ('loss', 'return noise*x_t + signal*self.net', 'return noise*x_t - signal*self.net', 'test_training.py::test_wrappers_are_the_conversions_of_lesson_4'),
+    # data
+    'trained on [0, 1], shown as [-1, 1]': ('data', 'return pixels.float()/127.5 - 1', 'return pixels.float()/255', 'test_training.py::test_bytes_come_back'),
+    'bytes wrap round': ('data', '.round().clamp(0, 255).to(torch.uint8)', '.round().to(torch.int64).to(torch.uint8)', 'test_training.py::test_bytes_come_back'),
+    # training
+    'loss.backward(loss)': ('train', 'loss.backward()', 'loss.backward(loss.detach())', 'test_museum.py::test_a_step_is_taken_along_the_gradient_of_the_loss'),
+    'average without warm-up': ('train', '1 - min(self.decay, (1 + step)/(10 + step))', '1 - self.decay', 'test_training.py::test_ema_is_the_geometric_sum'),
+    't = T never trained': ('train', 'torch.randint(1, T + 1,', 'torch.randint(1, T,', 'test_training.py::test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone'),
+    'one coin for a whole batch': ('train', 'torch.rand(len(i), generator=g).to(device) for _ in', 'torch.rand(1, generator=g).expand(len(i)).to(device) for _ in', 'test_museum.py::test_each_label_is_dropped_by_its_own_throw'),
+    'moments not resumed': ('train', "out |= {f'opt.{k}.{n}': v for k, v in m.items()}", 'pass', 'test_training.py::test_resumed_is_bit_identical'),
+    'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_training.py::test_an_epoch_shows_each_image_once'),
+}
+
+# pieces of the museum that no change of one line makes here
+NOT_OURS = {
+    'interpolates towards a clean picture': 'the package mixes no pictures; lesson 7 does',
+    'cosine read at t = -1': 'alpha_bar[0] is stored and checked to be 1, so no entry before it is read',
+    'quadratic squares its ends': 'there is no quadratic beta schedule',
+    'average over tables too': 'the average holds parameters; schedule tables are no part of a network',
+    'a distance from too few samples': 'a choice of the caller, not a line',
+}
+
+
+class Mutated(importlib.machinery.SourceFileLoader):
+    "Loads a module of the package with one text in it exchanged."
+    def __init__(self, name, path, right, wrong):
+        super().__init__(name, path)
+        self.right, self.wrong = right, wrong
+
+    def get_code(self, name):
+        source = Path(self.path).read_text(encoding='utf-8')
+        assert source.count(self.right) == 1, f'{self.right!r} stands {source.count(self.right)} times in {self.path}'
+        return compile(source.replace(self.right, self.wrong), self.path, 'exec')
+
+
+class Finder:
+    "Finds the one module that is to be wrong, before Python finds the right one."
+    def __init__(self, module, right, wrong): self.name, self.texts = f'ddpm_lesson.{module}', (right, wrong)
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name: return None
+        file = str(Path(path[0])/f'{name.rpartition(".")[2]}.py')
+        return importlib.util.spec_from_file_location(name, file, loader=Mutated(name, file, *self.texts))
+
+
+def run_tests(name, log):
+    "Exit status of pytest on the test that must reject mutant `name`; for '', of all those tests on the right package."
+    import pytest
+    with open(log, 'w') as f: os.dup2(f.fileno(), 1), os.dup2(f.fileno(), 2)
+    if name: sys.meta_path.insert(0, Finder(*MUTANTS[name][:3]))
+    tests = [MUTANTS[name][3]] if name else sorted({m[3] for m in MUTANTS.values()})
+    status = int(pytest.main(['-x', '-q', '--assert=plain', '-p', 'no:cacheprovider', '-p', 'no:unraisableexception', *(str(HERE/t) for t in tests)]))
+    sys.stdout.flush()
+    return status
+
+
+def warm_up():
+    "Everything the tests import from elsewhere. No package module, no parallel work: a fork would not survive it."
+    import diffusers, hypothesis, pytest, torch  # noqa: E401, F401, I001
+    from diffusers import DDIMScheduler, DDPMScheduler  # noqa: F401
+    torch.set_num_threads(1)
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # imports the compiler, which takes a second
+    os.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'
+    gc.freeze()  # children need not look through what was there before them
+
+
+def forked(name, log):
+    "`run_tests` in a child of this process; where there is no fork, in a fresh process."
+    if not hasattr(os, 'fork'): return subprocess.run([sys.executable, __file__, name, log]).returncode
+    child = os.fork()
+    if not child:
+        try: os._exit(run_tests(name, log))
+        except BaseException as error:
+            Path(log).write_text(repr(error))
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def serve():
+    "For each name on standard input, a line of JSON: exit status and the end of what pytest said."
+    warm_up()
+    with tempfile.TemporaryDirectory() as folder:
+        for line in sys.stdin:
+            log = f'{folder}/log'
+            status = forked(json.loads(line), log)
+            print(json.dumps([status, Path(log).read_text(encoding='utf-8', errors='replace')[-3000:]]), flush=True)
+
+
+if __name__ == '__main__': serve() if len(sys.argv) == 1 else sys.exit(run_tests(*sys.argv[1:]))
