@@ -311,7 +311,7 @@ def stage(repository, branch):
     shutil.copytree(ROOT/'images', STAGE/'images')
     shutil.copytree(ROOT/'images', EXTRA/'images', ignore=shutil.ignore_patterns('*.md', 'steps.png'))
     (STAGE/'images'/'README.md').unlink()
-    shutil.copy(npm('mathjax')/'es5'/'tex-svg.js', STATIC)
+    shutil.copy(npm('mathjax')/'es5'/'tex-svg-full.js', STATIC/'tex-svg.js')
     pages = notebooks()
     for page in pages: stage_notebook(page, repository, branch)
     for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':

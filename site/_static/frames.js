@@ -14,3 +14,12 @@ for (const figure of document.querySelectorAll('figure.frames')) {
 
 // Films start put away where the reader's system asks for less motion.
 if (matchMedia('(prefers-reduced-motion: reduce)').matches) for (const film of document.querySelectorAll('details.film')) film.open = false;
+
+// What the theme leaves unnamed for a screen reader, and formulas wider than the screen, which a keyboard must be able to scroll.
+for (const button of document.querySelectorAll('button.search-button-field')) button.removeAttribute('aria-label');
+for (const summary of document.querySelectorAll('nav summary')) summary.setAttribute('aria-label', `Pages below ${summary.closest('li')?.querySelector('a')?.textContent.trim() ?? 'this one'}`);
+const reachable = () => {
+  for (const box of document.querySelectorAll('mjx-container[display="true"]')) box.scrollWidth > box.clientWidth ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+};
+addEventListener('load', () => window.MathJax?.startup?.promise?.then(reachable));
+addEventListener('resize', reachable);
