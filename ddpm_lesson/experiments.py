@@ -64,12 +64,13 @@ def materials(
     data:str,   # as `load_images` takes it
     size:int,   # side, pixels
     held:int,   # images to judge by
+    n:int,      # samples that will be judged, and real images for the floor
 )->tuple:       # images to learn from, images to judge by, `Reference` for KID
     "What all cells share, read once in a process. A set with a test split is judged by it, a folder by a part set aside."
     train = load_images(data, size)
     if Path(str(data)).is_dir(): train, test = split(train, held)
     else: test = Images(load_images(data, size, train=False).pixels[:held], name=data)
-    return train, test, reference(test, lite0_judge(), other=train)
+    return train, test, reference(test, lite0_judge(), other=train, n=n)
 
 # %% ../nbs/12_experiments.ipynb #293987c3
 def brightness_spread(
@@ -129,7 +130,7 @@ def run_cell(
         found = json.loads(path.read_text(encoding='utf-8'))
         if found['about'] != about: raise ValueError(f'{path.name} holds another experiment ({found["about"]}): name another folder')
         return found['rows']
-    train, test, ref = materials(data, size, held)
+    train, test, ref = materials(data, size, held, n)
     changes = {k: v for k, v in cell.items() if k != 'preset'}
     card, images = preset_card(cell['preset'], train, **changes)
     run, began = Run(card, images), time.process_time()

@@ -1,0 +1,142 @@
+"""Same images, same processor time: ours, the two published systems, and two well-known small networks; who is nearest to real images?
+
+    pip install -e ".[judge]" diffusers
+    pip install --no-deps denoising-diffusion-pytorch ema-pytorch accelerate pytorch-fid
+    python benchmarks/same_minutes.py --seconds 300 --out benchmarks/same_minutes.csv
+
+Every row trains on the 10,000 bundled garments, in one process with one thread, until the processor (not the clock) has
+spent the given seconds on training steps. Each network has its author's loss, schedule, optimizer and batch. All are
+sampled alike: the same count, seeds and number of DDIM calls by our sampler, no labels, and judged by KID-Lite0.
+The peers' batch, optimizer and schedule are those of the named source.
+"""
+import argparse
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+from ddpm_lesson.data import bundled_fashion, to_pixels, to_unit
+from ddpm_lesson.files import read_table, save_png, sheet, write_table
+from ddpm_lesson.loss import targets
+from ddpm_lesson.metrics import evaluate_samples, lite0_judge, reference
+from ddpm_lesson.presets import preset_card
+from ddpm_lesson.pretrained import draw_as_card
+from ddpm_lesson.published import grown
+from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
+from ddpm_lesson.train import Ema, Recipe, Run, make_optimizer
+
+
+class Foreign(torch.nn.Module):
+    "Somebody else's network under our contract: steps count from 1, sides are grown to what it can halve."
+    def __init__(self, net, multiple, call):
+        super().__init__()
+        self.net, self.multiple, self.call = net, multiple, call
+
+    def forward(self, x, t):
+        big, cut = grown(x, self.multiple)
+        return cut(self.call(self.net, big, t - 1))
+
+
+def course_network():
+    "Hugging Face diffusion course, unit 1, notebook 02: the UNet2DModel of 1.7 million parameters, DDPMScheduler, Adam 1e-3, batch 128."
+    from diffusers import UNet2DModel
+    net = UNet2DModel(sample_size=28, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=(32, 64, 64),
+                      down_block_types=('DownBlock2D', 'AttnDownBlock2D', 'AttnDownBlock2D'), up_block_types=('AttnUpBlock2D', 'AttnUpBlock2D', 'UpBlock2D'))
+    recipe = Recipe(target='eps', steps=10**6, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0)
+    return Foreign(net, 4, lambda net, x, t: net(x, t).sample), recipe, linear_schedule()
+
+
+def lucid_network(dim):
+    "lucidrains' denoising-diffusion-pytorch: Unet(dim), pred_v, sigmoid schedule, Adam 8e-5, batch 32, EMA 0.995, as its README and Trainer have them."
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    net = Unet(dim, dim_mults=(1, 2, 4, 8), channels=1)
+    theirs = GaussianDiffusion(net, image_size=32, timesteps=1000)
+    sched = schedule_from_alpha_bar(torch.cat([torch.ones(1, dtype=torch.float64), theirs.alphas_cumprod.double()]))
+    recipe = Recipe(target='v', steps=10**6, batch=32, lr=8e-5, warmup=0, decay=False, weight_decay=0, beta_2=0.99, clip_grad=1, ema_decay=0.995)
+    return Foreign(net, 8, lambda net, x, t: net(x, t)), recipe, sched
+
+
+def foreign_run(net, recipe, sched, data):
+    "A `Run` around a network that no card describes."
+    card, data = preset_card('laptop', data, labels=False)
+    run = Run(card, data)
+    run.recipe, run.net, run.sched, run.model = recipe, net, sched, targets[recipe.target][1](net, sched)
+    run.ema, run.opt, run.bf16 = Ema(net, recipe.ema_decay), make_optimizer(net, recipe), False
+    return run
+
+
+def preset_run(name, data, **changes):
+    card, data = preset_card(name, data, precision='float32', **changes)
+    return Run(card, data)
+
+
+def steps_in(make, seconds):
+    "How many steps fit: measured on a throw-away run, so that a learning rate that decays ends with the time."
+    run, walk = make(10), None
+    walk = run.steps()
+    next(walk)
+    began = time.process_time()
+    for _ in range(4): next(walk)
+    return max(2, round(seconds/((time.process_time() - began)/4)))
+
+
+def ours(data, seconds):
+    make = lambda steps: preset_run('laptop', data, labels=False, steps=steps)
+    return make(steps_in(make, seconds))
+
+
+SYSTEMS = {
+    'ours (laptop preset)': ours,
+    "S1 (posit-ddim)": lambda data, seconds: preset_run('posit-ddim', data, steps=10**6),
+    "S1 fixed (posit-ddim-fixed)": lambda data, seconds: preset_run('posit-ddim-fixed', data, steps=10**6),
+    "S2 (hackernoon-ddpm)": lambda data, seconds: preset_run('hackernoon-ddpm', data, steps=10**6),
+    "Hugging Face course (1.7 M)": lambda data, seconds: foreign_run(*course_network(), data),
+    "lucidrains (dim 32)": lambda data, seconds: foreign_run(*lucid_network(32), data),
+}
+
+
+def train_for(run, seconds):
+    "Steps until the processor has spent this long on them; returns what it spent."
+    began = time.process_time()
+    for _ in run.steps():
+        if time.process_time() - began >= seconds: break
+    return time.process_time() - began
+
+
+def row(name, data, ref, seconds, count, calls, pictures):
+    torch.manual_seed(0)
+    run = SYSTEMS[name](data, seconds)
+    spent = train_for(run, seconds)
+    began = time.process_time()
+    pixels = to_pixels(draw_as_card(run.averaged(), run.sched, run.card, count, sampler='ddim', steps=calls, clip=None if 'units' in run.card else (-1, 1), batch=50))
+    drawn = time.process_time() - began
+    save_png(pictures/f'{name.split(" (")[0].replace(" ", "_")}.png', sheet(to_unit(pixels[:16]), cols=16))
+    r = evaluate_samples(pixels, ref)
+    return dict(system=name, KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], floor_interval=r['floor interval'], parameters=sum(p.numel() for p in run.net.parameters()),
+                steps=len(run.losses), images=len(run.losses)*run.recipe.batch, train_cpu_seconds=round(spent), sample_cpu_seconds=round(drawn), N=count, NFE=calls, judge=r['judge'],
+                threads=torch.get_num_threads(), machine=f'{platform.machine()}, {os.cpu_count()} cores', torch=torch.__version__)
+
+
+def main():
+    say = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    say.add_argument('--seconds', type=float, default=300, help='processor seconds of training')
+    say.add_argument('--count', type=int, default=300, help='samples')
+    say.add_argument('--calls', type=int, default=25, help='network calls a sample')
+    say.add_argument('--out', type=Path, default=Path('benchmarks/same_minutes.csv'))
+    say.add_argument('--only', default='', help='systems whose name contains this')
+    a = say.parse_args()
+    torch.set_num_threads(1)
+    rows = read_table(a.out) if a.out.exists() else []
+    data, ref = bundled_fashion(), None
+    for name in SYSTEMS:
+        if a.only not in name or any(r['system'] == name for r in rows): continue
+        ref = ref or reference(bundled_fashion(train=False), lite0_judge(), other=data)
+        rows.append(row(name, data, ref, a.seconds, a.count, a.calls, a.out.parent))
+        write_table(rows, a.out)
+        print({k: rows[-1][k] for k in ('system', 'KID', 'interval', 'floor', 'steps', 'images', 'parameters')}, flush=True)
+    for r in sorted(rows, key=lambda r: r['KID']): print(f"{r['system']:30} KID {r['KID']:7.3f} +- {r['interval']:.3f}   {r['parameters']:>12,} parameters, {r['images']:>7,} images seen")
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,271 @@
+"The published systems and the grid around them: sizes, units, losses, resuming, tables, commands."
+import itertools
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import normal
+from torch.testing import assert_close
+
+import ddpm_lesson.experiments as experiments
+from ddpm_lesson.cli import main
+from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
+from ddpm_lesson.experiments import cell_name, run_cell, run_cells, s1_cells, s2_cells, split
+from ddpm_lesson.files import read_table, write_table
+from ddpm_lesson.loss import eps_loss, eps_on_image_loss, mean_abs
+from ddpm_lesson.metrics import reference
+from ddpm_lesson.oracle import FiniteData
+from ddpm_lesson.posterior import x_0_from_eps
+from ddpm_lesson.presets import channel_units, plan, preset_card, presets
+from ddpm_lesson.pretrained import draw_as_card, load_card, schedules, to_image_range, units, way_to_sample
+from ddpm_lesson.published import PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
+from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
+from ddpm_lesson.train import Ema, Recipe, Run, learned, learning_rate
+from ddpm_lesson.unet import count_parameters
+
+COLOUR = Images(torch.randint(0, 120, (60, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), name='dark')
+
+
+def test_published_network_sizes():
+    sched = rate_schedule()
+    with torch.device('meta'): assert count_parameters(PositUNet(sched.to('meta'))) == 3_562_211
+    with torch.device('meta'): assert count_parameters(SimpleUNet()) == 62_438_883
+
+
+@pytest.mark.parametrize('make', [lambda: PositUNet(rate_schedule(), 2, 8), lambda: SimpleUNet(None, 2, 4)], ids=['posit', 'simple'])
+def test_published_networks_use_every_weight_the_image_and_the_time(make):
+    torch.manual_seed(0)
+    net = make()
+    torch.nn.init.normal_(net.out.weight)
+    x, t = torch.randn(3, 2, 28, 20, requires_grad=True), torch.tensor([1, 40, 900])
+    net(x, t).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert sum(p.grad.abs().sum() > 0 for p in net.parameters()) > 0.8*len(list(net.parameters()))  # a bias before a batch norm has none
+    net.eval()
+    assert (net(x, t) - net(x, t.flip(0))).abs().max() > 1e-4
+    assert_close(net(x[:1], t[:1]), net(x, t)[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_posit_embeds_the_noise_variance_not_the_step():
+    a, b = (PositUNet(s, 1, 8).eval() for s in (rate_schedule(), posit_linear_schedule()))
+    torch.nn.init.normal_(a.out.weight)
+    b.load_state_dict(a.state_dict())
+    x = torch.randn(1, 1, 16, 16)
+    s = (1 - rate_schedule().alpha_bar[500]).item()
+    near = ((1 - posit_linear_schedule().alpha_bar) - s).abs().argmin()
+    assert (b(x, near[None]) - a(x, torch.tensor([500]))).abs().max() < 0.3*(b(x, torch.tensor([500])) - a(x, torch.tensor([500]))).abs().max()
+
+
+def test_variance_embedding_has_the_published_frequencies():
+    var = torch.tensor([0., 0.25, 0.7])
+    got = variance_embedding(var, 32)
+    for i, f in ((0, 1.), (15, 1000.)):
+        assert_close(got[:, i], (2*torch.pi*f*var.double()).sin().float(), rtol=0, atol=2e-3)
+        assert_close(got[:, 16 + i], (2*torch.pi*f*var.double()).cos().float(), rtol=0, atol=2e-3)
+
+
+def test_arms_are_clipped_where_the_authors_and_where_we_say():
+    published, fixed, cosine = posit_linear_schedule(), posit_linear_fixed_schedule(), rate_schedule()
+    assert_close([published.alpha_bar[1].item(), published.alpha_bar[-1].item()], [0.95, 0.02], rtol=1e-5, atol=0)
+    assert_close([fixed.signal_rate[1].item(), fixed.signal_rate[-1].item()], [0.95, 0.02], rtol=1e-5, atol=0)
+    assert_close([cosine.signal_rate[1].item(), cosine.signal_rate[-1].item()], [0.95, 0.02], rtol=1e-9, atol=0)
+    middle = slice(120, 500)
+    assert_close(published.alpha_bar[middle], linear_schedule().alpha_bar[middle], rtol=1e-5, atol=0)
+    for bad in ((0, .9), (.9, .1), (.1, 1)):
+        with pytest.raises(ValueError, match='lo < hi'): clipped(linear_schedule(), *bad)
+
+
+def test_a_perfect_network_loses_the_mean_under_the_published_linear_arm_only():
+    for make, lo, hi in (posit_linear_schedule, 0.84, 0.89), (posit_linear_fixed_schedule, 0.97, 1), (rate_schedule, 0.97, 1):
+        sched = make()
+        from ddpm_lesson.oracle import GaussianMixture
+        from ddpm_lesson.sampler import ddim_sample
+        model = GaussianMixture(torch.ones(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64), 1., sched)
+        assert lo < ddim_sample(model, sched, (1, 1), steps=100, x_T=torch.zeros(1, 1, dtype=torch.float64)).item() < hi
+
+
+def test_repaired_schedule_restores_brightness():
+    assert [round(100*k) for k in brightness_kept(linear_schedule(300))] == [11, 8]
+    assert min(brightness_kept(schedules['rescaled_linear'](T=300))) > 0.9
+
+
+def test_grown_is_undone():
+    for h, w, m in ((28, 28, 16), (5, 9, 8), (16, 32, 16)):
+        x = normal(2, 3, h, w)
+        big, cut = grown(x, m)
+        assert big.shape[2] % m == 0 and big.shape[3] % m == 0 and torch.equal(cut(big), x) and big.shape[2] - h < m
+
+
+def test_loss_on_the_image_is_the_distance_of_implied_images():
+    sched, x_0, eps, t = linear_schedule(), normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1), torch.tensor([1, 300, 1000])
+    net = lambda x, t: (x + t.reshape(-1, 1, 1, 1)/900).sin()
+    from ddpm_lesson.forward import q_sample
+    x_t = q_sample(sched, x_0, t, eps)
+    implied = x_0_from_eps(sched, x_t, net(x_t, t), t)
+    for distance, by_hand in (mean_abs, (implied - x_0).abs()), (None, (implied - x_0).square()):
+        how = {} if distance is None else dict(distance=distance)
+        assert_close(eps_on_image_loss(net, sched, x_0, t, eps, **how), by_hand.flatten(1).mean(1), rtol=1e-8, atol=1e-12)
+    assert_close(eps_loss(lambda x, t: 0*x, sched, x_0, t, eps, distance=mean_abs), eps.abs().flatten(1).mean(1))
+
+
+# ---- units: a model that lives in standardised data
+
+def test_run_trains_on_standardised_images_and_samples_come_back():
+    card, data = preset_card('posit-ddim-fixed', COLOUR, steps=3, batch=60, width=8, blocks=1, target='x_0')
+    run = Run(card, data)
+    next(run.steps())
+    x = to_unit(COLOUR.pixels).double()
+    assert x.mean() < -0.4 and abs(run.losses[0] - 1) < 0.02  # zero network, mean square of standardised data
+    mean, std = units(card)
+    want = x.transpose(0, 1).flatten(1)
+    assert_close(mean.flatten().double(), want.mean(1), rtol=1e-4, atol=1e-4)
+    assert_close(std.flatten().double(), want.std(1), rtol=1e-3, atol=1e-4)
+
+
+def test_oracle_in_standardised_units_draws_the_image_itself():
+    card, data = preset_card('posit-ddim', COLOUR, steps=1, batch=2)
+    mean, std = units(card)
+    sched = rate_schedule()
+    truth = to_unit(COLOUR.pixels[:1])
+    oracle = FiniteData((truth - mean)/std, sched)
+    drawn = draw_as_card(oracle, sched, card, 2)
+    assert (to_pixels(drawn).int() - COLOUR.pixels[:1].int()).abs().max() <= 1
+    assert torch.equal(to_image_range(dict(), truth), truth)
+    assert way_to_sample(card) == dict(sampler='ddim', steps=19, clip=None) and way_to_sample(load_card('fashion'))['clip'] == (-1, 1)
+
+
+def test_channel_units_survive_a_constant_channel():
+    pixels = COLOUR.pixels.clone()
+    pixels[:, 1] = 7
+    assert min(channel_units(Images(pixels))['std']) >= 1e-3
+
+
+# ---- recipe
+
+def test_level_rate_no_clip_no_average():
+    r = Recipe(steps=100, warmup=10, decay=False, clip_grad=0, ema_decay=0)
+    assert [learning_rate(k, r) for k in (0, 9, 50, 99)] == [r.lr/10, r.lr, r.lr, r.lr]
+    net = torch.nn.Linear(2, 2)
+    ema = Ema(net, 0)
+    net.weight.data.fill_(3.)
+    ema.update(net, 5)
+    assert torch.equal(ema.shadow[0], net.weight)
+    for wrong in (dict(distance='l1'), dict(beta_2=1.5), dict(clip_grad=-1), dict(target='noise')):
+        with pytest.raises(ValueError, match=next(iter(wrong))): Recipe(**wrong)
+
+
+def test_average_covers_batch_norm_statistics_but_no_table():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    net.register_buffer('table', torch.ones(5), persistent=False)
+    assert {k.split('.')[-1] for k in learned(net)} == {'weight', 'bias', 'running_mean', 'running_var'}
+    ema = Ema(net, 0.5)
+    net(torch.randn(4, 1, 3, 3) + 9)
+    ema.update(net, 0)  # decay 0.1: (1 + 0)/(10 + 0)
+    assert_close(dict(zip(learned(net), ema.shadow))['1.running_mean'], 0.9*net[1].running_mean)
+
+
+# ---- the grid
+
+def small_judge(pixels): return to_unit(pixels).flatten(1)[:, ::37].double()
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    train, test = split(bundled_fashion(), 40)
+    train = Images(train.pixels[:64], name='tiny')
+    monkeypatch.setattr(experiments, 'materials', lambda *a: (train, test, reference(test, small_judge, other=train, n=20)))
+    monkeypatch.setattr(experiments, 'measures', {'posit-ddim': [('raw', 'ddim', 2), ('ema', 'ddim', 3)]})
+    return dict(size=28, n=20)
+
+
+def test_s1_grid_has_all_arms_and_differs_in_nothing_else():
+    cells = s1_cells(3, width=8)
+    assert len(cells) == 36 and len({cell_name(c) for c in cells}) == 36
+    arms = {(c['distance'], c['target'], c['schedule'], c['seed']) for c in cells}
+    assert arms == set(itertools.product(('mae', 'mse'), ('eps', 'eps_on_image'), ('rate', 'posit_linear', 'posit_linear_fixed'), range(3)))
+    assert {tuple(sorted((k, v) for k, v in c.items() if k not in ('distance', 'target', 'schedule', 'seed'))) for c in cells} == {(('ema_decay', 0.999), ('preset', 'posit-ddim'), ('width', 8))}
+    assert [c['preset'] for c in s2_cells(1)] == ['hackernoon-ddpm', 'hackernoon-ddpm-fixed']
+
+
+def test_cell_is_measured_once_and_its_file_guards_against_another_experiment(tiny, tmp_path, monkeypatch):
+    cell = s1_cells(1, width=8, blocks=1, batch=4, steps=2, precision='float32')[0]
+    rows = run_cell(cell, tmp_path, **tiny)
+    assert [(r['weights'], r['calls']) for r in rows] == [('raw', 2), ('ema', 3)]
+    for key in 'KID', 'KID interval', 'floor KID', 'noise_loss', 'image_loss', 'brightness', 'seed', 'schedule': assert key in rows[0]
+    monkeypatch.setattr(experiments, 'fit', lambda *a, **k: pytest.fail('trained again'))
+    assert json.dumps(run_cell(cell, tmp_path, **tiny)) == json.dumps(rows)
+    with pytest.raises(ValueError, match='another experiment'): run_cell(cell, tmp_path, **tiny | dict(n=21))
+
+
+def test_interrupted_grid_goes_on_and_gives_the_same_table(tiny, tmp_path, monkeypatch):
+    cells = s1_cells(1, width=8, blocks=1, batch=4, steps=2, precision='float32')[:3]
+    whole = [r for c in cells for r in run_cell(c, tmp_path/'whole', **tiny)]
+    original, done = experiments.run_cell, []
+
+    def dies_in_the_second(cell, folder, **how):
+        if len(done) == 1: raise KeyboardInterrupt
+        done.append(cell)
+        return original(cell, folder, **how)
+    with pytest.raises(KeyboardInterrupt): [dies_in_the_second(c, tmp_path/'cut', **tiny) for c in cells]
+    again = [r for c in cells for r in run_cell(c, tmp_path/'cut', **tiny)]
+    timeless = lambda rows: [{k: v for k, v in r.items() if 'seconds' not in k} for r in rows]
+    assert timeless(again) == timeless(whole)
+
+
+def test_table_comes_back_as_it_went(tmp_path):
+    rows = [dict(name='x,"y"', kid=-0.00012345678, n=3, seed=1), dict(name='a', kid=2.5, n=4, note='ü')]
+    write_table(rows, tmp_path/'t.csv')
+    assert read_table(tmp_path/'t.csv') == [dict(name='a', kid=2.5, n=4, note='ü'), dict(name='x,"y"', kid=-0.00012, n=3, seed=1)]
+
+
+def test_split_keeps_every_image_once():
+    data = Images(torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 1, 4, 4).contiguous(), torch.arange(10), tuple('abcdefghij'))
+    a, b = split(data, 3)
+    assert len(b) == 3 and sorted(a.labels.tolist() + b.labels.tolist()) == list(range(10)) and torch.equal(a.pixels[:, 0, 0, 0].long(), a.labels)
+    for held in 0, 10, 11:
+        with pytest.raises(ValueError, match='held wanted'): split(data, held)
+
+
+# ---- commands
+
+def call(*args):
+    r = CliRunner().invoke(main, [str(a) for a in args])
+    return r.exit_code, r.output
+
+
+@pytest.mark.parametrize('name', ['posit-ddim', 'posit-ddim-fixed', 'hackernoon-ddpm', 'hackernoon-ddpm-fixed'])
+def test_published_preset_trains_and_samples_with_one_command_each(name, tmp_path):
+    status, said = call('train', '--preset', name, '--data', 'debug', '--size', 32, '--width', 8, '--steps', 2, '--batch', 2, '--folder', tmp_path/'run', '--device', 'cpu')
+    assert status == 0, said
+    own = tmp_path/'run'/'model.safetensors'
+    assert list((tmp_path/'run').glob('events*')), 'no TensorBoard log'
+    how = [] if name.startswith('posit') else ['--steps', 3]
+    status, said = call('sample', '--weights', own, '--count', 2, '--out', tmp_path/'s.png', '--device', 'cpu', *how)
+    assert status == 0 and {'posit-ddim': '19 network calls', 'posit-ddim-fixed': '20 network calls'}.get(name, '3 network calls') in said, said
+    assert load_card(own)['recipe']['ema_decay'] == (0.999 if name == 'posit-ddim-fixed' else 0)
+
+
+def test_fixed_differs_from_published_in_the_repairs_alone():
+    for name, repairs in ('posit-ddim', {'distance', 'ema_decay', 'sample'}), ('hackernoon-ddpm', {'schedule'}):
+        a, b = presets[name], presets[name + '-fixed']
+        assert {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)} == repairs
+    assert plan(dict(steps=9), 'posit-ddim')['epochs'] is None and plan({}, 'posit-ddim')['epochs'] == 50
+
+
+def test_evaluate_and_find_lr_from_the_command_line(tmp_path):
+    pytest.importorskip('efficientnet_lite_pytorch', reason='the judge is an extra')
+    call('train', '--preset', 'debug', '--steps', 2, '--width', 8, '--folder', tmp_path/'run', '--device', 'cpu')
+    photos = tmp_path/'photos'
+    photos.mkdir()
+    from ddpm_lesson.files import save_png
+    for k in range(44): save_png(photos/f'{k}.png', torch.randint(0, 255, (3, 20, 20), generator=torch.Generator().manual_seed(k), dtype=torch.uint8))
+    status, said = call('evaluate', '--weights', tmp_path/'run'/'model.safetensors', '--data', photos, '--count', 20, '--steps', 2, '--out', tmp_path/'r.json', '--device', 'cpu')
+    assert status == 0, said
+    result = json.loads((tmp_path/'r.json').read_text())
+    assert {'KID', 'KID interval', 'FID', 'floor KID', 'floor interval', 'N', 'NFE', 'seconds', 'judge'} <= result.keys() and result['N'] == 20 and result['NFE'] == 2
+    assert f"{result['KID']:.4f}" in said and 'real images' in said
+    status, said = call('evaluate', '--weights', tmp_path/'run'/'model.safetensors', '--data', 'fashion', '--count', 20)
+    assert status and 'channels' in said
+    status, said = call('find-lr', '--preset', 'laptop', '--batch', 4, '--steps', 12, '--out', tmp_path/'lr.csv', '--device', 'cpu')
+    assert status == 0 and 'suggested' in said and len(read_table(tmp_path/'lr.csv')) >= 10, said
