@@ -8,8 +8,8 @@ __all__ = ['meanings', 'Exercise', 'Case', 'Unfit', 'Untried', 'numbers', 'same_
            'lost_digits', 'mistake', 'Verdict', 'find', 'grade', 'progress_file', 'read_progress', 'remember', 'check',
            'Progress', 'progress', 'report']
 
-# %% ../nbs/94_exercises.ipynb #746f183d
-import csv, difflib, dis, inspect, io, json, linecache, os, random, sys, traceback
+# %% ../nbs/94_exercises.ipynb #74f5d046
+import csv, difflib, dis, inspect, io, json, linecache, os, random, sys, textwrap, traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -265,7 +265,7 @@ class Verdict:
     tried:bool = True # False: still a placeholder
 
     def __bool__(self): return self.right
-    def __repr__(self): return f'{self.name}: {self.said}'
+    def __repr__(self): return textwrap.fill(f'{self.name}: {self.said}', 92, subsequent_indent='  ', break_long_words=False, break_on_hyphens=False)
 
 # %% ../nbs/94_exercises.ipynb #4610e579
 def find(

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['lesson_00', 'lesson_01', 'lesson_02', 'lesson_03', 'lesson_04', 'lesson_05', 'small', 'lesson_06', 'lesson_07',
-           'lesson_08', 'lesson_13', 'lessons', 'exercises', 'schedules', 'each_step', 'each_pair', 'each_batch', 'few',
-           'bells', 'some_worlds', 'marginal_cases', 'grey_cases', 'beta_cases', 'line', 'par_cases', 'drowns', 'moved',
-           'mix', 'jump_cases', 'ratio', 'between', 'turned', 'turn_cases', 'x_0_cases', 'coin_eps', 'coin_cases',
-           'doubt', 'crowd_cases', 'shares', 'naive_shares', 'list_cases', 'hops', 'ancestral', 'clamped',
-           'exact_sigma', 'ddim_sigma', 'stretched', 'noise_cases', 'clock', 'clock_cases', 'attend', 'triple_cases',
-           'counted', 'Stub', 'ask_once', 'guided', 'twice', 'guided_cases', 'pair_cases']
+           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_13', 'lessons', 'exercises', 'schedules', 'each_step',
+           'each_pair', 'each_batch', 'few', 'bells', 'some_worlds', 'marginal_cases', 'grey_cases', 'beta_cases',
+           'line', 'par_cases', 'drowns', 'moved', 'mix', 'jump_cases', 'ratio', 'between', 'turned', 'turn_cases',
+           'x_0_cases', 'coin_eps', 'coin_cases', 'doubt', 'crowd_cases', 'shares', 'naive_shares', 'list_cases',
+           'hops', 'ancestral', 'clamped', 'exact_sigma', 'ddim_sigma', 'stretched', 'noise_cases', 'clock',
+           'clock_cases', 'attend', 'triple_cases', 'counted', 'kl', 'bell_cases', 'bound_weight', 'snr_cases',
+           'gradient_cases', 'length', 'left_of_start', 'Stub', 'ask_once', 'guided', 'twice', 'guided_cases',
+           'pair_cases']
 
 # %% ../nbs/98_questions.ipynb #3b8f0c2a
 import math
@@ -570,6 +572,118 @@ lesson_08 = [
             'Beyond 1 Huber is |x| - 1/2, so that the two halves meet; you used |x|.': 0.5*math.erf(0.5**0.5) + (2/math.pi)**0.5*math.exp(-0.5)/2,
             'Only the part below 1 is counted; a third of the noise lies beyond.': 0.5*math.erf(0.5**0.5) - (2/math.pi)**0.5*math.exp(-0.5)/2,
             'Below 1 Huber is half the square; you used the square.': math.erf(0.5**0.5) - 0.5*math.erfc(0.5**0.5)}),
+]
+
+# %% ../nbs/98_questions.ipynb #fb53c2a2
+def kl(mu_1, v_1, mu_2, v_2, log=0.5, half=0.5):
+    "(9.4), with places for mistakes."
+    return log*(v_2/v_1).log() + (v_1 + (mu_1 - mu_2)**2)/(2*v_2) - half
+
+def bell_cases(g):
+    draw = lambda: torch.randn(7, generator=g, dtype=torch.float64)
+    return [Case((draw(), draw().exp(), draw(), draw().exp()), f'seven pairs of Gaussians, set {i}') for i in (1, 2)]
+
+def bound_weight(sched, t, power=2, two=2, shrink=lambda sched, t: sched.alpha[t], left=lambda sched, t: 1 - sched.alpha_bar[t], var=lambda sched, t: sched.beta[t]):
+    "(9.7), with places for mistakes."
+    return sched.beta[t]**power/(two*var(sched, t)*shrink(sched, t)*left(sched, t))
+
+def snr_cases(g):
+    return [Case((torch.tensor([1e4, 30., 5., 1.7, 0.2, 1e-4], dtype=torch.float64),), 'six levels of noise', tuple(f'snr={s:g}' for s in (1e4, 30., 5., 1.7, 0.2, 1e-4)))]
+
+lesson_09 = [
+    Exercise('09-kl', 'The divergence between two Gaussians, from means and variances, number by number.', inputs=bell_cases,
+        truth=lambda mu_1, v_1, mu_2, v_2: kl(mu_1, v_1, mu_2, v_2),
+        mutants={
+            'Standard deviations stand where variances belong: v_1 and v_2 are variances already.': lambda mu_1, v_1, mu_2, v_2: kl(mu_1, v_1**0.5, mu_2, v_2**0.5),
+            'The variances were squared: v_1 and v_2 are no standard deviations.': lambda mu_1, v_1, mu_2, v_2: kl(mu_1, v_1**2, mu_2, v_2**2),
+            'This is KL(2 || 1): the average is taken under the first.': lambda mu_1, v_1, mu_2, v_2: kl(mu_2, v_2, mu_1, v_1),
+            'The -1/2 is missing: the divergence of a Gaussian from itself must be 0.': lambda mu_1, v_1, mu_2, v_2: kl(mu_1, v_1, mu_2, v_2, half=0),
+            'The logarithm is upside down: a wider second Gaussian costs, log(v_2/v_1).': lambda mu_1, v_1, mu_2, v_2: kl(mu_1, v_1, mu_2, v_2, log=-0.5),
+            'The logarithm of a ratio of variances comes with 1/2.': lambda mu_1, v_1, mu_2, v_2: kl(mu_1, v_1, mu_2, v_2, log=1),
+            'Only the distance of the means: right for equal variances.': lambda mu_1, v_1, mu_2, v_2: (mu_1 - mu_2)**2/(2*v_2)}),
+    Exercise('09-weight', 'By what does the bound multiply the square error of the noise, if sigma_t^2 = beta_t?', inputs=each_step(lambda sched, t, g: (sched, t)),
+        truth=lambda sched, t: bound_weight(sched, t),
+        mutants={
+            'The difference of the means is squared, so beta_t is squared in the numerator.': lambda sched, t: bound_weight(sched, t, power=1),
+            'The 2 of 2 sigma^2 is missing.': lambda sched, t: bound_weight(sched, t, two=1),
+            'alpha_t, one step; not alpha_bar_t.': lambda sched, t: bound_weight(sched, t, shrink=lambda sched, t: sched.alpha_bar[t]),
+            'alpha_t is missing in the denominator.': lambda sched, t: bound_weight(sched, t, shrink=lambda sched, t: 1),
+            'Under the square there is no root left on 1 - alpha_bar_t.': lambda sched, t: bound_weight(sched, t, left=lambda sched, t: sched.noise_rate[t]),
+            'This is for sigma^2 = the posterior variance; beta_t was asked for. (Or does alpha_bar_{t-1} stand where t belongs?)': lambda sched, t: bound_weight(sched, t, var=lambda sched, t: posterior_var(sched, t))}),
+    Exercise('09-ends', 'A network errs by the same square error in x_0 at every step. What do all L_{t-1}, t = 2..T, add up to?', paper=True, inputs=lambda g: [Case((s, e), f'{name}, error {e}') for name, s in schedules().items() for e in (0.3, 2.0)],
+        truth=lambda sched, error: (sched.snr[1] - sched.snr[-1])/2*error,
+        mutants={
+            'The 1/2 of (9.10) is missing.': lambda sched, error: (sched.snr[1] - sched.snr[-1])*error,
+            'The sum ends at T, and the SNR there is not quite 0.': lambda sched, error: sched.snr[1]/2*error,
+            'The SNRs were added; (9.10) has their falls.': lambda sched, error: sched.snr[2:].sum()/2*error,
+            'Index shifted by one: the fall at t = 2 begins at the SNR of t = 1.': lambda sched, error: (sched.snr[2] - sched.snr[-1])/2*error,
+            'The fall of the SNR, not of its logarithm.': lambda sched, error: (sched.log_snr[1] - sched.log_snr[-1])/2*error,
+            'A mean over the steps; the bound is their sum.': lambda sched, error: (sched.snr[1] - sched.snr[-1])/2*error/(sched.T - 1),
+            'The other way round: the SNR falls, and each term is positive.': lambda sched, error: (sched.snr[-1] - sched.snr[1])/2*error}),
+    Exercise('09-minsnr', 'By what must v_loss be multiplied so that the error in x_0 has the weight min(snr, 5)?', paper=True, inputs=snr_cases,
+        truth=lambda snr: snr.clamp(max=5)/(1 + snr),
+        mutants={
+            'This is right for x_0_loss; v_loss carries a factor 1 + snr already.': lambda snr: snr.clamp(max=5),
+            'This is right for eps_loss, which carries a factor snr; v_loss carries 1 + snr.': lambda snr: snr.clamp(max=5)/snr,
+            'Upside down: divide by what v_loss carries already.': lambda snr: snr.clamp(max=5)*(1 + snr),
+            'Cap the SNR first, then divide; this caps the quotient, which never reaches 5.': lambda snr: snr/(1 + snr),
+            'A minimum caps from above: `clamp(max=5)`.': lambda snr: snr.clamp(min=5)/(1 + snr),
+            'The cap was put on the divisor too.': lambda snr: snr.clamp(max=5)/(1 + snr.clamp(max=5)),
+            'v_loss is eps_loss divided by alpha_bar, but here it is the error in x_0 that counts.': lambda snr: snr.clamp(max=5)*snr/(1 + snr)}),
+]
+
+# %% ../nbs/98_questions.ipynb #38332988
+def gradient_cases(g):
+    draw = lambda: [torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((3, 4), (5,), (2, 1, 2))]
+    return [Case((draw(), c), f'three tensors, at most {c} long') for c in (1.0, 0.3, 50.0)]
+
+def length(grads): return sum(p.square().sum() for p in grads)**0.5
+
+def left_of_start(d, steps, memory=lambda d, k: min(d, (1 + k)/(10 + k)), first=0):
+    "Product of the memories over all updates."
+    return math.prod(memory(d, k) for k in range(first, first + steps))
+
+lesson_10 = [
+    Exercise('10-clip', 'Shorten a list of gradients to length c together, if they are longer.', inputs=gradient_cases,
+        truth=lambda grads, c: [p*min(1., c/length(grads).item()) for p in grads],
+        mutants={
+            'Each tensor was clipped for itself; that turns the gradient. One length for all.': lambda grads, c: [p*min(1., c/length([p]).item()) for p in grads],
+            'Each number was clamped; that turns the gradient. Scale all by one factor.': lambda grads, c: [p.clamp(-c, c) for p in grads],
+            'Short gradients must stay as they are; yours are stretched.': lambda grads, c: [p*c/length(grads) for p in grads],
+            'The length is the root of the sum of squares; yours is the sum of squares.': lambda grads, c: [p*min(1., c/length(grads).item()**2) for p in grads],
+            'The length is the root of the sum of squares; yours adds absolute values.': lambda grads, c: [p*min(1., c/sum(q.abs().sum() for q in grads).item()) for p in grads],
+            'The lengths of the tensors were added; add their squares, then take the root.': lambda grads, c: [p*min(1., c/sum(length([q]) for q in grads).item()) for p in grads],
+            'Other way: long gradients must be shortened, short ones left.': lambda grads, c: [p*max(1., c/length(grads).item()) for p in grads]}),
+    Exercise('10-half-life', 'How many of the newest steps hold half the weight of an average with decay d?', paper=True, inputs=few((0.5,), (0.9,), (0.999,), (0.9999,)), atol=0,
+        truth=lambda d: math.log(2)/-math.log(d),
+        mutants={
+            'This is the mean age of a weight; half of the weight is younger than that.': lambda d: 1/(1 - d),
+            'Nearly, for d near 1; the exact number has log d, not d - 1.': lambda d: math.log(2)/(1 - d),
+            'This is where 1/e is left, not one half: log 2 is missing.': lambda d: -1/math.log(d),
+            'A number of steps is positive: log d is below 0.': lambda d: math.log(2)/math.log(d),
+            'The weights fall by d from step to step, not by 1 - d.': lambda d: math.log(0.5)/math.log(1 - d),
+            'This is where a tenth is left, not one half.': lambda d: math.log(10)/-math.log(d)}),
+    Exercise('10-start', 'Which share of the starting weights is left in the average after some updates with a growing memory?', inputs=few((0.999, 1), (0.999, 5), (0.9, 100), (0.9999, 1000)), atol=0,
+        truth=lambda d, steps: left_of_start(d, steps),
+        mutants={
+            'This is without the growing memory, which is there so that this share is small.': lambda d, steps: d**steps,
+            'The shorter of the two memories counts: a minimum.': lambda d, steps: left_of_start(d, steps, lambda d, k: max(d, (1 + k)/(10 + k))),
+            'The first update has k = 0: its memory is 1/10.': lambda d, steps: left_of_start(d, steps, first=1),
+            'One update too many.': lambda d, steps: left_of_start(d, steps + 1),
+            'One update too few.': lambda d, steps: left_of_start(d, steps - 1),
+            'This is the memory of the last update alone; each update shrinks what is left.': lambda d, steps: min(d, steps/(9 + steps)),
+            'The decay is never reached here: where (1 + k)/(10 + k) is larger than d, d counts.': lambda d, steps: left_of_start(d, steps, lambda d, k: (1 + k)/(10 + k))}),
+    Exercise('10-first', 'A new network says 0 and is asked for v. At which loss does it start, for data of a given mean square?', paper=True,
+        inputs=lambda g: [Case((s, q), f'{name}, mean square {q}') for name, s in schedules().items() for q in (0.68, 0.25)],
+        truth=lambda sched, mean_square: sched.alpha_bar[1:].mean() + (1 - sched.alpha_bar[1:]).mean()*mean_square,
+        mutants={
+            'This is for a network that is asked for the noise.': lambda sched, mean_square: 1 + 0*sched.alpha_bar[0],
+            'This is for a network that is asked for x_0.': lambda sched, mean_square: mean_square + 0*sched.alpha_bar[0],
+            'Training draws t from 1 to T; t = 0 is not among them.': lambda sched, mean_square: sched.alpha_bar.mean() + (1 - sched.alpha_bar).mean()*mean_square,
+            'v is squared, so the rates are: alpha_bar and 1 - alpha_bar.': lambda sched, mean_square: sched.signal_rate[1:].mean() + sched.noise_rate[1:].mean()*mean_square,
+            'Exchanged: in v the signal rate multiplies the noise. (Yours is the mean square of x_t.)': lambda sched, mean_square: (1 - sched.alpha_bar[1:]).mean() + sched.alpha_bar[1:].mean()*mean_square,
+            'The image was subtracted; its square adds, and the noise is independent of it.': lambda sched, mean_square: sched.alpha_bar[1:].mean() - (1 - sched.alpha_bar[1:]).mean()*mean_square,
+            'Squared once more: this is for the mean, not the mean square, of the data.': lambda sched, mean_square: sched.alpha_bar[1:].mean() + (1 - sched.alpha_bar[1:]).mean()*mean_square**2}),
 ]
 
 # %% ../nbs/98_questions.ipynb #c93d0f42

@@ -42,7 +42,8 @@ def test_truth_passes_and_every_mistake_is_told_by_its_name(name):
         assert re.fullmatch(r'[A-Za-z0-9\'"(\[].*[.?)]', said) and said.isascii() and len(said) < 160
     last = list(ex.mutants)[-1]
     verdict = grade(name, ex.mutants[last])
-    assert not verdict and verdict.tried and repr(verdict) == f'{name}: not yet. {last}' == repr(grade(name, ex.mutants[last]))
+    assert not verdict and verdict.tried and verdict.said == f'not yet. {last}' and repr(verdict) == repr(grade(name, ex.mutants[last]))
+    assert max(map(len, repr(verdict).splitlines())) <= 92 and ' '.join(repr(verdict).split()) == f'{name}: not yet. {last}'
     assert grade(name, ex.truth) and repr(grade(name, ex.truth)).startswith(f'{name}: right.')
 
 
@@ -177,7 +178,7 @@ def test_lessons_begin_unsolved():
     for page in LESSONS:
         for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
             if cell['cell_type'] == 'code' and re.search(r"^check\('", ''.join(cell['source']), re.M):
-                said = ''.join(''.join(o.get('data', {}).get('text/plain', [])) for o in cell['outputs'])
+                said = ' '.join(''.join(''.join(o.get('data', {}).get('text/plain', [])) for o in cell['outputs']).split())
                 assert re.match(r'\d\d-\w+: (not yet|not tried yet)\. ', said), (page.stem, said)
                 assert 'none of the mistakes we know' not in said and 'cases agree' not in said, f'{page.stem}: starting code whose mistake has no name: {said}'
 
