@@ -14,6 +14,7 @@ EXACT = dict(rtol=1e-11, atol=1e-12)
 
 
 def test_chain_and_closed_form_have_one_law(sched):
+    # checks (3.1), (3.2), (3.3)
     mean, var = 1.0, 0.0
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for t in range(1, sched.T + 1):
@@ -41,6 +42,7 @@ def test_each_image_gets_its_own_step():
 
 
 def test_posterior_is_bayes_by_precision(sched):
+    # checks (4.4), (4.5)
     for t in {1, 2, 3, sched.T//3, sched.T} - {0}:
         if t > sched.T or t < 2: continue
         beta, ab_s = sched.beta[t].item(), sched.alpha_bar[t - 1].item()
@@ -63,6 +65,7 @@ def test_posterior_var_is_a_vector_of_float64():
 
 
 def test_conversions_undo_each_other(sched):
+    # checks (4.8), (4.9), (4.12)
     x_0, eps = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1)
     for t in {1, (sched.T + 1)//2, sched.T}:
         x_t, v = q_sample(sched, x_0, t, eps), v_from_eps(sched, x_0, eps, t)

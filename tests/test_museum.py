@@ -28,6 +28,7 @@ def step_of(sched, coefs, end=lambda x: x, twist=0.0):
 @pytest.mark.parametrize('coefs', [lambda s, ts: ddim_coefs(s, ts, 0.), lambda s, ts: ddim_coefs(s, ts, 0.7), ddpm_coefs], ids=['eta 0', 'eta 0.7', 'ddpm'])
 @pytest.mark.parametrize('steps', [1, 7, 50, [900, 3]], ids=str)
 def test_right_samplers_are_exact(coefs, steps, sched):
+    # checks (20.1)
     if sched.T < 1000: steps = min(7, sched.T)
     off = exact_step_error(step_of(sched, coefs), sched, steps)
     assert off.dtype == torch.float64 and off.max() < 1e-9
@@ -63,6 +64,7 @@ def test_weights_and_float32_and_bad_input():
 
 
 def test_guidance_keeps_what_both_answers_share_and_has_the_right_ends():
+    # checks (13.2)
     x, c, u = normal(2, 3, 4), normal(2, 3, 4, seed=1), normal(2, 3, 4, seed=2)
     ask = lambda c, u, scale: Guided(lambda x, t, y=None: u if y is None else c, torch.tensor([1, 0]), scale)(x, torch.tensor([5, 5]))
     assert_close(ask(c, c, 3.0), c)
@@ -73,6 +75,7 @@ def test_guidance_keeps_what_both_answers_share_and_has_the_right_ends():
 
 
 def test_embedding_is_ddpms():
+    # checks (8.1)
     t = torch.tensor([1., 37., 500., 1000.])
     assert_close(time_embedding(t, 64), get_timestep_embedding(t, 64, downscale_freq_shift=1), rtol=1e-4, atol=1e-4)
 

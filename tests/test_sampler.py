@@ -43,6 +43,7 @@ def scalar_law(sched, ts, coefs, gain, offset):
 @pytest.mark.parametrize('eta', [0.0, 0.3, 1.0])
 def test_every_step_keeps_the_marginal_of_a_known_image(name, eta):
     "DDIM Lemma 1: with the true eps, q(x_t|x_0) goes to q(x_s|x_0), for any eta and any subsequence."
+    # checks (7.2)
     sched = SCHEDULES[name]
     for ts in trailing(sched.T, min(7, sched.T)), trailing(sched.T, sched.T):
         direction, sigma = ddim_coefs(sched, ts, eta)
@@ -52,6 +53,7 @@ def test_every_step_keeps_the_marginal_of_a_known_image(name, eta):
 
 @pytest.mark.parametrize('steps', SUBSEQUENCES, ids=str)
 def test_ddpm_small_keeps_it_too(steps):
+    # checks (6.6)
     ts = timesteps(1000, steps)
     direction, sigma = ddpm_coefs(LINEAR, ts, 'small')
     assert_close(direction**2 + sigma**2, 1 - LINEAR.alpha_bar[ts[1:] + [0]], rtol=1e-10, atol=1e-12)
@@ -96,11 +98,13 @@ def test_ddim_spread_of_gaussian_data_at_published_step_counts(S, std):
 
 @pytest.mark.parametrize('steps', SUBSEQUENCES, ids=str)
 def test_ddim_at_eta_1_is_ddpm(steps, stub):
+    # checks (7.5)
     ours = [f(stub, LINEAR, (3, 2, 4, 5), steps=steps, x_T=normal(3, 2, 4, 5), seeds=range(3), **o) for f, o in ((ddim_sample, dict(eta=1.0)), (ddpm_sample, {}))]
     assert_close(*ours, rtol=1e-10, atol=1e-10)
 
 
 def test_ddpm_over_all_steps_uses_the_posterior_of_lesson_4():
+    # checks (6.4)
     _, sigma = ddpm_coefs(LINEAR, trailing(1000, 1000), 'small')
     assert_close(sigma**2, posterior_var(LINEAR, torch.arange(1000, 0, -1)), rtol=1e-9, atol=0)
     _, sigma = ddpm_coefs(LINEAR, trailing(1000, 1000), 'large')
@@ -109,6 +113,7 @@ def test_ddpm_over_all_steps_uses_the_posterior_of_lesson_4():
 
 
 def test_sigma_is_eta_times_and_not_root_eta_times():
+    # checks (7.4)
     half, one = (ddim_coefs(LINEAR, trailing(1000, 9), e)[1] for e in (0.5, 1.0))
     assert_close(half, 0.5*one, rtol=1e-12, atol=0)
 

@@ -20,6 +20,7 @@ def test_entries_count_like_the_paper(sched):
 
 
 def test_alpha_bar_is_the_product_up_to_and_with_t(sched):
+    # checks (2.2)
     product = 1.0
     for t in range(1, sched.T + 1):
         product *= 1 - sched.beta[t].item()
@@ -27,6 +28,7 @@ def test_alpha_bar_is_the_product_up_to_and_with_t(sched):
 
 
 def test_linear_ends_and_middle():
+    # checks (2.4)
     beta = linear_schedule(T=5, beta_1=0.1, beta_T=0.3).beta
     assert_close(beta, torch.tensor([0, .1, .15, .2, .25, .3], dtype=torch.float64), rtol=1e-14, atol=0)
     assert abs(linear_schedule().signal_rate[-1].item() - 0.0064) < 1e-4   # the root of 4.04e-5
@@ -40,6 +42,7 @@ def test_same_as_diffusers_to_its_float32(name, ours):
 
 
 def test_cosine_follows_its_definition_where_it_is_not_capped():
+    # checks (2.8), (2.9)
     T, s = 1000, 0.008
     f = lambda t: math.cos((t/T + s)/(1 + s)*math.pi/2)**2
     for t in (1, 10, 500, 990): assert math.isclose(cosine_schedule().alpha_bar[t].item(), f(t)/f(0), rel_tol=1e-12)
@@ -47,6 +50,7 @@ def test_cosine_follows_its_definition_where_it_is_not_capped():
 
 
 def test_rate_schedule_turns_through_equal_angles():
+    # checks (2.10)
     sched = rate_schedule(T=11)
     angle = torch.acos(sched.signal_rate[1:])
     assert_close(angle.diff(), angle.diff().mean().expand(10), rtol=1e-9, atol=0)

@@ -33,6 +33,7 @@ def equal(a, b): return a.state().keys() == b.state().keys() and all(torch.equal
 @pytest.mark.parametrize('target, loss, wrapper, true', [
     ('eps', eps_loss, PredictsEps, lambda x_0, eps, a, b: eps), ('x_0', x_0_loss, PredictsX0, lambda x_0, eps, a, b: x_0), ('v', v_loss, PredictsV, lambda x_0, eps, a, b: a*eps - b*x_0)])
 def test_loss_is_zero_for_the_truth_and_the_wrapper_turns_it_into_eps(target, loss, wrapper, true):
+    # checks (9.8)
     x_0, eps, t = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1), torch.tensor([1, 300, 1000])
     a, b = (r[t].reshape(3, 1, 1, 1) for r in (SCHED.signal_rate, SCHED.noise_rate))
 
@@ -69,6 +70,7 @@ def test_network_uses_image_time_and_label():
 
 
 def test_ema_is_the_geometric_sum():
+    # checks (10.2)
     net = torch.nn.Linear(1, 1, bias=False).double()
     net.weight.data.fill_(0.)
     ema, mean = Ema(net, 0.5), 0.0
