@@ -2,11 +2,11 @@
 
 What is missing is installed where that can be done (Chromium by apt, as root); where it can't, the tests skip and say what they lack.
 """
+import ast
 import functools
 import html
 import http.server
 import importlib
-import io
 import json
 import os
 import re
@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import tokenize
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -271,17 +270,26 @@ def test_badges_open_the_notebook_in_the_repository(site):
     assert 'colab' not in make_site.badges(ROOT/'nbs'/'03_forward.ipynb', 'https://forge.example/someone/ddpm_lesson', 'main')
 
 
+def signatures(tree):
+    "The functions of a module that the reference shows: public ones, and what their classes document."
+    for node in tree.body:
+        if getattr(node, 'name', '_')[0] == '_': continue
+        if isinstance(node, ast.FunctionDef): yield node
+        if isinstance(node, ast.ClassDef): yield from (part for part in node.body if isinstance(part, ast.FunctionDef) and (part.name == '__init__' or ast.get_docstring(part)))
+
+
 def test_reference_keeps_every_argument_comment(site):
+    words = lambda text: ' '.join(text.split())
     count = 0
     for module in (ROOT/'ddpm_lesson').glob('[a-z]*.py'):
-        text = ' '.join(html.unescape(re.sub(r'<[^>]+>', '', (site/'api'/f'{module.stem}.html').read_text(encoding='utf-8'))).split())
-        lines = module.read_text(encoding='utf-8').splitlines()
-        for start, line in enumerate(lines):
-            if not re.match(r'(def|class) [A-Za-z]', line) or not line.endswith('('): continue
-            end = next(i for i in range(start, len(lines)) if lines[i].startswith(')'))
-            for token in tokenize.generate_tokens(io.StringIO('\n'.join(lines[start:end]) + '\n)').readline):
-                if token.type == tokenize.COMMENT: count += 1; assert ' '.join(token.string.split()) in text, (module.stem, token.string)
-    assert count > 200
+        shown = words(html.unescape(re.sub(r'<[^>]+>', '', (site/'api'/f'{module.stem}.html').read_text(encoding='utf-8'))))
+        source = module.read_text(encoding='utf-8')
+        for node in signatures(ast.parse(source)):
+            assert f'def {node.name}(' in shown, (module.stem, node.name)
+            for line in source.splitlines()[node.lineno - 1:node.body[0].lineno - 1]:
+                comment = re.search(r'  ?(# .+)$', line)
+                if comment: count += 1; assert words(comment[1]) in shown, (module.stem, node.name, comment[1])
+    assert count > 300
 
 
 def test_no_directive_or_hidden_cell_is_shown(site):

@@ -170,7 +170,7 @@ def skeleton(lines, node):
         if not isinstance(part, ast.FunctionDef): kept += lines[part.lineno - 1:part.end_lineno]
         elif ast.get_docstring(part) or part.name == '__init__':
             about = part.body[0].end_lineno if ast.get_docstring(part) else part.body[0].lineno - 1
-            kept += ['', *lines[part.lineno - 1:about]]
+            kept += ['', *lines[min([part.lineno, *(d.lineno for d in part.decorator_list)]) - 1:about]]
     return kept
 
 
