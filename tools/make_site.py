@@ -27,8 +27,8 @@ NPM = {  # version, and what the packed file must hash to
     'onnxruntime-web': ('1.30.0', 'sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=='),
     'axe-core': ('4.14.1', 'sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=='),
 }
-PARTS = {  # parts of the contents, and which pages of nbs/ belong there; a page belongs to the first that fits
-    'Lessons': r'[0-1]\d_', 'Further lessons': r'[2-8]\d_', 'Solutions': r'solutions/', 'Behind the scenes': r'9\d_', 'Look up': r'',
+PARTS = {  # parts of the contents, and which pages of nbs/ belong there
+    'Lessons': r'[0-1]\d_', 'Further lessons': r'[2-8]\d_', 'Look up': r'(?!\d\d_|solutions/)', 'Solutions': r'solutions/', 'Behind the scenes': r'9\d_',
 }
 FIRST = dict(y=9, seed=0, sampler='ddim', steps=20, eta=0, scale=1)  # what the live page shows at first, and compares with PyTorch
 
@@ -169,8 +169,8 @@ def skeleton(lines, node):
     for part in node.body[1 if ast.get_docstring(node) else 0:]:
         if not isinstance(part, ast.FunctionDef): kept += lines[part.lineno - 1:part.end_lineno]
         elif ast.get_docstring(part) or part.name == '__init__':
-            about = part.body[0].end_lineno if ast.get_docstring(part) else part.body[0].lineno - 1
-            kept += ['', *lines[min([part.lineno, *(d.lineno for d in part.decorator_list)]) - 1:about]]
+            about = part.body[0] if ast.get_docstring(part) and part.body[0].lineno > part.lineno else None
+            kept += ['', *header(lines, part), *(lines[about.lineno - 1:about.end_lineno] if about else [])]
     return kept
 
 
