@@ -237,7 +237,8 @@ def test_evaluation_is_the_parts_put_together():
     assert got['floor N'] == 30 and got['FID'] == fid(x[:30], y)      # as many as the floor has: equally biased
     assert got['floor FID'] == fid(ref.other, y) and (got['floor KID'], got['floor interval']) == kid_interval(ref.other, y, 5)
     assert (got['N'], got['real N'], got['judge']) == (50, 80, 'rows')
-    assert evaluate_samples(samples[:25], ref, blocks=5)['floor N'] == 25
+    fewer = evaluate_samples(samples[:25], ref, blocks=5)
+    assert fewer['floor N'] == 25 and fewer['floor KID'] == kid_interval(ref.other[:25], y, 5)[0] != got['floor KID'] and fewer['floor FID'] == fid(ref.other[:25], y)
     assert evaluate_samples(Images(samples), Images(real), rows, other=Images(other), blocks=5)['KID'] == got['KID']
 
 
