@@ -6,7 +6,7 @@
 __all__ = ['check_features', 'check_both', 'kernel_sums', 'pair_sums', 'pair_mean', 'kid', 'check_blocks', 'kid_interval', 'root',
            'frechet', 'spread', 'fid', 'as_pixels', 'Judge', 'Pooled', 'lite0_judge', 'inception_judge', 'judge_name',
            'features', 'Reference', 'reference', 'evaluate_samples', 'Counted', 'draw_pixels', 'evaluate',
-           'steps_curve', 'held_out', 'noise_loss', 'image_loss', 'nearest_of', 'nearest']
+           'steps_curve', 'nearest_of', 'nearest', 'memorised', 'held_out', 'noise_loss', 'image_loss']
 
 # %% ../nbs/11_evaluate.ipynb #8058249c
 import time
@@ -281,6 +281,7 @@ def evaluate_samples(
 )->dict:            # plain numbers and names; FID of the first `floor N` samples, so that its floor is as biased
     "How far samples are from real images, and beside it how far real images are."
     samples = as_pixels(samples, 'samples')
+    check_blocks(len(samples), blocks, 'samples')
     if isinstance(real, Reference) and judge not in (None, real.judge): raise ValueError(f'this Reference was made by {judge_name(real.judge)}, and {judge_name(judge)} was asked to judge')
     ref = real if isinstance(real, Reference) else reference(real, judge, other, len(samples))
     if samples.shape[1:] != ref.shape: raise ValueError(f'samples wanted the shape of the real images, {ref.shape}, got {tuple(samples.shape[1:])}')
@@ -364,6 +365,45 @@ def steps_curve(
     ref = data_real if isinstance(data_real, Reference) else reference(data_real, judge, other, n)
     return [evaluate(model, sched, ref, judge, n=n, steps=S, **how) for S in steps]
 
+# %% ../nbs/11_evaluate.ipynb #fa2adb3c
+def nearest_of(
+    x:Tensor,       # (B, D) float64, bytes 0..255
+    train:Tensor,   # (M, C, H, W) uint8
+    rows:int,       # images looked at at once
+)->tuple:           # (B,) squared distances in bytes; (B,) int64 indices
+    "One block of samples against all training images, a block at a time. Sums of squared bytes are whole numbers: float64 holds them exactly."
+    best, index = x.new_full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    for i in range(0, len(train), rows):
+        y = train[i:i + rows].to(x.device).flatten(1).double()
+        near, j = (y.square().sum(1) - 2*x @ y.T).min(1)   # |x - y|^2 but for |x|^2, which all share
+        best, index = torch.where(near < best, near, best), torch.where(near < best, j + i, index)
+    return best + x.square().sum(1), index
+
+def nearest(
+    samples,        # Images, or (N, C, H, W) uint8
+    train,          # Images, or (M, C, H, W) uint8
+    rows:int=500,   # images of each set held as float64 at once
+)->tuple:           # (N,) float64 distances: root mean square over an image's numbers, data units, 0 for a copy; (N,) int64 indices
+    "For each sample the nearest training image. Memory is a few blocks of `rows` images, however many there are."
+    samples, train = as_pixels(samples, 'samples'), as_pixels(train, 'train')
+    if samples.shape[1:] != train.shape[1:]: raise ValueError(f'samples and train wanted images of one shape, got {tuple(samples.shape[1:])} and {tuple(train.shape[1:])}')
+    found = [nearest_of(x.flatten(1).double(), train, check_whole(rows, 'rows')) for x in samples.split(rows)]
+    return (torch.cat([d for d, _ in found])/samples[0].numel()).sqrt()/127.5, torch.cat([i for _, i in found])
+
+# %% ../nbs/11_evaluate.ipynb #b68e08e1
+def memorised(
+    samples,           # Images, or (N, C, H, W) uint8
+    train,             # what the model learned from
+    held_out,          # real images it did not see
+    rare:float=0.05,   # share of held-out images that count as too near
+)->dict:               # median distances; share of samples that are too near, the share expected, its interval; the verdict
+    "Is the near end of the samples nearer to the training images than that of unseen real images? Medians would accuse blurred samples."
+    ours, theirs = nearest(samples, train)[0], nearest(held_out, train)[0]
+    if not 0 < rare < 1: raise ValueError(f'rare wanted a share in (0, 1), got {rare}')
+    share, chance = (ours < theirs.quantile(rare)).double().mean().item(), 2*(rare*(1 - rare)*(1/len(ours) + 1/len(theirs)))**0.5
+    return {'distance': ours.median().item(), 'held-out distance': theirs.median().item(), 'too near': share, 'expected': rare,
+            'interval': chance, 'memorising': share > rare + chance}
+
 # %% ../nbs/11_evaluate.ipynb #f81f43c1
 @torch.inference_mode()
 def held_out(
@@ -412,28 +452,3 @@ def image_loss(
         x_0_hat = x_0_from_eps(sched, x_t, eps_hat, t)
         return error(x_0_hat if clip is None else x_0_hat.clamp(*clip), x_0)
     return held_out(model, sched, images, compare, **how)
-
-# %% ../nbs/11_evaluate.ipynb #fa2adb3c
-def nearest_of(
-    x:Tensor,       # (B, D) float64, bytes 0..255
-    train:Tensor,   # (M, C, H, W) uint8
-    rows:int,       # images looked at at once
-)->tuple:           # (B,) squared distances in bytes; (B,) int64 indices
-    "One block of samples against all training images, a block at a time. Sums of squared bytes are whole numbers: float64 holds them exactly."
-    best, index = x.new_full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    for i in range(0, len(train), rows):
-        y = train[i:i + rows].to(x.device).flatten(1).double()
-        near, j = (y.square().sum(1) - 2*x @ y.T).min(1)   # |x - y|^2 but for |x|^2, which all share
-        best, index = torch.where(near < best, near, best), torch.where(near < best, j + i, index)
-    return best + x.square().sum(1), index
-
-def nearest(
-    samples,        # Images, or (N, C, H, W) uint8
-    train,          # Images, or (M, C, H, W) uint8
-    rows:int=500,   # images of each set held as float64 at once
-)->tuple:           # (N,) float64 distances: root mean square over an image's numbers, data units, 0 for a copy; (N,) int64 indices
-    "For each sample the nearest training image. Memory is a few blocks of `rows` images, however many there are."
-    samples, train = as_pixels(samples, 'samples'), as_pixels(train, 'train')
-    if samples.shape[1:] != train.shape[1:]: raise ValueError(f'samples and train wanted images of one shape, got {tuple(samples.shape[1:])} and {tuple(train.shape[1:])}')
-    found = [nearest_of(x.flatten(1).double(), train, check_whole(rows, 'rows')) for x in samples.split(rows)]
-    return (torch.cat([d for d, _ in found])/samples[0].numel()).sqrt()/127.5, torch.cat([i for _, i in found])
