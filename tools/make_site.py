@@ -96,6 +96,11 @@ def one_title(cells):
     return cells
 
 
+def targets(text):
+    "Markdown with its bare HTML anchors made places that Sphinx can link to and check."
+    return re.sub(r'^<a (?:id|name)="([\w-]+)"></a>$', r'\n(\1)=\n', text, flags=re.M)
+
+
 def badges(path, repository, branch):
     "Links that open a notebook elsewhere, drawn by our own stylesheet; without a repository only the download."
     host, _, name = repository.rstrip('/').removeprefix('https://').partition('/')
@@ -120,7 +125,7 @@ def stage_notebook(path, repository, branch):
     nb = json.loads(path.read_text(encoding='utf-8'))
     nb['cells'] = one_title([part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)])
     for cell in nb['cells']:
-        if cell['cell_type'] == 'markdown': cell['source'] = films(source(cell), '../'*(len(path.relative_to(ROOT).parts) - 1))
+        if cell['cell_type'] == 'markdown': cell['source'] = films(targets(source(cell)), '../'*(len(path.relative_to(ROOT).parts) - 1))
     first = nb['cells'][0]
     first['source'] = re.sub(r'^(# .+\n)', lambda m: f'{m[1]}\n{badges(path, repository, branch)}\n\n', source(first) + '\n', count=1, flags=re.M)
     for folder in STAGE, EXTRA:
