@@ -289,7 +289,7 @@ def grade(
     except Unfit as e: return Verdict(name, False, f'not yet. {e}')
     if said: return Verdict(name, False, f'not yet. {said}')
     n = len(outcomes(ex, ex.truth))
-    return Verdict(name, True, 'right.' if ex.inputs is None else f'right. {n} cases agree to {ex.rtol:g}.')
+    return Verdict(name, True, 'right.' if ex.inputs is None else f'right. {n} case{"s agree" if n > 1 else " agrees"} to {ex.rtol:g}.')
 
 # %% ../nbs/94_exercises.ipynb #d8de1319
 def progress_file()->Path:

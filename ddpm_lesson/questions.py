@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['lesson_00', 'lesson_01', 'lesson_02', 'lesson_03', 'lesson_04', 'lesson_05', 'small', 'lesson_06', 'lesson_07',
-           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_13', 'lessons', 'exercises', 'schedules', 'each_step',
-           'each_pair', 'each_batch', 'few', 'bells', 'some_worlds', 'marginal_cases', 'grey_cases', 'beta_cases',
-           'line', 'par_cases', 'drowns', 'moved', 'mix', 'jump_cases', 'ratio', 'between', 'turned', 'turn_cases',
-           'x_0_cases', 'coin_eps', 'coin_cases', 'doubt', 'crowd_cases', 'shares', 'naive_shares', 'list_cases',
-           'hops', 'ancestral', 'clamped', 'exact_sigma', 'ddim_sigma', 'stretched', 'noise_cases', 'clock',
-           'clock_cases', 'attend', 'triple_cases', 'counted', 'kl', 'bell_cases', 'bound_weight', 'snr_cases',
-           'gradient_cases', 'length', 'left_of_start', 'Stub', 'ask_once', 'guided', 'twice', 'guided_cases',
-           'pair_cases']
+           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_12', 'lesson_13', 'lesson_20', 'lessons', 'exercises',
+           'schedules', 'each_step', 'each_pair', 'each_batch', 'few', 'bells', 'some_worlds', 'marginal_cases',
+           'grey_cases', 'beta_cases', 'line', 'par_cases', 'drowns', 'moved', 'mix', 'jump_cases', 'ratio', 'between',
+           'turned', 'turn_cases', 'x_0_cases', 'coin_eps', 'coin_cases', 'doubt', 'crowd_cases', 'shares',
+           'naive_shares', 'list_cases', 'hops', 'ancestral', 'clamped', 'exact_sigma', 'ddim_sigma', 'stretched',
+           'noise_cases', 'clock', 'clock_cases', 'attend', 'triple_cases', 'counted', 'kl', 'bell_cases',
+           'bound_weight', 'snr_cases', 'gradient_cases', 'length', 'left_of_start', 'kid_cases', 'half_width', 'Stub',
+           'ask_once', 'guided', 'twice', 'guided_cases', 'pair_cases', 'hop_cases', 'hop']
 
 # %% ../nbs/98_questions.ipynb #3b8f0c2a
 import math
@@ -686,6 +686,44 @@ lesson_10 = [
             'Squared once more: this is for the mean, not the mean square, of the data.': lambda sched, mean_square: sched.alpha_bar[1:].mean() + (1 - sched.alpha_bar[1:]).mean()*mean_square**2}),
 ]
 
+# %% ../nbs/98_questions.ipynb #7ae568c3
+def kid_cases(g):
+    draw = lambda n: torch.randn(n, generator=g, dtype=torch.float64)
+    shared = draw(18)
+    return [Case((shared + 0.1*draw(18), shared + 0.3 + 0.1*draw(18)), 'pairs that share most of their chance'), Case((draw(18), draw(18) - 2), 'pairs that share nothing')]
+
+def half_width(x, t=2.110): return t*x.std()/len(x)**0.5
+
+lesson_12 = [
+    Exercise('12-pairs', 'The effect of b instead of a over 18 pairs of KIDs, and the half width of its 95 % interval.', inputs=kid_cases,
+        truth=lambda a, b: ((b - a).mean(), half_width(b - a)),
+        mutants={
+            'The columns were compared as if unrelated: take differences pair by pair, then their spread.': lambda a, b: ((b - a).mean(), 2.110*((a.var() + b.var())/18)**0.5),
+            'The wrong way round: b instead of a is b - a.': lambda a, b: ((a - b).mean(), half_width(b - a)),
+            'The spread of one pair, not of their mean: divide by the root of 18.': lambda a, b: ((b - a).mean(), 2.110*(b - a).std()),
+            'Divided by 18, not by its root.': lambda a, b: ((b - a).mean(), 2.110*(b - a).std()/18),
+            'This is 2 (or 1.96) standard errors; with 18 pairs Student wants 2.110.': lambda a, b: ((b - a).mean(), half_width(b - a, 2.0)),
+            '1.96 is for infinitely many pairs; with 18 Student wants 2.110.': lambda a, b: ((b - a).mean(), half_width(b - a, 1.96)),
+            'The spread was divided by n, not by n-1: `correction=0` is for a whole population.': lambda a, b: ((b - a).mean(), 2.110*(b - a).std(correction=0)/18**0.5)}),
+    Exercise('12-clip', 'alpha_bar of a schedule, entries 0..T, with the signal rate held between lo and hi from step 1 on.', inputs=lambda g: [Case((s, lo, hi), f'{name}, {lo}..{hi}') for name, s in schedules().items() for lo, hi in ((0.02, 0.95), (0.3, 0.8))],
+        truth=lambda sched, lo, hi: torch.cat([torch.ones(1).double(), sched.alpha_bar[1:].clamp(lo**2, hi**2)]),
+        mutants={
+            'The bounds are for the rate; alpha_bar is its square. This is the published mistake.': lambda sched, lo, hi: torch.cat([torch.ones(1).double(), sched.alpha_bar[1:].clamp(lo, hi)]),
+            'Entry 0 is the image before any noise: it stays 1.': lambda sched, lo, hi: sched.alpha_bar.clamp(lo**2, hi**2),
+            'This is the signal rate; alpha_bar, its square, was asked for.': lambda sched, lo, hi: torch.cat([torch.ones(1).double(), sched.signal_rate[1:].clamp(lo, hi)]),
+            'The entry of t=0 is missing: T+1 were asked for.': lambda sched, lo, hi: sched.alpha_bar[1:].clamp(lo**2, hi**2),
+            'Only the lower bound was applied.': lambda sched, lo, hi: torch.cat([torch.ones(1).double(), sched.alpha_bar[1:].clamp(min=lo**2)])}),
+    Exercise('12-mean', 'Data N(m, s^2), an exact denoiser, infinitely many DDIM steps from a start of mean 0 that should have had mean a m (a: signal rate at T). Which mean is reached?', paper=True, inputs=few((0.14, 1.0, 1.0), (0.14, 2.0, 0.5), (0.5, -1.0, 3.0), (0.02, 1.5, 0.1)),
+        truth=lambda a, m, s: m*(1 - a*s/(a**2*s**2 + 1 - a**2)**0.5),
+        mutants={
+            'Right for s = 1 only: x_T has variance a^2 s^2 + 1 - a^2.': lambda a, m, s: m*(1 - a),
+            'The spread at T is the root of a^2 s^2 + 1 - a^2.': lambda a, m, s: m*(1 - a*s/(a**2*s**2 + 1 - a**2)),
+            'A standard deviation of data maps to s over the spread at T, not to 1 over it.': lambda a, m, s: m*(1 - a/(a**2*s**2 + 1 - a**2)**0.5),
+            'This is what is lost; what is reached was asked for.': lambda a, m, s: m*a*s/(a**2*s**2 + 1 - a**2)**0.5,
+            'Too far: the start lies below the mean of x_T, so the end lies below m.': lambda a, m, s: m*(1 + a*s/(a**2*s**2 + 1 - a**2)**0.5),
+            'Only noise was counted at T: part of the spread there is the data.': lambda a, m, s: m*(1 - a*s/(1 - a**2)**0.5)}),
+]
+
 # %% ../nbs/98_questions.ipynb #c93d0f42
 class Stub:
     "A model that counts its calls; its answer depends on image, step and label, each image for itself."
@@ -744,6 +782,33 @@ lesson_13 = [
             'This is the score of the labelled hill itself; take off the score without label.': lambda x, a, m, v: -(x - a*m)/v}),
 ]
 
+# %% ../nbs/98_questions.ipynb #1ac56ff7
+def hop_cases(g):
+    draw = lambda: torch.randn(4, 2, 3, 5, generator=g, dtype=torch.float64)
+    return [Case((s.alpha_bar, draw(), draw(), t, u, draw()), f'{name}, t={t}, s={u}') for name, s in schedules().items() for t, u in ((s.T, s.T//2), (s.T//2, 2), (3, 2), (2, 0), (1, 0))]
+
+def hop(a, x, e, t, s, z, var=lambda a, t, s: (1 - a[t]/a[s])*(1 - a[s])/(1 - a[t])):
+    "One step of DDPM from t to any s, with a place for its variance."
+    beta = 1 - a[t]/a[s]
+    return (x - beta/(1 - a[t]).sqrt()*e)/(1 - beta).sqrt() + var(a, t, s)**0.5*z
+
+lesson_20 = [
+    Exercise('20-suspect', 'A sampler is right with all steps and wrong with fewer. Correct one line.', inputs=hop_cases,
+        truth=lambda a, x, e, t, s, z: hop(a, x, e, t, s, z),
+        mutants={
+            'With all steps s is t-1; on a longer jump this adds the noise of one small step only.': lambda a, x, e, t, s, z: hop(a, x, e, t, s, z, lambda a, t, s: (1 - a[t]/a[t - 1])*(1 - a[t - 1])/(1 - a[t])),
+            'The jump is in, but its second factor still has t-1 where s belongs.': lambda a, x, e, t, s, z: hop(a, x, e, t, s, z, lambda a, t, s: (1 - a[t]/a[s])*(1 - a[t - 1])/(1 - a[t])),
+            'The second factor has s, but the first still is that of one small step.': lambda a, x, e, t, s, z: hop(a, x, e, t, s, z, lambda a, t, s: (1 - a[t]/a[t - 1])*(1 - a[s])/(1 - a[t])),
+            'This is all that was added between s and t: too much, and noise at the last step.': lambda a, x, e, t, s, z: hop(a, x, e, t, s, z, lambda a, t, s: 1 - a[t]/a[s]),
+            'A root is missing: this is the variance.': lambda a, x, e, t, s, z: hop(a, x, e, t, s, z, lambda a, t, s: ((1 - a[t]/a[s])*(1 - a[s])/(1 - a[t]))**2),
+            'No fresh noise at all: the law of x_s is then too narrow.': lambda a, x, e, t, s, z: hop(a, x, e, t, s, z, lambda a, t, s: 0*a[s])}),
+    Exercise('20-eta', 'A program has sigma^2 = eta (...) and is run at eta = 0.3. What does the DDIM paper call that eta?', paper=True, truth=0.3**0.5, rtol=5e-3, atol=0, mutants={
+        'Only at 0 and 1 do both names agree.': 0.3,
+        'Other way: the program lacks a square, so the paper needs the root.': 0.09,
+        'This is 1 - eta.': 0.7,
+        'Twice too much: one root is enough.': 0.3**0.25}),
+]
+
 # %% ../nbs/98_questions.ipynb #eac40161
-lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 13: '13 guidance'}  # number -> what `progress` calls it
-exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_13]}
+lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 12: '12 experiments', 13: '13 guidance', 20: '20 museum'}  # number -> what `progress` calls it
+exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_12, *lesson_13, *lesson_20]}
