@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['lesson_00', 'lesson_01', 'lesson_02', 'lesson_03', 'lesson_04', 'lesson_05', 'small', 'lesson_06', 'lesson_07',
-           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_12', 'lesson_13', 'lesson_20', 'lessons', 'exercises',
-           'schedules', 'each_step', 'each_pair', 'each_batch', 'few', 'bells', 'some_worlds', 'marginal_cases',
-           'grey_cases', 'beta_cases', 'line', 'par_cases', 'drowns', 'moved', 'mix', 'jump_cases', 'ratio', 'between',
-           'turned', 'turn_cases', 'x_0_cases', 'coin_eps', 'coin_cases', 'doubt', 'crowd_cases', 'shares',
-           'naive_shares', 'list_cases', 'hops', 'ancestral', 'clamped', 'exact_sigma', 'ddim_sigma', 'stretched',
-           'noise_cases', 'clock', 'clock_cases', 'attend', 'triple_cases', 'counted', 'kl', 'bell_cases',
-           'bound_weight', 'snr_cases', 'gradient_cases', 'length', 'left_of_start', 'kid_cases', 'half_width', 'Stub',
-           'ask_once', 'guided', 'twice', 'guided_cases', 'pair_cases', 'hop_cases', 'hop']
+           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_11', 'lesson_12', 'lesson_13', 'lesson_20', 'lessons',
+           'exercises', 'schedules', 'each_step', 'each_pair', 'each_batch', 'few', 'bells', 'some_worlds',
+           'marginal_cases', 'grey_cases', 'beta_cases', 'line', 'par_cases', 'drowns', 'moved', 'mix', 'jump_cases',
+           'ratio', 'between', 'turned', 'turn_cases', 'x_0_cases', 'coin_eps', 'coin_cases', 'doubt', 'crowd_cases',
+           'shares', 'naive_shares', 'list_cases', 'hops', 'ancestral', 'clamped', 'exact_sigma', 'ddim_sigma',
+           'stretched', 'noise_cases', 'clock', 'clock_cases', 'attend', 'triple_cases', 'counted', 'kl', 'bell_cases',
+           'bound_weight', 'snr_cases', 'gradient_cases', 'length', 'left_of_start', 'heap_cases', 'kernel_kid',
+           'loss_cases', 'mean_and_error', 'picture_cases', 'sees', 'kid_cases', 'half_width', 'Stub', 'ask_once',
+           'guided', 'twice', 'guided_cases', 'pair_cases', 'hop_cases', 'hop']
 
 # %% ../nbs/98_questions.ipynb #3b8f0c2a
 import math
 import torch
 from torch.nn import functional as F
-from .exercises import Case, Exercise
+from .exercises import Case, Exercise, same
 from .posterior import eps_from_x_0, posterior_mean, posterior_var, x_0_from_eps
 from .forward import q_sample, q_step, shaped
 from .schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, schedule_from_alpha_bar
@@ -686,6 +687,77 @@ lesson_10 = [
             'Squared once more: this is for the mean, not the mean square, of the data.': lambda sched, mean_square: sched.alpha_bar[1:].mean() + (1 - sched.alpha_bar[1:]).mean()*mean_square**2}),
 ]
 
+# %% ../nbs/98_questions.ipynb #27208faa
+def heap_cases(g):
+    draw = lambda n, d: torch.randn(n, d, generator=g, dtype=torch.float64)
+    return [Case((draw(n, d), draw(m, d) + 0.5), f'{n} and {m} points of {d} numbers') for n, m, d in ((5, 7, 3), (4, 9, 11))]
+
+def kernel_kid(x, y, power=3, scale=None, diagonal=0, cross=2, one=1):
+    "(11.3), pair by pair at once, with places for mistakes."
+    k = lambda a, b: (a @ b.T/(scale or a.shape[1]) + one)**power
+    mean = lambda x: (k(x, x).sum() - (1 - diagonal)*k(x, x).trace())/(len(x)*(len(x) - 1 + diagonal))
+    return mean(x) + mean(y) - cross*k(x, y).mean()
+
+def loss_cases(g):
+    draw = lambda n: torch.randn(n, generator=g, dtype=torch.float64)
+    hard = [draw(n).exp() for n in (50, 9)]   # some images are hard for both
+    return [Case((h + 0.1*draw(len(h)), h - 0.05 + 0.1*draw(len(h))), f'{len(h)} images') for h in hard]
+
+def mean_and_error(a, b, error=lambda a, b: (a - b).std()/len(a)**0.5):
+    "Mean of a - b, and its standard error."
+    return (a - b).mean(), error(a, b)
+
+def picture_cases(g):
+    slope = torch.linspace(0, 90, 28)   # brighter to the right and below
+    return [Case(((torch.rand(60, 1, 28, 28, generator=g)*70 + slope + slope[:, None]/2).to(torch.uint8),), '60 pictures, brighter to the right and below')]
+
+def sees(judge, pixels):
+    "What a judge can see, as yes and no: a row an image; the same twice; mirrored; and, if not that, upside down."
+    told = lambda a, b: bool(((a - b).mean(0).abs() > 4*(a - b).std(0)/len(a)**0.5 + 1e-9).any())
+    look = lambda x: torch.as_tensor(judge(x)).double()
+    a, again, mirrored, upside = look(pixels), look(pixels), look(pixels.flip(-1)), look(pixels.flip(-2))
+    if a.ndim != 2 or len(a) != len(pixels): return torch.zeros(4)
+    return torch.tensor([1, same(a, again), told(a, mirrored), told(a, mirrored) or told(a, upside)]).double()
+
+# %% ../nbs/98_questions.ipynb #17b8ff8d
+lesson_11 = [
+    Exercise('11-kid', 'KID of two heaps of points, (11.3), without a library.', inputs=heap_cases,
+        truth=lambda x, y: kernel_kid(x, y),
+        mutants={
+            'Each point was paired with itself too; only different points are two draws.': lambda x, y: kernel_kid(x, y, diagonal=1),
+            'The kernel divides by D, the numbers of a point.': lambda x, y: kernel_kid(x, y, scale=1),
+            'The kernel is a cube.': lambda x, y: kernel_kid(x, y, 2),
+            'The last term counts twice: a square was multiplied out.': lambda x, y: kernel_kid(x, y, cross=1),
+            'The + 1 in the kernel is missing: without it means and covariances hardly count.': lambda x, y: kernel_kid(x, y, one=0),
+            'The root was taken; KID is the square, and may be below 0.': lambda x, y: kernel_kid(x, y).clamp(min=0)**0.5}),
+    Exercise('11-difference', 'Two models, one set of images: the mean difference of their losses, and its standard error.', inputs=loss_cases,
+        truth=lambda a, b: mean_and_error(a, b),
+        mutants={
+            'This would be right had they met different images; what is hard for both cancels in the difference.': lambda a, b: mean_and_error(a, b, lambda a, b: (a.var() + b.var())**0.5/len(a)**0.5),
+            'This is the spread of one difference; the error of a mean of N is smaller by the root of N.': lambda a, b: mean_and_error(a, b, lambda a, b: (a - b).std()),
+            'Divided by N, where its root belongs.': lambda a, b: mean_and_error(a, b, lambda a, b: (a - b).std()/len(a)),
+            'This is the square of the standard error.': lambda a, b: mean_and_error(a, b, lambda a, b: (a - b).var()/len(a)),
+            'The difference is a - b, in this order.': lambda a, b: mean_and_error(b, a),
+            'Two standard errors; one was asked for.': lambda a, b: mean_and_error(a, b, lambda a, b: 2*(a - b).std()/len(a)**0.5)}),
+    Exercise('11-limit', 'FID falls in a straight line in 1/N. From its values at two sizes, what is it at infinity?', paper=True,
+        inputs=few((0.9, 0.3, 200, 800), (1.7, 1.1, 100, 300), (0.05, 0.01, 500, 5000)),
+        truth=lambda f_small, f_large, small, large: (large*f_large - small*f_small)/(large - small),
+        mutants={
+            'This is the value at the larger size, still too high.': lambda f_small, f_large, small, large: f_large,
+            'The line is straight in 1/N, not in N.': lambda f_small, f_large, small, large: f_large - (f_small - f_large)*large/(large - small),
+            'This is right only if one size is twice the other.': lambda f_small, f_large, small, large: 2*f_large - f_small,
+            'The sizes are exchanged.': lambda f_small, f_large, small, large: (small*f_large - large*f_small)/(small - large),
+            'This is the slope of the line; its value at 1/N = 0 was asked for.': lambda f_small, f_large, small, large: (f_small - f_large)/(1/small - 1/large),
+            'The correction is added; at infinity FID is lower.': lambda f_small, f_large, small, large: f_large + (f_small - f_large)*small/(large - small)}),
+    Exercise('11-judge', 'Write a judge that sees a mirror: bytes in, a row of features an image out.', inputs=picture_cases, ask=sees,
+        truth=lambda pixels: pixels.double().mean(2).flatten(1)/255,
+        mutants={
+            'Nothing tells left from right here (nor up from down): let something depend on the column.': lambda pixels: pixels.double().mean((2, 3))/255,
+            'This tells up from down, not left from right.': lambda pixels: pixels.double().mean(3).flatten(1)/255,
+            'One row of features for each image was wanted, (N, D).': lambda pixels: pixels.double().mean((0, 1, 2))[None]/255,
+            'A judge must say the same of the same picture; yours draws random numbers.': lambda pixels: pixels.double().mean(2).flatten(1)/255 + torch.randn(len(pixels), 1)}),
+]
+
 # %% ../nbs/98_questions.ipynb #7ae568c3
 def kid_cases(g):
     draw = lambda n: torch.randn(n, generator=g, dtype=torch.float64)
@@ -810,5 +882,5 @@ lesson_20 = [
 ]
 
 # %% ../nbs/98_questions.ipynb #eac40161
-lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 12: '12 experiments', 13: '13 guidance', 20: '20 museum'}  # number -> what `progress` calls it
-exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_12, *lesson_13, *lesson_20]}
+lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 11: '11 evaluate', 12: '12 experiments', 13: '13 guidance', 20: '20 museum'}  # number -> what `progress` calls it
+exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_11, *lesson_12, *lesson_13, *lesson_20]}
