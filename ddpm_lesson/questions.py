@@ -18,7 +18,7 @@ __all__ = ['lesson_00', 'lesson_01', 'lesson_02', 'lesson_03', 'lesson_04', 'les
 import math
 import torch
 from torch.nn import functional as F
-from .exercises import Case, Exercise, same
+from .exercises import Case, Exercise, numbers, same
 from .posterior import eps_from_x_0, posterior_mean, posterior_var, x_0_from_eps
 from .forward import q_sample, q_step, shaped
 from .schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, schedule_from_alpha_bar
@@ -714,7 +714,7 @@ def picture_cases(g):
 def sees(judge, pixels):
     "What a judge can see, as yes and no: a row an image; the same twice; mirrored; and, if not that, upside down."
     told = lambda a, b: bool(((a - b).mean(0).abs() > 4*(a - b).std(0)/len(a)**0.5 + 1e-9).any())
-    look = lambda x: torch.as_tensor(judge(x)).double()
+    look = lambda x: numbers(judge(x))[0].double()
     a, again, mirrored, upside = look(pixels), look(pixels), look(pixels.flip(-1)), look(pixels.flip(-2))
     if a.ndim != 2 or len(a) != len(pixels): return torch.zeros(4)
     return torch.tensor([1, same(a, again), told(a, mirrored), told(a, mirrored) or told(a, upside)]).double()

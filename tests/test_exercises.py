@@ -80,7 +80,7 @@ def test_junk_gets_a_sentence(name):
         assert repr(verdict) == repr(grade(name, yours))
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs])
+@pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs and n != '11-judge'])  # a judge three times as large judges alike
 def test_a_wrong_answer_nobody_expected_is_placed(name):
     ex = exercises[name]
     def scaled(*args):
