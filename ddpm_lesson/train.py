@@ -229,11 +229,8 @@ class Run:
         self.bf16 = bf16_helps(device) if precision == 'auto' else precision == 'bf16'
         self.losses = []
 
-    def step(self,
-        step:int,   # which batch, from 0
-        recipe,     # how to learn from it
-    ):              # () the loss, still on the device
-        "One batch: drawn, brought into the model's units, learned from."
+    def step(self, step:int, recipe):
+        "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
         x_0, *rest = draw(self.data, self.recipe, self.sched.T, step)
         return train_step(self.net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
 
