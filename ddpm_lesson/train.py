@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw', 'learning_rate', 'learned', 'Ema', 'make_optimizer',
-           'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'Run', 'differences', 'make_card', 'fit',
-           'smoothed', 'find_lr', 'suggest_lr']
+           'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'Run', 'differences',
+           'make_card', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time
@@ -209,6 +209,12 @@ def check_fit(
     if classes and not (0 <= data.labels.min() and data.labels.max() < classes): raise ValueError(f'labels wanted 0..{classes - 1}, got {data.labels.min()}..{data.labels.max()}')
     batch_indices(len(data), recipe.batch, 0, recipe.seed)
 
+# %% ../nbs/10_train.ipynb #111836a8
+def allocate_moments(opt, net:nn.Module)->None:
+    "Give an AdamW optimizer its (zero) state, so that a checkpoint can be copied into it."
+    for p in net.parameters():
+        if not opt.state[p]: opt.state[p].update(step=torch.tensor(0.), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+
 # %% ../nbs/10_train.ipynb #0a6c0d6a
 class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
@@ -270,19 +276,13 @@ class Run:
         tensors, about = load_tensors(path)
         if about.get('card') != self.card: raise ValueError(f'{path} is a checkpoint of another run: {differences(about.get("card") or {}, self.card)}')
         device = self.data.pixels.device
-        self._allocate_moments()
+        allocate_moments(self.opt, self.net)
         wrong = describe_mismatch({k: v for k, v in self.state().items() if k != 'losses'}, {k: v for k, v in tensors.items() if k != 'losses'})
         if wrong: raise ValueError(f'{path} does not fit its card: {wrong}')
         for k, v in self.state().items():
             if k != 'losses': v.copy_(tensors[k])
         self.bf16, self.losses = about['bf16'], list(tensors['losses'].to(device))
         return self
-
-    @torch.no_grad()
-    def _allocate_moments(self):
-        "Give the optimizer its (zero) state, so that a checkpoint can be copied into it."
-        for p in self.net.parameters():
-            if not self.opt.state[p]: self.opt.state[p].update(step=torch.tensor(0.), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
 
 # %% ../nbs/10_train.ipynb #584fc9db
 def differences(
