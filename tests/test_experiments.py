@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import normal
 from torch.testing import assert_close
 
 import ddpm_lesson.experiments as experiments
+from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
-from ddpm_lesson.experiments import cell_name, run_cell, run_cells, s1_cells, s2_cells, split
+from ddpm_lesson.experiments import cell_name, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.files import read_table, write_table
 from ddpm_lesson.loss import eps_loss, eps_on_image_loss, mean_abs
 from ddpm_lesson.metrics import reference
