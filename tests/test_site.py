@@ -307,6 +307,7 @@ def test_every_page_opens_in_peace_with_its_formulas_and_fits_a_phone(visit, sit
         tags = re.findall(r'\\\\tag\{([^}]+)\}', (ROOT/path).with_suffix('.ipynb').read_text(encoding='utf-8')) if path.startswith('nbs/') else []
         lost = [t for t in tags if not page.locator(f'#eq-{t.replace(".", "-")}').count()]
         if lost: wrong.append(f'{path}: no formula carries {lost}')
+        page.wait_for_function('!window.MathJax || [...document.querySelectorAll("mjx-container.wide")].every(e => e.tabIndex === 0)')
         if (wide := page.evaluate('() => document.documentElement.scrollWidth')) > 390: wrong.append(f'{path}: {wide} pixels wide on a phone of 390')
     assert not wrong, '\n'.join(wrong)
 
@@ -420,6 +421,7 @@ def test_axe_finds_nothing_serious(visit, path):
     page.wait_for_function('document.documentElement.dataset.theme === "dark"')
     found['dark'] = serious(['color-contrast'])
     page.set_viewport_size(dict(width=390, height=844))
+    page.wait_for_function('[...document.querySelectorAll("pre, mjx-container[display]")].every(e => e.scrollWidth <= e.clientWidth + 1 || e.tabIndex === 0)')
     found['dark, phone'] = serious(ON_A_PHONE)
     assert not any(found.values()), found
     page.add_style_tag(content='article p { color: #444 !important; }')  # a fault it must see

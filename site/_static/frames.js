@@ -19,7 +19,12 @@ if (matchMedia('(prefers-reduced-motion: reduce)').matches) for (const film of d
 for (const button of document.querySelectorAll('button.search-button-field')) button.removeAttribute('aria-label');
 for (const summary of document.querySelectorAll('nav summary')) summary.setAttribute('aria-label', `Pages below ${summary.closest('li')?.querySelector('a')?.textContent.trim() ?? 'this one'}`);
 const reachable = () => {
-  for (const box of document.querySelectorAll('mjx-container[display="true"]')) box.scrollWidth > box.clientWidth ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+  for (const box of document.querySelectorAll('mjx-container')) {
+    const room = box.parentElement.closest('p, li, td, th, dd, div').clientWidth;
+    const wide = box.querySelector('svg').getBoundingClientRect().width > room + 1;
+    box.classList.toggle('wide', wide);
+    wide || box.scrollWidth > box.clientWidth + 1 && box.hasAttribute('display') ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+  }
 };
 addEventListener('load', () => window.MathJax?.startup?.promise?.then(reachable));
 addEventListener('resize', reachable);
