@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['lesson_00', 'lesson_01', 'lesson_02', 'lesson_03', 'lesson_04', 'lesson_05', 'small', 'lesson_06', 'lesson_07',
-           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_11', 'lesson_12', 'lesson_13', 'lesson_20', 'lessons',
-           'exercises', 'schedules', 'each_step', 'each_pair', 'each_batch', 'few', 'bells', 'some_worlds',
+           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_11', 'lesson_12', 'lesson_13', 'lesson_20', 'lesson_21',
+           'lessons', 'exercises', 'schedules', 'each_step', 'each_pair', 'each_batch', 'few', 'bells', 'some_worlds',
            'marginal_cases', 'grey_cases', 'beta_cases', 'line', 'par_cases', 'drowns', 'moved', 'mix', 'jump_cases',
            'ratio', 'between', 'turned', 'turn_cases', 'x_0_cases', 'coin_eps', 'coin_cases', 'doubt', 'crowd_cases',
            'shares', 'naive_shares', 'list_cases', 'hops', 'ancestral', 'clamped', 'exact_sigma', 'ddim_sigma',
            'stretched', 'noise_cases', 'clock', 'clock_cases', 'attend', 'triple_cases', 'counted', 'kl', 'bell_cases',
            'bound_weight', 'snr_cases', 'gradient_cases', 'length', 'left_of_start', 'heap_cases', 'kernel_kid',
            'loss_cases', 'mean_and_error', 'picture_cases', 'sees', 'kid_cases', 'half_width', 'Stub', 'ask_once',
-           'guided', 'twice', 'guided_cases', 'pair_cases', 'hop_cases', 'hop']
+           'guided', 'twice', 'guided_cases', 'pair_cases', 'hop_cases', 'hop', 'veil_cases', 'part_cases']
 
 # %% ../nbs/98_questions.ipynb #3b8f0c2a
 import math
@@ -881,6 +881,33 @@ lesson_20 = [
         'Twice too much: one root is enough.': 0.3**0.25}),
 ]
 
+# %% ../nbs/98_questions.ipynb #52d1d511
+def veil_cases(g): return [Case((torch.rand(2, 1, 3, 4, generator=g, dtype=torch.float64),), 'pictures in [0, 1]')]
+
+def part_cases(g):
+    return [Case((torch.randn(len(n), 5, generator=g, dtype=torch.float64), torch.tensor(n)), f'parts of {n}') for n in ([4, 4, 1], [7, 2], [1, 2, 3, 10])]
+
+lesson_21 = [
+    Exercise('21-veil', 'Somebody mapped [-1, 1] to [0, 1] and forgot to come back. Undo it.', inputs=veil_cases,
+        truth=lambda x: 2*x - 1,
+        mutants={
+            'This maps to [0, 1] once more: the other way.': lambda x: (x + 1)/2,
+            'Twice the contrast is right, but 0 must become -1.': lambda x: 2*x,
+            '0 became -0.5: stretch as well as shift.': lambda x: x - 0.5,
+            'Black and white are exchanged: 0 must become -1.': lambda x: 1 - 2*x,
+            'Shifted far enough, not stretched: from [0, 1] to a range of length 2.': lambda x: x - 1,
+            'Nothing was changed yet.': lambda x: x}),
+    Exercise('21-parts', 'A batch does not fit into memory. From the gradients of the mean loss of its parts and their sizes: the gradient of the mean loss of the whole.', paper=True, inputs=part_cases,
+        truth=lambda grads, sizes: (grads*sizes[:, None]).sum(0)/sizes.sum(),
+        mutants={
+            'Summed, as backward does by itself: the step becomes as many times too long as there are parts.': lambda grads, sizes: grads.sum(0),
+            'A plain mean: right only if all parts are equally large, and the last one seldom is.': lambda grads, sizes: grads.mean(0),
+            'Divided by the number of parts; the weights add up to the number of images.': lambda grads, sizes: (grads*sizes[:, None]).sum(0)/len(sizes),
+            'Upside down: a part weighs as much as it has images.': lambda grads, sizes: (grads/sizes[:, None]).sum(0)/(1/sizes).sum(),
+            'Weighted by images but never divided by them.': lambda grads, sizes: (grads*sizes[:, None]).sum(0),
+            'The last part was left out.': lambda grads, sizes: (grads*sizes[:, None])[:-1].sum(0)/sizes[:-1].sum()}),
+]
+
 # %% ../nbs/98_questions.ipynb #eac40161
-lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 11: '11 evaluate', 12: '12 experiments', 13: '13 guidance', 20: '20 museum'}  # number -> what `progress` calls it
-exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_11, *lesson_12, *lesson_13, *lesson_20]}
+lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 11: '11 evaluate', 12: '12 experiments', 13: '13 guidance', 20: '20 museum', 21: '21 trouble'}  # number -> what `progress` calls it
+exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_11, *lesson_12, *lesson_13, *lesson_20, *lesson_21]}
