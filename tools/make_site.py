@@ -317,6 +317,7 @@ def stage(repository, branch):
     shutil.copytree(ROOT/'images', EXTRA/'images', ignore=shutil.ignore_patterns('*.md', 'steps.png'))
     (STAGE/'images'/'README.md').unlink()
     shutil.copy(npm('mathjax')/'es5'/'tex-svg-full.js', STATIC/'tex-svg.js')
+    shutil.copy(npm('mathjax')/'LICENSE', STATIC/'tex-svg.LICENSE.txt')
     pages = notebooks()
     for page in pages: stage_notebook(page, repository, branch)
     for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':
