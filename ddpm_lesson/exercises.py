@@ -345,7 +345,7 @@ class Progress:
         for number, title in lessons.items():
             mine = [ex for ex in exercises.values() if ex.lesson == number]
             marks = '  '.join(f'[{"x" if ex.name in self.done else " "}] {ex.name.split("-", 1)[1]}{"*"*ex.paper}' for ex in mine)
-            rows.append(f'{title:16}{sum(ex.name in self.done for ex in mine)} of {len(mine)}   {marks}')
+            rows.append(f'{title:20}{sum(ex.name in self.done for ex in mine)} of {len(mine)}   {marks}')
         total = sum(name in self.done for name in exercises)
         return '\n'.join([*rows, '', f'{total} of {len(exercises)} done.  [x] right  [ ] open  * on paper first'])
 

@@ -909,5 +909,5 @@ lesson_21 = [
 ]
 
 # %% ../nbs/98_questions.ipynb #eac40161
-lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 11: '11 evaluate', 12: '12 experiments', 13: '13 guidance', 20: '20 museum', 21: '21 trouble'}  # number -> what `progress` calls it
+lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 11: '11 evaluate', 12: '12 experiments', 13: '13 guidance', 20: '20 museum', 21: '21 troubleshooting'}  # number -> what `progress` calls it
 exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_11, *lesson_12, *lesson_13, *lesson_20, *lesson_21]}
