@@ -1,5 +1,7 @@
-"What several tests share: awkward inputs, a stub that depends on time, schedules of every kind."
+"What several tests share: awkward inputs, a stub that depends on time, schedules of every kind, flags for long tests, and a record of what was tried."
+import csv
 import os
+from pathlib import Path
 
 os.environ.setdefault('MPLBACKEND', 'agg')
 
@@ -36,3 +38,31 @@ class Stub(torch.nn.Module):
 
 @pytest.fixture
 def stub(): return Stub()
+
+
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='also run the tests marked slow, which take minutes each')
+    parser.addoption('--record', type=Path, default=None, metavar='CSV', help='add a line to this table for each promise that was tested')
+
+
+def pytest_configure(config):
+    for line in 'slow: takes minutes; run with --slow', 'cuda: needs an NVIDIA GPU': config.addinivalue_line('markers', line)
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if 'slow' in item.keywords and not config.getoption('--slow'): item.add_marker(pytest.mark.skip(reason='slow: run with --slow'))
+        if 'cuda' in item.keywords and not torch.cuda.is_available(): item.add_marker(pytest.mark.skip(reason='needs an NVIDIA GPU'))
+
+
+@pytest.fixture
+def record(request):
+    "record(promise, tried, lost): how often a promise was put to the test, and how often it was broken; kept where --record says."
+    path = request.config.getoption('--record')
+    def keep(promise, tried, lost=0):
+        if path is None: return
+        new = not path.exists()
+        with open(path, 'a', newline='', encoding='utf-8') as f:
+            if new: csv.writer(f).writerow(['promise', 'test', 'tried', 'lost'])
+            csv.writer(f).writerow([promise, request.node.nodeid.split('/')[-1], tried, lost])
+    return keep
