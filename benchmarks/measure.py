@@ -1,0 +1,44 @@
+"Times of several programs, taken in turns, so that what slows the machine slows them all."
+import os
+import platform
+import random
+import statistics
+import time
+
+import torch
+
+
+def synchronise(device):
+    "Wait until the device has done what it was asked to."
+    if device == 'cuda': torch.cuda.synchronize()
+    if device == 'mps': torch.mps.synchronize()
+
+
+def seconds(f, device):
+    synchronise(device)
+    began = time.perf_counter()
+    f()
+    synchronise(device)
+    return time.perf_counter() - began
+
+
+def in_turns(programs, rounds, device):
+    "name -> a time a round; every round runs each program once, in an order drawn by lot, after one round to warm up."
+    times, order = {name: [] for name in programs}, list(programs)
+    for f in programs.values(): f()
+    for _ in range(rounds):
+        random.shuffle(order)
+        for name in order: times[name].append(seconds(programs[name], device))
+    return times
+
+
+def middle(values):
+    "Median, and the quarter and three-quarter points."
+    low, median, high = statistics.quantiles(values, n=4)
+    return dict(median=median, low=low, high=high)
+
+
+def where(device):
+    "What a time was measured on."
+    name = torch.cuda.get_device_name() if device == 'cuda' else f'{platform.machine()} {torch.backends.cpu.get_cpu_capability()}'
+    return dict(device=name, threads=torch.get_num_threads(), cores=os.cpu_count(), torch=torch.__version__, python=platform.python_version())

@@ -1,0 +1,76 @@
+"""How much a training step costs beside the least it could: forward, backward and optimizer on one batch that never changes.
+
+Ours draws images, times and noise, computes the loss, clips, averages the weights, keeps the losses. The diffusers loop does the same with that
+library's parts, as its unconditional training script does: a DataLoader, DDPMScheduler.add_noise, clipping, EMAModel. All train the same network.
+"""
+import torch
+from torch import nn
+
+from ddpm_lesson.data import bundled_fashion, to_unit
+from ddpm_lesson.presets import preset_card
+from ddpm_lesson.train import Run, make_optimizer
+
+from .measure import in_turns, middle
+
+STEPS = 4
+
+
+def make_run(device, precision):
+    card, data = preset_card('laptop', bundled_fashion(), labels=False, target='eps', precision=precision, steps=10**9)
+    run = Run(card, data, device)
+    run.net.train()
+    return run
+
+
+def bare(run):
+    "Forward, backward, step."
+    net, device = run.net, run.data.pixels.device
+    opt, x, t = make_optimizer(net, run.recipe), to_unit(run.data.pixels[:run.recipe.batch]), torch.full((run.recipe.batch,), 500, device=device)
+    def step():
+        with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16): loss = nn.functional.mse_loss(net(x, t).float(), x)
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+    return lambda: [step() for _ in range(STEPS)]
+
+
+def ours(run):
+    walk = run.steps()
+    return lambda: [next(walk) for _ in range(STEPS)]
+
+
+def from_diffusers(run):
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+    net, device, batch = run.net, run.data.pixels.device, run.recipe.batch
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(to_unit(run.data.pixels.cpu())), batch_size=batch, shuffle=True, drop_last=True)
+    scheduler, ema, opt = DDPMScheduler(), EMAModel(net.parameters(), decay=0.999, use_ema_warmup=True), torch.optim.AdamW(net.parameters(), 1e-4)
+    ema.to(device)
+    def batches():
+        while True: yield from loader
+    stream = batches()
+    def step():
+        x = next(stream)[0].to(device)
+        eps, t = torch.randn_like(x), torch.randint(0, 1000, (batch,), device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16): loss = nn.functional.mse_loss(net(scheduler.add_noise(x, eps, t), t).float(), eps)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        opt.step()
+        opt.zero_grad()
+        ema.step(net.parameters())
+        return loss.detach().item()  # logged at every step, as the script does
+    return lambda: [step() for _ in range(STEPS)]
+
+
+def rows(device, rounds):
+    "One row a program: milliseconds a step, and how many times the bare step."
+    out = []
+    for precision in ('float32', 'bf16') if device == 'cuda' else ('float32',):
+        found = {'bare step': bare(make_run(device, precision)), 'ours': ours(make_run(device, precision))}
+        try: found['diffusers'] = from_diffusers(make_run(device, precision))
+        except ImportError: print('diffusers is not installed: left out')
+        times = in_turns(found, rounds, device)
+        for who, spent in times.items():
+            ratio = [a/b for a, b in zip(spent, times['bare step'])]
+            out.append(dict(what='training', case=f'laptop network, batch 64, {precision}', who=who, unit='ms a step') | middle([s/STEPS*1e3 for s in spent]) | {'times bare': middle(ratio)['median'], 'rounds': rounds})
+    return out
