@@ -122,6 +122,7 @@ class PredictsEps(nn.Module):
         t,           # (B,) int64 or one int, 1..T
     )->Tensor:       # (B,) int64 where x_t lives
         "One step an image; checked on the CPU only, since looking at numbers on a GPU means waiting for it."
+        if not isinstance(x_t, Tensor) or not x_t.is_floating_point(): raise TypeError(f'x_t wanted a floating-point tensor, got {getattr(x_t, "dtype", type(x_t).__name__)}')
         if not isinstance(t, Tensor) or t.is_cpu: t = check_t(t, self.T, len(x_t), low=1)
         return t.to(x_t.device, non_blocking=True).expand(len(x_t))
 

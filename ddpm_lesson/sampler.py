@@ -10,7 +10,7 @@ import operator
 from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
-from .schedule import Schedule
+from .schedule import Schedule, check_number, check_whole
 
 # %% ../nbs/06_ddpm.ipynb #8c5b1cbb
 def trailing(
@@ -46,7 +46,8 @@ def check_steps(
     S,     # steps wanted
 )->int:
     "`S` as an int, or an error that says what was wanted and what came."
-    if isinstance(S, bool): raise TypeError(f'steps wanted a whole number, got {S!r}')
+    check_whole(T, 'T')
+    if isinstance(S, bool) or isinstance(S, Tensor) and S.dtype == torch.bool: raise TypeError(f'steps wanted a whole number, got {S!r}')
     try: S = operator.index(S)
     except TypeError: raise TypeError(f'steps wanted a whole number or a list of timesteps, got {type(S).__name__}') from None
     if not 1 <= S <= T: raise ValueError(f'steps wanted 1..{T}, as many as the schedule has at most, got {S}')
@@ -152,7 +153,7 @@ def check_clip(clip)->None:
     "Raise unless `clip` is None or a rising pair (lo, hi)."
     if clip is None: return
     if not hasattr(clip, '__len__'): raise TypeError(f'clip wanted None or (lo, hi), got {clip!r}')
-    if len(clip) != 2 or not clip[0] < clip[1]: raise ValueError(f'clip wanted None or (lo, hi) with lo < hi, got {clip!r}')
+    if len(clip) != 2 or not check_number(clip[0], 'clip') < check_number(clip[1], 'clip'): raise ValueError(f'clip wanted None or (lo, hi) with lo < hi, got {clip!r}')
 
 # %% ../nbs/06_ddpm.ipynb #80988502
 def checked(
@@ -285,9 +286,7 @@ def ddim_coefs(
     eta:float=0.0,   # 0: no fresh noise; 1: as much as DDPM
 )->tuple:            # (direction, sigma), each (S,) float64
     "How much of eps_hat stays and how much fresh noise comes: sigma^2 = eta^2 (...). DDIM Eqs. 12 and 16."
-    try: inside = not isinstance(eta, bool) and 0 <= float(eta) <= 1
-    except (TypeError, ValueError): raise TypeError(f'eta wanted a number in [0, 1], got {eta!r}') from None
-    if not inside: raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
+    if isinstance(eta, bool) or not 0 <= check_number(eta, 'eta') <= 1: raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
     alpha_bar = sched.alpha_bar.to('cpu', torch.float64)
     a_t, a_s = alpha_bar[ts], alpha_bar[ts[1:] + [0]]
     sigma = float(eta)*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()

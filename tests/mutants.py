@@ -39,7 +39,7 @@ MUTANTS = {
     'cosine without its cap': ('schedule', 'beta_max=0.999)', 'beta_max=1 - 1e-9)', 'test_schedule.py::test_cosine_follows_its_definition_where_it_is_not_capped'),
     'cosine without its square': ('schedule', '.cos()**2\n    return schedule_from_alpha_bar(f/f[0]', '.cos()\n    return schedule_from_alpha_bar(f/f[0]', 'test_schedule.py::test_same_as_diffusers_to_its_float32'),
     'rates clipped in power, not in amplitude': ('schedule', 'angle.cos()**2', 'angle.cos()', 'test_schedule.py::test_rate_schedule_turns_through_equal_angles'),
-    'float32 tables': ('schedule', 'beta = torch.as_tensor(self.beta, dtype=torch.float64)', 'beta = torch.as_tensor(self.beta, dtype=torch.float32)', 'test_schedule.py::test_entries_count_like_the_paper'),
+    'float32 tables': ('schedule', 'return torch.as_tensor(values, dtype=torch.float64)', 'return torch.as_tensor(values, dtype=torch.float32)', 'test_schedule.py::test_entries_count_like_the_paper'),
     # sampler
     'eta not squared in sigma^2': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**0.5*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
     'eta squared twice': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**2*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
