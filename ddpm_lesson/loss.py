@@ -21,7 +21,7 @@ def mean_square(
     "Mean square over everything but the batch."
     if got.shape != wanted.shape: raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
     wide = torch.promote_types(wanted.dtype, torch.float32)
-    return (got - wanted.to(wide)).square().flatten(1).mean(1)
+    return (got - wanted.to(wide))[..., None].square().flatten(1).mean(1)  # [..., None]: an image may be a single number
 
 # %% ../nbs/09_objective.ipynb #b244fe5f
 def mean_abs(
@@ -31,7 +31,7 @@ def mean_abs(
     "Mean absolute difference over everything but the batch: S1's choice. It is least at the median, not at the mean."
     if got.shape != wanted.shape: raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
     wide = torch.promote_types(wanted.dtype, torch.float32)
-    return (got - wanted.to(wide)).abs().flatten(1).mean(1)
+    return (got - wanted.to(wide))[..., None].abs().flatten(1).mean(1)
 
 distances = dict(mse=mean_square, mae=mean_abs)  # what a settings file calls them
 
