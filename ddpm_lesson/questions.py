@@ -67,6 +67,7 @@ def some_worlds(g):
     return [((torch.rand(k, generator=g, dtype=torch.float64) + 0.1).softmax(0), torch.randn(k, generator=g, dtype=torch.float64), s) for k, s in ((2, 0.3), (3, 0.12), (5, 1.7))]
 
 def marginal_cases(g):
+    "Seven places, small worlds, four levels of noise between none and almost all."
     xs, rates = torch.linspace(-2, 2, 7, dtype=torch.float64), ((1.0, 0.0), (0.8, 0.6), (0.28, 0.96), (0.02, 0.9998))
     return [Case((xs.clone(), *world, a, b), f'signal rate {a}, noise rate {b}, {len(world[0])} centres') for world in some_worlds(g) for a, b in rates]
 
@@ -101,6 +102,7 @@ lesson_00 = [
 
 # %% ../nbs/98_questions.ipynb #fb88502b
 def grey_cases(g):
+    "Sixteen-bit greys, both ends among them."
     return [Case((torch.tensor(p, dtype=torch.int32),), f'greys {p}') for p in ([[0, 65535, 1], [30000, 257, 40000]], [[12345, 54321]])]
 
 lesson_01 = [
@@ -136,11 +138,15 @@ lesson_01 = [
 
 # %% ../nbs/98_questions.ipynb #51e68aa9
 def beta_cases(g):
+    "Short lists of betas, drawn by lot."
     return [Case((torch.rand(T, generator=g, dtype=torch.float64)*0.4 + 0.05,), f'{T} betas') for T in (1, 3, 8)]
 
-def line(T): return torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
+def line(T):
+    "The betas of a linear schedule."
+    return torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
 
 def par_cases(g):
+    "Every schedule with data of four spreads."
     return [Case((s, d), f'{name}, d={d}') for name, s in schedules().items() for d in (0.5, 1.0, 1.9, 6.0)]
 
 def drowns(sched, d2):
@@ -196,6 +202,7 @@ def mix(a, b, x, y):
     return shaped(torch.as_tensor(a), x)*x + shaped(torch.as_tensor(b), y)*y
 
 def jump_cases(g):
+    "A batch, its noise, and every pair of steps to jump between."
     draw = lambda: torch.randn(4, 2, 3, 5, generator=g, dtype=torch.float64)
     return each_pair(lambda sched, s, t, g: (sched, draw(), s, t, draw()))(g)
 
@@ -260,10 +267,13 @@ def turned(sched, x_t, v, s, t, phi=lambda sched: torch.atan2(sched.noise_rate, 
     return mix(back.cos(), -back.sin(), x_t, v)
 
 def turn_cases(g):
+    "A picture, a velocity, and every pair of steps to turn between."
     draw = lambda: torch.randn(4, 2, 3, 5, generator=g, dtype=torch.float64)
     return each_pair(lambda sched, s, t, g: (sched, draw(), draw(), s, t))(g)
 
-def x_0_cases(): return each_batch(lambda sched, t, draw: (sched, draw(), draw(), t))
+def x_0_cases():
+    "A batch, a step an image, and two draws."
+    return each_batch(lambda sched, t, draw: (sched, draw(), draw(), t))
 
 # %% ../nbs/98_questions.ipynb #52708bf9
 lesson_04 = [
@@ -313,6 +323,7 @@ def coin_eps(sched, x_t, t, belief=lambda signal, noise, x: (signal*x/noise**2).
     return (x_t - signal*belief(signal, noise, x_t))/noise
 
 def coin_cases(g):
+    "Nine places around a coin of -1 and 1, at early and late steps."
     return [Case((s, torch.linspace(-2.3, 2.1, 9, dtype=torch.float64)[:, None], t), f'{name}, t={t}') for name, s in schedules().items() for t in (1, s.T//3, s.T//2, s.T)]
 
 def doubt(sched, s, t, known=lambda a, s: s**2*(1 - a)/(a*s**2 + 1 - a)):
@@ -320,6 +331,7 @@ def doubt(sched, s, t, known=lambda a, s: s**2*(1 - a)/(a*s**2 + 1 - a)):
     return known(sched.alpha_bar[t], s)
 
 def crowd_cases(g):
+    "Pictures before a crowd of centres; in the last size, exp(-distance) is 0 in float64."
     draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
     sizes = ((5, 3, 1), (4, 3, 2), (2, 5, 3000))   # in the last, exp(-distance) is 0 in float64
     return [Case((s, draw(B, D), t, torch.rand(K, generator=g, dtype=torch.float64) + 0.2, draw(K, D), 0.4), f'{name}, t={t}, {D} numbers an image')
@@ -332,6 +344,7 @@ def shares(sched, x_t, t, weights, means, std, var=lambda a, s: a*s**2 + 1 - a, 
     return log_p.softmax(dim)
 
 def naive_shares(sched, x_t, t, weights, means, std):
+    "The shares as the formula reads, which divides 0 by 0 where all distances are large."
     a = sched.alpha_bar[t]
     p = weights*(-(x_t[:, None] - a.sqrt()*means).square().sum(2)/(2*(a*std**2 + 1 - a))).exp()
     return p/p.sum(1, keepdim=True)
@@ -463,6 +476,7 @@ def stretched(a_t, a_s, S, direction=lambda a_s: (1 - a_s)**0.5):
     return a_s**0.5*a_t**0.5*S**2/v + direction(a_s)*(1 - a_t)**0.5/v
 
 def noise_cases(g):
+    "Two draws of noise and four ways to mix them."
     draw = lambda: torch.randn(4, 2, 3, 5, generator=g, dtype=torch.float64)
     return [Case((draw(), draw(), lam), f'lam={lam}') for lam in (0.0, 0.2, 0.5, 0.9)]
 
@@ -515,6 +529,7 @@ def clock(t, dim, period=1e4, last=1, hands=lambda angle: torch.cat([angle.sin()
     return hands(t.double()[:, None]*freq)
 
 def clock_cases(g):
+    "Steps at both ends of the schedule, two sizes of embedding."
     return [Case((torch.tensor(t), dim), f't={t}, dim={dim}') for t, dim in (([0, 1, 2, 537, 1000], 8), ([3, 999], 32))]
 
 def attend(q, k, v, scale=lambda c: c**-0.5, dim=2):
@@ -522,6 +537,7 @@ def attend(q, k, v, scale=lambda c: c**-0.5, dim=2):
     return (q @ k.transpose(1, 2)*scale(q.shape[2])).softmax(dim) @ v
 
 def triple_cases(g):
+    "Queries, keys and values, no two sizes alike."
     draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
     return [Case((draw(B, N, C), draw(B, N, C), draw(B, N, C)), f'{B} images, {N} positions, {C} channels') for B, N, C in ((2, 5, 3), (1, 4, 16), (3, 7, 6))]
 
@@ -581,6 +597,7 @@ def kl(mu_1, v_1, mu_2, v_2, log=0.5, half=0.5):
     return log*(v_2/v_1).log() + (v_1 + (mu_1 - mu_2)**2)/(2*v_2) - half
 
 def bell_cases(g):
+    "Seven pairs of Gaussians, means and variances drawn by lot."
     draw = lambda: torch.randn(7, generator=g, dtype=torch.float64)
     return [Case((draw(), draw().exp(), draw(), draw().exp()), f'seven pairs of Gaussians, set {i}') for i in (1, 2)]
 
@@ -589,6 +606,7 @@ def bound_weight(sched, t, power=2, two=2, shrink=lambda sched, t: sched.alpha[t
     return sched.beta[t]**power/(two*var(sched, t)*shrink(sched, t)*left(sched, t))
 
 def snr_cases(g):
+    "Six levels of noise, on both sides of the cut."
     return [Case((torch.tensor([1e4, 30., 5., 1.7, 0.2, 1e-4], dtype=torch.float64),), 'six levels of noise', tuple(f'snr={s:g}' for s in (1e4, 30., 5., 1.7, 0.2, 1e-4)))]
 
 lesson_09 = [
@@ -635,10 +653,13 @@ lesson_09 = [
 
 # %% ../nbs/98_questions.ipynb #38332988
 def gradient_cases(g):
+    "Three gradients of different shape, to be shortened or left alone."
     draw = lambda: [torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((3, 4), (5,), (2, 1, 2))]
     return [Case((draw(), c), f'three tensors, at most {c} long') for c in (1.0, 0.3, 50.0)]
 
-def length(grads): return sum(p.square().sum() for p in grads)**0.5
+def length(grads):
+    "The length of all gradients as one vector."
+    return sum(p.square().sum() for p in grads)**0.5
 
 def left_of_start(d, steps, memory=lambda d, k: min(d, (1 + k)/(10 + k)), first=0):
     "Product of the memories over all updates."
@@ -689,6 +710,7 @@ lesson_10 = [
 
 # %% ../nbs/98_questions.ipynb #27208faa
 def heap_cases(g):
+    "Two heaps of points of unequal size, one of them with more numbers than points."
     draw = lambda n, d: torch.randn(n, d, generator=g, dtype=torch.float64)
     return [Case((draw(n, d), draw(m, d) + 0.5), f'{n} and {m} points of {d} numbers') for n, m, d in ((5, 7, 3), (4, 9, 11))]
 
@@ -699,6 +721,7 @@ def kernel_kid(x, y, power=3, scale=None, diagonal=0, cross=2, one=1):
     return mean(x) + mean(y) - cross*k(x, y).mean()
 
 def loss_cases(g):
+    "Losses of two models on the same images, some of them hard for both."
     draw = lambda n: torch.randn(n, generator=g, dtype=torch.float64)
     hard = [draw(n).exp() for n in (50, 9)]   # some images are hard for both
     return [Case((h + 0.1*draw(len(h)), h - 0.05 + 0.1*draw(len(h))), f'{len(h)} images') for h in hard]
@@ -708,6 +731,7 @@ def mean_and_error(a, b, error=lambda a, b: (a - b).std()/len(a)**0.5):
     return (a - b).mean(), error(a, b)
 
 def picture_cases(g):
+    "Pictures that turning or mirroring would change."
     slope = torch.linspace(0, 90, 28)   # brighter to the right and below
     return [Case(((torch.rand(60, 1, 28, 28, generator=g)*70 + slope + slope[:, None]/2).to(torch.uint8),), '60 pictures, brighter to the right and below')]
 
@@ -760,11 +784,14 @@ lesson_11 = [
 
 # %% ../nbs/98_questions.ipynb #7ae568c3
 def kid_cases(g):
+    "Pairs of numbers that share most of their chance, and pairs that share none."
     draw = lambda n: torch.randn(n, generator=g, dtype=torch.float64)
     shared = draw(18)
     return [Case((shared + 0.1*draw(18), shared + 0.3 + 0.1*draw(18)), 'pairs that share most of their chance'), Case((draw(18), draw(18) - 2), 'pairs that share nothing')]
 
-def half_width(x, t=2.110): return t*x.std()/len(x)**0.5
+def half_width(x, t=2.110):
+    "Half of Student's 95 % interval; 2.110 belongs to 18 values."
+    return t*x.std()/len(x)**0.5
 
 lesson_12 = [
     Exercise('12-pairs', 'The effect of b instead of a over 18 pairs of KIDs, and the half width of its 95 % interval.', inputs=kid_cases,
@@ -809,19 +836,23 @@ def ask_once(answer, model, *args):
     return answer(model, *args), model.calls
 
 def guided(model, x_t, t, y, none, scale, push=lambda free, asked, w: free + w*(asked - free)):
+    "Guidance in one call of a batch twice as large."
     free, asked = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([torch.full_like(y, none), y])).chunk(2)
     return push(free, asked, scale)
 
 def twice(model, x_t, t, y, none, scale):
+    "Guidance in two calls of the model."
     free = model(x_t, t, torch.full_like(y, none))
     return free + scale*(model(x_t, t, y) - free)
 
 def guided_cases(g):
+    "A stub that knows labels, at three scales."
     draw = lambda: torch.randn(3, 2, 4, 5, generator=g, dtype=torch.float64)
     return [Case((Stub(), draw(), torch.tensor([5, 500, 900]), torch.tensor([1, 7, 9]), 10, w), f'scale {w}') for w in (0.0, 1.0, 2.5)]
 
 # %% ../nbs/98_questions.ipynb #07a58370
 def pair_cases(g):
+    "Six places, data of three means and spreads."
     return [Case((torch.linspace(-2, 1.7, 6, dtype=torch.float64), a, m, v), f'signal rate {a}, m={m}, v={v}') for a, m, v in ((0.9, 0.6, 0.3), (0.4, 1.3, 0.9), (0.7, 0.2, 2.0))]
 
 lesson_13 = [
@@ -856,6 +887,7 @@ lesson_13 = [
 
 # %% ../nbs/98_questions.ipynb #1ac56ff7
 def hop_cases(g):
+    "Steps of every schedule, the last one to t = 0 among them."
     draw = lambda: torch.randn(4, 2, 3, 5, generator=g, dtype=torch.float64)
     return [Case((s.alpha_bar, draw(), draw(), t, u, draw()), f'{name}, t={t}, s={u}') for name, s in schedules().items() for t, u in ((s.T, s.T//2), (s.T//2, 2), (3, 2), (2, 0), (1, 0))]
 
@@ -882,9 +914,12 @@ lesson_20 = [
 ]
 
 # %% ../nbs/98_questions.ipynb #52d1d511
-def veil_cases(g): return [Case((torch.rand(2, 1, 3, 4, generator=g, dtype=torch.float64),), 'pictures in [0, 1]')]
+def veil_cases(g):
+    "Pictures in [0, 1], as many tutorials keep them."
+    return [Case((torch.rand(2, 1, 3, 4, generator=g, dtype=torch.float64),), 'pictures in [0, 1]')]
 
 def part_cases(g):
+    "Losses of parts of unequal size."
     return [Case((torch.randn(len(n), 5, generator=g, dtype=torch.float64), torch.tensor(n)), f'parts of {n}') for n in ([4, 4, 1], [7, 2], [1, 2, 3, 10])]
 
 lesson_21 = [
