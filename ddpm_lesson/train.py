@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw', 'learning_rate', 'learned', 'Ema', 'make_optimizer',
-           'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'Run', 'differences',
-           'make_card', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
+           'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'moment',
+           'check_losses', 'Run', 'differences', 'check_checkpoint', 'make_card', 'resume', 'kept', 'check_ahead',
+           'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
-import copy, math, time
+import copy, math, time, warnings
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from .data import Images, check_unit, to_pixels, to_unit
 from .files import load_tensors, save_tensors
 from .loss import distances, targets
 from .pretrained import build, describe_mismatch, units
+from .safety import Listener, Stopped, claimed, last_whole, memory_named, newest_name, previous_name, risen, say_more, versions
 
 # %% ../nbs/10_train.ipynb #92dc6f16
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Recipe:
         if self.target not in targets: raise ValueError(f'target wanted one of {", ".join(targets)}, got {self.target!r}')
         if self.precision not in ('auto', 'bf16', 'float32'): raise ValueError(f'precision wanted auto, bf16 or float32, got {self.precision!r}')
         if self.distance not in distances: raise ValueError(f'distance wanted one of {", ".join(distances)}, got {self.distance!r}')
+        for name in 'steps', 'batch', 'warmup', 'seed':
+            if not isinstance(getattr(self, name), int): raise ValueError(f'{name} wanted a whole number, got {getattr(self, name)!r}')
         for name in 'steps', 'batch', 'lr':
             if not 0 < getattr(self, name) < float('inf'): raise ValueError(f'{name} wanted a positive number, got {getattr(self, name)}')
         for name in 'ema_decay', 'label_drop', 'beta_2':
@@ -215,6 +219,28 @@ def allocate_moments(opt, net:nn.Module)->None:
     for p in net.parameters():
         if not opt.state[p]: opt.state[p].update(step=torch.tensor(0.), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
 
+# %% ../nbs/10_train.ipynb #349fb7d3
+def moment(
+    step:int,      # steps done
+    recipe:Recipe,
+)->str:
+    "When something happened, in words."
+    return f'step {step}, learning rate {learning_rate(max(0, step - 1), recipe):.2g}'
+
+def check_losses(
+    losses:list,   # () tensors, of all steps so far
+    recipe:Recipe,
+)->None:
+    "Raise if they say that the training went wrong: one of the last 50 is no number, or they have risen for good (see `risen`)."
+    if not losses: return
+    recent = torch.stack(losses[-50:])
+    if not recent.isfinite().all():
+        step = len(losses) - len(recent) + (~recent.isfinite()).nonzero()[0].item() + 1
+        raise FloatingPointError(f'the loss became {losses[step - 1].item()} at {moment(step, recipe)}: try a lower one')
+    if risen(every := torch.stack(losses)):
+        best = every.unfold(0, 50, 50).mean(1)
+        raise FloatingPointError(f'the loss rose for good, from {best.min():.3g} near step {50*best.argmin().item() + 25} to {recent.mean():.3g} at {moment(len(losses), recipe)}: try a lower one')
+
 # %% ../nbs/10_train.ipynb #0a6c0d6a
 class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
@@ -225,35 +251,32 @@ class Run:
     ):
         self.card, self.recipe, data = copy.deepcopy(card), Recipe(**card['recipe']), as_images(data)
         check_fit(data, card, self.recipe)
-        with torch.random.fork_rng(devices=[]):
+        self.needs = dict(batch=self.recipe.batch, width=card['network'].get('width'), size=data.pixels.shape[-1])
+        with memory_named(**self.needs), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             self.model, self.sched = build(card)
-        self.net, self.data = self.model.to(device).net, data.to(device)
+            self.net, self.data = self.model.to(device).net, data.to(device)
+            self.ema, self.opt = Ema(self.net, self.recipe.ema_decay), make_optimizer(self.net, self.recipe)
         self.mean, self.std = (v.to(device) for v in units(card))
-        self.ema, self.opt = Ema(self.net, self.recipe.ema_decay), make_optimizer(self.net, self.recipe)
         precision = self.recipe.precision
         self.bf16 = bf16_helps(device) if precision == 'auto' else precision == 'bf16'
         self.losses = []
 
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
-        x_0, *rest = draw(self.data, self.recipe, self.sched.T, step)
-        return train_step(self.net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
+        with memory_named(**self.needs):
+            x_0, *rest = draw(self.data, self.recipe, self.sched.T, step)
+            return train_step(self.net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
 
     def steps(self):
-        "Train to the end, one step at a time; yields (steps done, loss). Stops with an error when the loss is no number any more."
+        "Train to the end, one step at a time; yields (steps done, loss). Stops with an error when it goes wrong: see `check_losses`."
         self.net.train()
         for step in range(len(self.losses), self.recipe.steps):
             loss = self.step(step, self.recipe)
             self.ema.update(self.net, step)
             self.losses.append(loss)
-            if (step + 1) % 50 == 0: self.check()  # not at every step: on a GPU it waits
+            if (step + 1) % 50 == 0: check_losses(self.losses, self.recipe)  # not at every step: on a GPU it waits
             yield step + 1, loss
-
-    def check(self):
-        "Raise if a recent loss is NaN or infinite."
-        recent = torch.stack(self.losses[-50:])
-        if not recent.isfinite().all(): raise FloatingPointError(f'the loss became {recent[-1].item()} by step {len(self.losses)} at learning rate {learning_rate(len(self.losses), self.recipe):.2g}: try a lower one')
 
     def averaged(self):
         "The model with the averaged weights, in eval mode, on the same device; the run goes on unharmed."
@@ -267,21 +290,24 @@ class Run:
         for n, m in ((n, self.opt.state[p]) for n, p in self.net.named_parameters()): out |= {f'opt.{k}.{n}': v for k, v in m.items()}
         return out | {'losses': torch.stack(self.losses) if self.losses else torch.zeros(0)}
 
-    def save(self, path):
-        "Write a checkpoint, whole: what `load` needs to go on as if nothing had happened."
-        save_tensors(path, self.state(), {'card': self.card, 'bf16': self.bf16, 'step': len(self.losses), 'torch': torch.__version__})
+    def save(self, path, keep=None):
+        "Write a checkpoint, whole: what `load` needs to go on as if nothing had happened. The one that was there goes to `keep`. A run that has gone wrong writes none."
+        check_losses(self.losses, self.recipe)
+        state = self.state()
+        if bad := [k for k, v in state.items() if not v.isfinite().all()]: raise FloatingPointError(f'{bad[0]} became NaN or infinite at {moment(len(self.losses), self.recipe)}: try a lower one')
+        save_tensors(path, state, {'card': self.card, 'bf16': self.bf16, 'step': len(self.losses)} | versions(), keep)
 
     def load(self, path):
         "Go on from a checkpoint of the same card. Another card, or a damaged file, raises `ValueError`."
-        tensors, about = load_tensors(path)
-        if about.get('card') != self.card: raise ValueError(f'{path} is a checkpoint of another run: {differences(about.get("card") or {}, self.card)}')
-        device = self.data.pixels.device
+        return self.take(path, *load_tensors(path))
+
+    def take(self, path, tensors:dict, about:dict):
+        "Go on from what `load_tensors` read from `path`."
         allocate_moments(self.opt, self.net)
-        wrong = describe_mismatch({k: v for k, v in self.state().items() if k != 'losses'}, {k: v for k, v in tensors.items() if k != 'losses'})
-        if wrong: raise ValueError(f'{path} does not fit its card: {wrong}')
+        check_checkpoint(path, self, tensors, about)
         for k, v in self.state().items():
             if k != 'losses': v.copy_(tensors[k])
-        self.bf16, self.losses = about['bf16'], list(tensors['losses'].to(device))
+        self.bf16, self.losses = about['bf16'], list(tensors['losses'].to(self.data.pixels.device))
         return self
 
 # %% ../nbs/10_train.ipynb #584fc9db
@@ -292,6 +318,21 @@ def differences(
     flat = lambda d, pre='': {k2: v2 for k, v in d.items() for k2, v2 in (flat(v, f'{pre}{k}.') if isinstance(v, dict) else {pre + k: v}).items()}
     a, b = flat(a), flat(b)
     return ', '.join(f'{k} {a.get(k)!r} there, {b.get(k)!r} here' for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k))
+
+# %% ../nbs/10_train.ipynb #bccdeef7
+def check_checkpoint(
+    path,           # where it was read, for the reader
+    run:Run,        # that is to go on from it
+    tensors:dict,   # name -> tensor
+    about:dict,     # its note
+)->None:
+    "Raise if it belongs to another run or is incomplete; warn if another torch wrote it."
+    card = about.get('card')
+    if card != run.card: raise ValueError(f'{path} is a checkpoint of another run: {differences(card if isinstance(card, dict) else {}, run.card)}')
+    if type(step := about.get('step')) is not int or step < 0 or 'bf16' not in about: raise ValueError(f'{path} does not fit its card: its note lacks step or precision')
+    wrong = describe_mismatch(run.state() | {'losses': torch.empty(step, device='meta')}, tensors)
+    if wrong: raise ValueError(f'{path} does not fit its card: {wrong}')
+    if about.get('torch') != torch.__version__: warnings.warn(f'{path} was written under torch {about.get("torch")}, this is {torch.__version__}: the run goes on, but its last bits may differ', stacklevel=5)
 
 # %% ../nbs/10_train.ipynb #369e8193
 def make_card(
@@ -308,6 +349,35 @@ def make_card(
     return dict(network=network, schedule=dict(name=schedule, T=T), target=recipe.target, data=str(data), size=size, classes=list(classes), recipe=asdict(recipe)) | more
 
 # %% ../nbs/10_train.ipynb #65739faa
+def resume(
+    run:Run,
+    folder, # where a `fit` that ended early wrote
+)->Run:
+    "Go on from the newest whole checkpoint in a folder. If that is not the newest there was, a warning says so."
+    with claimed(folder):
+        found = last_whole(folder)
+        if found is None: raise ValueError(f'{folder} wanted a whole checkpoint to go on from, and there is none')
+        run.take(*found)
+    if found[0].name == previous_name: warnings.warn(f'{Path(folder)/newest_name} is missing or damaged: went back to {previous_name}, step {len(run.losses)}', stacklevel=2)
+    return run
+
+# %% ../nbs/10_train.ipynb #4a82ddc1
+def kept(
+    folder, # where checkpoints go, or None
+)->str:
+    "What of a training is safe, in words."
+    found = folder and last_whole(folder)
+    return f'the last good checkpoint is {found[0]}, step {found[2]["step"]}' if found else 'there is no good checkpoint yet'
+
+def check_ahead(
+    run:Run,
+    folder, # where checkpoints go, or None
+)->None:
+    "Raise if a folder holds a run that has come further: training would overwrite it."
+    found = folder and last_whole(folder)
+    if found and found[2].get('step', 0) > len(run.losses): raise ValueError(f'{folder} holds a run already, {found[2]["step"]} steps along, and this one has done {len(run.losses)}: go on with resume(run, folder), or name another folder')
+
+# %% ../nbs/10_train.ipynb #95b32c19
 def fit(
     run:Run,
     folder=None,          # where checkpoints go; None: nowhere
@@ -315,22 +385,27 @@ def fit(
     progress:bool=True,   # show a bar with time left and images a second
     report=None,          # called with the run after each checkpoint, and at the end
 )->Run:
-    "Train to the end. Ctrl-C and an ordinary end write a checkpoint; a loss that is no number leaves the last good one."
+    "Train to the end. Ctrl-C or SIGTERM: the step is finished, a checkpoint written, `Stopped` raised. Errors say which checkpoint is good."
     from tqdm import tqdm
     def keep():
-        if folder: run.save(Path(folder)/'checkpoint.safetensors')
-        if report: report(run)
+        if folder: run.save(Path(folder)/newest_name, keep=Path(folder)/previous_name)
+        if report and not ear.heard:
+            ear.at_once = True
+            report(run)
+            ear.at_once = False
     batch, done = run.recipe.batch, len(run.losses)
-    with tqdm(total=run.recipe.steps*batch, initial=done*batch, unit='img', unit_scale=True, disable=not progress) as bar:
+    with claimed(folder), Listener() as ear, tqdm(total=run.recipe.steps*batch, initial=done*batch, unit='img', unit_scale=True, disable=not progress) as bar:
+        check_ahead(run, folder)
         try:
             for step, loss in run.steps():
                 bar.update(batch)
                 if step % 50 == 0: bar.set_postfix(step=step, loss=f'{torch.stack(run.losses[-50:]).mean().item():.3f}')
-                if step % every == 0 and step < run.recipe.steps: keep()
-        except KeyboardInterrupt:
-            if folder: run.save(Path(folder)/'checkpoint.safetensors')
-            raise
-    keep()
+                if ear.heard: break
+                if step % every == 0 and step < run.recipe.steps and not risen(torch.stack(run.losses), last=20): keep()  # one that seems to rise waits
+            keep()
+        except (FloatingPointError, OSError, MemoryError) as e: raise say_more(e, kept(folder)) from e
+        except Stopped: pass  # while reporting, after a checkpoint
+        if ear.heard: raise Stopped(f'stopped by {ear.heard} after {len(run.losses)} steps; {kept(folder)}')
     return run
 
 # %% ../nbs/10_train.ipynb #b53a8240
