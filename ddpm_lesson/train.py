@@ -210,6 +210,7 @@ def check_fit(
     if data.pixels.shape[1] != channels: raise ValueError(f'images wanted {channels} channels, as the network has, got {data.pixels.shape[1]}')
     if data.pixels.min() == data.pixels.max(): raise ValueError(f'{data.name}: images wanted something to see, got one value everywhere')
     if (data.labels is None) != (not classes): raise ValueError(f'{data.name} has {"no" if data.labels is None else len(data.classes)} labels and the network {classes or "no"} classes: they must agree')
+    if classes and data.labels.dtype != torch.int64: raise ValueError(f'labels wanted 0..{classes - 1} as int64, got {data.labels.dtype}')
     if classes and not (0 <= data.labels.min() and data.labels.max() < classes): raise ValueError(f'labels wanted 0..{classes - 1}, got {data.labels.min()}..{data.labels.max()}')
     batch_indices(len(data), recipe.batch, 0, recipe.seed)
 

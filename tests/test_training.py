@@ -1,10 +1,8 @@
 "Training: exact pieces, bit-identical resumption, faults that leave the last whole checkpoint."
 import itertools
-import os
-import signal
-import subprocess
-import sys
-import time
+import math
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ from ddpm_lesson.files import load_tensors, save_tensors
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, v_loss, x_0_loss
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0
 from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
+from ddpm_lesson.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, draw, fit, learning_rate, make_card
@@ -27,6 +26,7 @@ SCHED = linear_schedule()
 
 
 def card(steps=10, **recipe): return make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[]), Recipe(steps=steps, **(dict(batch=8, warmup=3, precision='float32') | recipe)))
+def with_label(k): return Run(make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[], classes=2), Recipe(batch=8)), Images(DATA.pixels, torch.tensor([k] + 63*[0]), ('a', 'b'), 'small'))
 def equal(a, b): return a.state().keys() == b.state().keys() and all(torch.equal(v, b.state()[k]) for k, v in a.state().items())
 
 
@@ -117,66 +117,99 @@ def test_training_does_not_touch_the_callers_randomness():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_ctrl_c_keeps_the_work(tmp_path):
-    run = Run(card(steps=50), DATA)
-    def stop(after):
-        for item in itertools.islice(Run.steps(run), after): yield item
-        raise KeyboardInterrupt
-    run.steps = lambda: stop(7)
-    with pytest.raises(KeyboardInterrupt): fit(run, tmp_path, progress=False)
-    assert len(Run(card(steps=50), DATA).load(tmp_path/'checkpoint.safetensors').losses) == 7
+def stopped(run, folder, **how):
+    "What `fit` says when it stops."
+    with pytest.raises(FloatingPointError) as e: fit(run, folder, progress=False, **how)
+    return str(e.value)
 
 
-def test_sigkill_leaves_a_whole_checkpoint_that_resumes_identically(tmp_path):
-    script = ('import sys; from test_training import *; run = Run(card(steps=4000), DATA)\n'
-              'import os; os.path.exists(sys.argv[1]) and run.load(sys.argv[1])\n'
-              'fit(run, os.path.dirname(sys.argv[1]), every=3, progress=False)')
-    checkpoint = tmp_path/'checkpoint.safetensors'
-    for pause in (0.05, 0.11, 0.23):
-        p = subprocess.Popen([sys.executable, '-c', script, str(checkpoint)], cwd=os.path.dirname(__file__))
-        deadline, seen = time.time() + 90, checkpoint.stat().st_mtime if checkpoint.exists() else 0
-        while p.poll() is None and time.time() < deadline and (not checkpoint.exists() or checkpoint.stat().st_mtime == seen): time.sleep(0.02)
-        time.sleep(pause)
-        p.send_signal(signal.SIGKILL)
-        p.wait()
-        killed = Run(card(steps=4000), DATA).load(checkpoint)
-    done, fresh = len(killed.losses), Run(card(steps=4000), DATA)
-    for step, _ in fresh.steps():
-        if step == done: break
-    assert done >= 3 and equal(killed, fresh)
+def steps_in(path): return len(load_tensors(path)[0]['losses'])
 
 
-def test_full_disk_keeps_the_last_whole_checkpoint(tmp_path, monkeypatch):
+def broken_at(run, k, value):
+    "The run, with the loss of one step replaced; its weights follow."
+    right = Run.step
+    def step(self, step, recipe):
+        loss = right(self, step, recipe)
+        if step == k: next(self.net.parameters()).data.fill_(value)
+        return loss*value if step == k else loss
+    run.step = step.__get__(run)
+    return run
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_loss_that_is_no_number_stops_and_keeps_the_good_checkpoint(value, tmp_path):
+    run = broken_at(Run(card(steps=120), DATA), 44, value)
+    said = stopped(run, tmp_path, every=20)
+    assert f'the loss became {value} at step 45, learning rate {learning_rate(44, run.recipe):.2g}' in said and f'{tmp_path/"checkpoint.safetensors"}, step 40' in said
+    assert steps_in(tmp_path/'checkpoint.safetensors') == 40 and steps_in(tmp_path/'checkpoint.previous.safetensors') == 20
+
+
+@pytest.mark.parametrize('every', [45, 46])
+def test_no_checkpoint_is_written_between_the_damage_and_the_check(every, tmp_path):
+    "Losses are looked at every 50 steps; a checkpoint is due before. At step 45 the losses are still numbers and the weights are not."
+    run = broken_at(Run(card(steps=120), DATA), 44, float('nan'))
+    if every == 45: run.step = (lambda broken: lambda k, recipe: broken(k, recipe).nan_to_num(0.5))(run.step)
+    said = stopped(run, tmp_path, every=every)
+    assert ('became NaN or infinite at step 45' if every == 45 else 'became nan at step 45') in said and 'there is no good checkpoint yet' in said
+    assert not list(tmp_path.glob('checkpoint.*safetensors'))
+
+
+def test_a_bad_step_at_the_very_end_is_found_too(tmp_path):
+    assert 'became nan at step 30' in stopped(broken_at(Run(card(steps=30), DATA), 29, float('nan')), tmp_path, every=10) and steps_in(tmp_path/'checkpoint.safetensors') == 20
+
+
+def curve(*pieces):
+    "A run whose losses scatter by a factor of 1.6, around levels that go in equal factors from one number to the next."
+    run, g = Run(card(steps=sum(n for _, _, n in pieces)), DATA), torch.Generator().manual_seed(0)
+    level = torch.cat([torch.logspace(math.log10(a), math.log10(b), n) for a, b, n in pieces])
+    losses = level*(0.5*torch.randn(len(level), generator=g)).exp()
+    run.step = lambda k, recipe: losses[k]
+    return run
+
+
+def test_a_loss_that_rises_for_good_stops_and_keeps_the_checkpoint_from_before(tmp_path):
+    said = stopped(curve((1, 0.1, 300), (0.1, 0.1, 200), (0.1, 30, 60), (30, 30, 440)), tmp_path, every=10)
+    step = int(re.search(r'rose for good, from 0\.\d+ near step \d+ to \S+ at step (\d+), learning rate', said)[1])
+    kept = int(re.search(r'the last good checkpoint is .*step (\d+)', said)[1])
+    assert 500 < kept <= 540 and 550 <= step <= 700 and steps_in(tmp_path/'checkpoint.safetensors') == kept
+
+
+@pytest.mark.parametrize('pieces', [
+    [(1, 0.1, 400), (0.1, 0.1, 800)], [(1, 0.1, 400), (0.1, 0.25, 800)], [(0.3, 0.3, 1000)], [(1, 0.1, 500), (5, 5, 30), (0.1, 0.1, 500)]],
+    ids=['falls and stays', 'creeps up by half', 'never learns', 'a spike that passes'])
+def test_healthy_losses_are_let_be(pieces, tmp_path):
+    run = fit(curve(*pieces), tmp_path, progress=False)
+    assert steps_in(tmp_path/'checkpoint.safetensors') == len(run.losses)
+
+
+def test_losses_that_only_scatter_never_look_risen(record):
+    looks = 0
+    for seed, scatter in itertools.product(range(20), (0.2, 1.0, 2.0)):  # standard deviations of the logarithm
+        losses = (scatter*torch.randn(2000, generator=torch.Generator().manual_seed(seed))).exp()
+        for n in range(50, 2001, 50):
+            assert not risen(losses[:n])
+            looks += 1
+    record('A loss that only scatters is not taken for one that rises', looks)
+
+
+@pytest.mark.slow
+def test_real_runs_are_let_be_and_a_real_one_that_is_lost_is_stopped(tmp_path, record):
+    runs = [dict(target=target, batch=batch) for target in ('eps', 'x_0', 'v') for batch in (1, 8, 64)] + [dict(lr=lr, decay=False) for lr in (1e-2, 5e-2)] + [dict(target='eps', distance='mae')]
+    for recipe in runs: fit(Run(card(steps=600, **recipe), DATA), progress=False)
+    record('A healthy training is not stopped', len(runs))
+    run = Run(card(steps=1200, target='eps', batch=32, decay=False), DATA)
+    right = Run.step
+    run.step = lambda k, recipe: right(run, k, recipe if k < 400 else replace(recipe, lr=2., clip_grad=0))
+    said = stopped(run, tmp_path, every=100)
+    assert 'rose for good' in said or 'became' in said
+    assert re.search('checkpoint is .*step [1-4]00', said), said
+
+
+def test_a_foreign_checkpoint_says_so(tmp_path):
     run, path = Run(card(), DATA), tmp_path/'c.safetensors'
     next(run.steps())
     run.save(path)
-    before = path.read_bytes()
-    def full(tensors, file, metadata):
-        open(file, 'wb').write(b'half')
-        raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('safetensors.torch.save_file', full)
-    with pytest.raises(OSError, match='No space'): run.save(path)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_loss_that_is_no_number_stops_and_keeps_the_good_checkpoint(tmp_path):
-    run = Run(card(steps=120), DATA)
-    for step, _ in run.steps():
-        if step == 40: break
-    run.save(tmp_path/'checkpoint.safetensors')
-    with torch.no_grad(): next(run.net.parameters()).fill_(float('nan'))
-    with pytest.raises(FloatingPointError, match='learning rate'): fit(run, tmp_path, progress=False)
-    assert len(Run(card(steps=120), DATA).load(tmp_path/'checkpoint.safetensors').losses) == 40
-
-
-def test_a_checkpoint_cut_or_foreign_says_so(tmp_path):
-    run, path = Run(card(), DATA), tmp_path/'c.safetensors'
-    next(run.steps())
-    run.save(path)
-    raw = path.read_bytes()
-    for tenth in range(10):
-        path.write_bytes(raw[:len(raw)*tenth//10])
-        with pytest.raises(ValueError, match='damaged'): Run(card(), DATA).load(path)
     save_tensors(path, {'a': torch.zeros(1)}, {'card': card()})
     with pytest.raises(ValueError, match='does not fit'): Run(card(), DATA).load(path)
     path.write_bytes(b'\x80\x04\x95')
@@ -188,9 +221,16 @@ def test_a_checkpoint_cut_or_foreign_says_so(tmp_path):
 @pytest.mark.parametrize('make, said', [
     (lambda: Run(card(batch=65), DATA), 'at most 64'), (lambda: as_images(torch.full((9, 1, 8, 8), float('nan'))), 'NaN'), (lambda: as_images(torch.rand(9, 1, 8, 8)), r'\[-1, 1\]'),
     (lambda: as_images(3*normal(9, 1, 8, 8)), r'\[-1, 1\]'), (lambda: Images(torch.zeros(0, 1, 8, 8, dtype=torch.uint8)), 'at least one'),
+    (lambda: as_images(torch.full((9, 1, 8, 8), -1.5)), r'\[-1, 1\], got -1.5'), (lambda: as_images(torch.zeros(0, 1, 8, 8)), 'at least one'), (lambda: Run(card(batch=1), Images(torch.full((1, 1, 8, 8), 9, dtype=torch.uint8))), 'one value everywhere'),
+    (lambda: Run(card(batch=4), torch.full((9, 1, 8, 8), -0.2)), 'one value everywhere'), (lambda: Run(card(), Images(DATA.pixels[:1])), 'batch wanted at most 1'), (lambda: with_label(-1), r'labels wanted 0\.\.1, got -1'), (lambda: with_label(2), r'labels wanted 0\.\.1, got 0\.\.2'),
+    (lambda: with_label(0.5), 'labels wanted'), (lambda: Recipe(steps=2.5), 'steps wanted a whole number'), (lambda: Recipe(batch=2.0), 'batch wanted a whole number'),
     (lambda: Run(make_card(dict(channels=3)), DATA), 'channels'), (lambda: Run(make_card(dict(channels=1, classes=4)), DATA), 'classes'), (lambda: Recipe(lr=-1), 'lr'), (lambda: Recipe(lr=float('nan')), 'lr')])
 def test_what_can_not_be_trained_is_refused_at_once(make, said):
     with pytest.raises(ValueError, match=said): make()
+
+
+def test_one_image_may_be_learned():
+    fit(Run(card(steps=3, batch=1), Images(DATA.pixels[:1])), progress=False)
 
 
 def test_integer_images_are_refused():
