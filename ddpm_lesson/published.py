@@ -48,7 +48,7 @@ def variance_embedding(
 )->Tensor:            # (B, dim) float32
     "Sines and cosines of 2 pi f var, f spaced geometrically from 1 to `highest`. S1, after Beres 2022."
     if dim < 4 or dim % 2: raise ValueError(f'dim wanted an even number, at least 4, got {dim}')
-    f = torch.exp(torch.linspace(0, math.log(highest), dim//2, device=var.device))
+    f = torch.exp(torch.linspace(0, math.log(highest), dim//2, dtype=torch.float32, device=var.device))
     angle = 2*math.pi*f*var.float()[:, None]
     return torch.cat([angle.sin(), angle.cos()], 1)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['newest_name', 'previous_name', 'claimed', 'checkpoints', 'last_whole', 'Stopped', 'Listener', 'risen', 'memory_named',
-           'versions', 'say_more']
+           'as_usual', 'versions', 'say_more']
 
 # %% ../nbs/97_safety.ipynb #0668d6f2
 import os, platform, re, signal, threading, warnings
@@ -96,6 +96,16 @@ def memory_named(
         if not isinstance(e, (MemoryError, torch.cuda.OutOfMemoryError)) and not re.search("out of memory|not enough memory|can't allocate memory", said, re.I): raise
         now = ', '.join(f'{k} {v}' for k, v in settings.items() if v is not None)
         raise MemoryError(f'out of memory with {now}: lower the batch first (half as many images need about half the memory), then the width, then the size ({said})') from e
+
+# %% ../nbs/97_safety.ipynb #328157bb
+@contextmanager
+def as_usual():
+    "Numbers are float32 by default and gradients are on, for a while, whatever the caller has set."
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(): yield
+    finally: torch.set_default_dtype(before)
 
 # %% ../nbs/97_safety.ipynb #6612d5d1
 def versions()->dict:

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw', 'learning_rate', 'learned', 'Ema', 'make_optimizer',
            'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'moment',
-           'check_losses', 'Run', 'differences', 'check_checkpoint', 'make_card', 'resume', 'kept', 'check_ahead',
-           'fit', 'smoothed', 'find_lr', 'suggest_lr']
+           'check_losses', 'own_stream', 'Run', 'differences', 'check_checkpoint', 'make_card', 'resume', 'kept',
+           'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time, warnings
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from .data import Images, check_unit, to_pixels, to_unit
 from .files import load_tensors, save_tensors
 from .loss import distances, targets
 from .pretrained import build, describe_mismatch, units
-from .safety import Listener, Stopped, claimed, last_whole, memory_named, newest_name, previous_name, risen, say_more, versions
+from .safety import Listener, Stopped, as_usual, claimed, last_whole, memory_named, newest_name, previous_name, risen, say_more, versions
 
 # %% ../nbs/10_train.ipynb #92dc6f16
 @dataclass(frozen=True)
@@ -242,9 +243,21 @@ def check_losses(
         best = every.unfold(0, 50, 50).mean(1)
         raise FloatingPointError(f'the loss rose for good, from {best.min():.3g} near step {50*best.argmin().item() + 25} to {recent.mean():.3g} at {moment(len(losses), recipe)}: try a lower one')
 
+# %% ../nbs/10_train.ipynb #68ec4a7e
+@contextmanager
+def own_stream(
+    device,     # where the network lives
+    *key:int,   # what the randomness is for: seed, purpose, step
+):
+    "Dropout draws from torch's own stream of random numbers: let it depend on `key` alone for a while, and put the caller's stream back."
+    with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
+        torch.manual_seed(generator(*key).initial_seed())
+        yield
+
 # %% ../nbs/10_train.ipynb #0a6c0d6a
 class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
+    @as_usual()
     def __init__(self,
         card:dict,      # network, schedule, target, recipe: see `make_card`
         data,           # Images, or a float tensor in [-1, 1]
@@ -258,14 +271,14 @@ class Run:
             self.model, self.sched = build(card)
             self.net, self.data = self.model.to(device).net, data.to(device)
             self.ema, self.opt = Ema(self.net, self.recipe.ema_decay), make_optimizer(self.net, self.recipe)
+            self.bf16 = bf16_helps(device) if self.recipe.precision == 'auto' else self.recipe.precision == 'bf16'
         self.mean, self.std = (v.to(device) for v in units(card))
-        precision = self.recipe.precision
-        self.bf16 = bf16_helps(device) if precision == 'auto' else precision == 'bf16'
         self.losses = []
 
+    @as_usual()
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
-        with memory_named(**self.needs):
+        with memory_named(**self.needs), own_stream(self.data.pixels.device, self.recipe.seed, 3, step) if self.card['network'].get('dropout') else nullcontext():
             x_0, *rest = draw(self.data, self.recipe, self.sched.T, step)
             return train_step(self.net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
 

@@ -20,7 +20,7 @@ def time_embedding(
 )->Tensor:              # (B, dim) float32
     "Sines and cosines of `t` at geometrically spaced frequencies, from 1 down to 1/`period`. DDPM appendix B, as in the authors' code."
     if dim < 4 or dim % 2: raise ValueError(f'dim wanted an even number, at least 4, got {dim}')
-    freq = torch.exp(-math.log(period)*torch.arange(dim//2, device=t.device)/(dim//2 - 1))
+    freq = torch.exp(-math.log(period)*torch.arange(dim//2, dtype=torch.float32, device=t.device)/(dim//2 - 1))
     angle = t.float()[:, None]*freq
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
