@@ -7,6 +7,7 @@ __all__ = ['trailing', 'leading', 'quadratic', 'check_steps', 'timesteps', 'whol
 
 # %% ../nbs/06_ddpm.ipynb #61f0fb70
 import operator
+import threading
 from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
@@ -139,14 +140,25 @@ def device_of(
     return p.device if p is not None else x_T.device if isinstance(x_T, Tensor) else torch.device('cpu')
 
 # %% ../nbs/06_ddpm.ipynb #089683ca
+_in_use, _guard = {}, threading.RLock()  # id of a part of a network -> (how many samplers use it now, was it in training mode)
+
 @contextmanager
 def eval_mode(model):
-    "Put every part of a network in eval mode, and afterwards back as it was; a plain function passes through."
-    parts = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
-    if parts: model.eval()
+    "Put every part of a network in eval mode, and back as it was when the last sampler that uses it is done; a plain function passes through."
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    with _guard:
+        for m in parts: users, trained = _in_use.get(id(m), (0, False)); _in_use[id(m)] = users + 1, trained or m.training
+        if any(m.training for m in parts): model.eval()
     try: yield
     finally:
-        for m in parts: m.training = True
+        with _guard:
+            for m in parts: _leave(m)
+
+def _leave(part:nn.Module):
+    "One sampler fewer uses this part."
+    users, trained = _in_use.pop(id(part))
+    if users > 1: _in_use[id(part)] = users - 1, trained
+    elif trained: part.training = True
 
 # %% ../nbs/06_ddpm.ipynb #62b5d6f4
 def check_clip(clip)->None:

@@ -61,7 +61,8 @@ MUTANTS = {
     'leading where trailing belongs': ('sampler', 'return [round(T*(S - i)/S)', 'return [1 + (S - 1 - i)*(T//S) + 0*round(T*(S - i)/S)', 'test_sampler.py::test_spacing_values'),
     'more steps than asked for': ('sampler', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))]', 'return list(range(T, 0, -(T//check_steps(T, S))))', 'test_sampler.py::test_spacings'),
     'one call too few': ('sampler', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))]', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))][1:]', 'test_sampler.py::test_spacings'),
-    'network left in eval mode': ('sampler', 'for m in parts: m.training = True', 'pass', 'test_sampler.py::test_network_is_in_eval_mode_and_put_back'),
+    'network left in eval mode': ('sampler', 'elif trained: part.training = True', 'pass', 'test_sampler.py::test_network_is_in_eval_mode_and_put_back'),
+    'first sampler to end wakes the dropout of the others': ('sampler', 'if users > 1: _in_use[id(part)] = users - 1, trained', 'if users > 1: _in_use[id(part)] = users - 1, trained; part.training = trained', 'test_threads.py::test_a_sampler_that_ends_leaves_the_others_in_eval_mode'),
     # guidance
     'guidance with a plus': ('guidance', 'return free + self.scale*(super().forward(x_t, t) - free)', 'return self.scale*super().forward(x_t, t) + (self.scale - 1)*free', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
     'scale 0 gives the labelled model': ('guidance', 'return free + self.scale*(', 'return free + (self.scale or 1)*(', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),

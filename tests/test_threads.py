@@ -1,0 +1,89 @@
+"Many threads may sample from one network: each gets the images it would have got alone, and the network ends in the mode it had."
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from ddpm_lesson.guidance import Labelled
+from ddpm_lesson.loss import PredictsV
+from ddpm_lesson.sampler import ddim_sample, ddpm_sample
+from ddpm_lesson.schedule import linear_schedule
+from ddpm_lesson.unet import UNet
+
+SCHED, SHAPE, THREADS = linear_schedule(50), (2, 1, 8, 8), 8
+
+
+def network():
+    "In training mode, with dropout that shows, one part frozen in eval mode."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = UNet(width=8, mults=(1, 2), blocks=1, classes=3, dropout=0.5)
+        for p in net.parameters(): torch.nn.init.normal_(p, std=0.2)
+    net.mid[0].eval()
+    return PredictsV(net, SCHED)
+
+
+def modes(model): return [m.training for m in model.modules()]
+
+
+def at_once(jobs):
+    "Run functions in as many threads, all let go at the same moment; their results, or the error of the first that failed."
+    gate = threading.Barrier(len(jobs))
+    with ThreadPoolExecutor(len(jobs)) as pool: return [f.result(300) for f in [pool.submit(lambda job=job: (gate.wait(60), job())[1]) for job in jobs]]
+
+
+@pytest.mark.parametrize('sampler', [lambda *a, **k: ddim_sample(*a, eta=0.5, **k), ddpm_sample], ids=['ddim', 'ddpm'])
+def test_threads_draw_what_each_would_draw_alone(sampler, record):
+    model = network()
+    before = modes(model)
+    # of different length, so that they end one after the other; each through a wrapper of its own around the same network
+    jobs = [lambda k=k: sampler(Labelled(model, torch.full((2,), k % 3)), SCHED, SHAPE, steps=2 + 2*k, seeds=[10*k, 10*k + 1]) for k in range(THREADS)]
+    alone = [job() for job in jobs]
+    together = [at_once(jobs) for _ in range(2)]
+    assert modes(model) == before and not model.net.mid[0].training and model.training
+    lost = sum(not torch.allclose(a, b, rtol=0, atol=1e-5) for images in together for a, b in zip(alone, images))
+    record('Threads that sample from one network draw the images they would draw alone', 2*THREADS, lost)
+    assert not lost
+    model.train()
+    with torch.inference_mode(): first, second = (model(alone[0], 20) for _ in range(2))
+    assert not torch.allclose(first, second, atol=1e-2)  # dropout would have shown
+
+
+class Slow(torch.nn.Module):
+    "A network that the sampler 'short' enters first and leaves while 'long' is half-way; it notes its mode at each call."
+    def __init__(self):
+        super().__init__()
+        self.drop, self.scale = torch.nn.Dropout(0.5), torch.nn.Parameter(torch.ones(()))
+        self.events, self.seen = {k: threading.Event() for k in ('short is in', 'long is in', 'short is done')}, {'long': [], 'short': []}
+
+    def wait(self, event): assert self.events[event].wait(120), event
+
+    def forward(self, x_t, t):
+        me = threading.current_thread().name
+        self.seen[me].append(self.training or self.drop.training)
+        self.events[f'{me} is in'].set()
+        if me == 'short': self.wait('long is in')
+        if me == 'long' and len(self.seen[me]) == 3: self.wait('short is done')
+        return self.drop(self.scale*x_t)
+
+
+@pytest.mark.parametrize('fails', [False, True], ids=['ends', 'fails'])
+def test_a_sampler_that_ends_leaves_the_others_in_eval_mode(fails):
+    net, errors = Slow().train(), []
+
+    def short():
+        try: ddim_sample(net, SCHED, SHAPE, steps=2, x_T=torch.full(SHAPE, 3e38) if fails else None)
+        except ValueError as error: errors.append(str(error))
+        finally: net.events['short is done'].set()
+
+    def long():
+        net.wait('short is in')
+        ddim_sample(net, SCHED, SHAPE, steps=6, seeds=[0, 1])
+
+    threads = [threading.Thread(name=f.__name__, target=f) for f in (short, long)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join(300)
+    assert ['NaN' in e for e in errors] == [True]*fails
+    assert net.seen == {'long': [False]*6, 'short': [False]*2}
+    assert net.training and net.drop.training
