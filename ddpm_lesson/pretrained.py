@@ -112,7 +112,7 @@ def units(
     card:dict, # with or without an entry 'units'
 )->tuple:      # mean and std, each (C, 1, 1) float32
     "What the model of a card calls 0 and 1, in the units of images in [-1, 1]."
-    table, channels = card.get('units'), card['network'].get('channels')
+    table, channels = card.get('units'), card.get('network', {}).get('channels')
     if table is None: table, channels = dict(mean=[0.], std=[1.]), None
     if not isinstance(table, dict) or not {'mean', 'std'} <= table.keys(): raise ValueError(f'the card wanted units a dictionary of mean and std, got {table!r:.60}')
     for k, lo in ('mean', -1e3), ('std', 1e-6):
