@@ -400,23 +400,26 @@ def test_another_torch_wrote_it(two, tmp_path):
 COMMAND = ['train', '--preset', 'debug', '--width', '8', '--steps', '5000', '--every', '3', '--device', 'cpu', '--precision', 'float32', '--no-tensorboard']
 
 
-def started(folder, *more):
-    "The real command in a real process, once its second checkpoint is there."
-    before = {p: p.stat().st_mtime_ns for p in checkpoints(folder)}
-    p = subprocess.Popen([Path(sysconfig.get_path('scripts'))/'ddpm_lesson', *COMMAND, '--folder', str(folder), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
-    while p.poll() is None and (len(now := checkpoints(folder)) < 2 or any(before.get(q) == q.stat().st_mtime_ns for q in now if q.exists())): time.sleep(0.02)
+def started(folder, sign, *more):
+    "The real command in a real process, once it has written the file `sign`."
+    def written():
+        try: return sign.stat().st_mtime_ns
+        except FileNotFoundError: return None  # between two names
+    p, before = subprocess.Popen([Path(sysconfig.get_path('scripts'))/'ddpm_lesson', *COMMAND, '--folder', str(folder), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1')), written()
+    while p.poll() is None and written() in (None, before): time.sleep(0.02)
     return p
 
 
 def test_signals_save_and_leave_and_the_same_command_goes_on(tmp_path, record):
     folder = tmp_path/'run'
-    for k, (name, more) in enumerate({'SIGINT': (), 'SIGTERM': ('--resume',)}.items()):
-        p = started(folder, *more)
-        if k: said = CliRunner().invoke(main, [*COMMAND, '--folder', str(folder), '--resume'])  # a second training in the same folder
+    # a sheet has been drawn: steps are being done; a checkpoint has been written: a sheet is being drawn
+    for name, sign, more in ('SIGINT', folder/'samples.png', ()), ('SIGTERM', folder/newest_name, ('--resume',)):
+        p = started(folder, sign, *more)
+        if more: said = CliRunner().invoke(main, [*COMMAND, '--folder', str(folder), '--resume'])  # a second training in the same folder
         p.send_signal(getattr(signal, name))
         _, errors = p.communicate(timeout=120)
         assert p.returncode == 1 and 'the same command with --resume goes on' in errors and 'Traceback' not in errors, errors
-        assert f'stopped after {last_whole(folder)[2]["step"]} steps' in errors and not halves(folder)
+        assert f'after {last_whole(folder)[2]["step"]} steps' in errors and not halves(folder), (errors, halves(folder))
     assert said.exit_code == 1 and 'another training writes there' in said.output
     path, tensors, about = last_whole(folder)
     threads, fresh = torch.get_num_threads(), Run(about['card'], prepared(train_images(), plan({}, 'debug')))
