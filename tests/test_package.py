@@ -1,15 +1,22 @@
-"The package as others meet it: a wheel in an environment without us, and the command line."
+"The package as others meet it: a wheel with nothing missing and nothing extra, in an environment without us or our tools; and the command line."
+import importlib.metadata
 import json
+import re
+import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
+from configparser import ConfigParser
+from email.parser import Parser
 from pathlib import Path
+from zipfile import ZipFile
 
-import torch
+import pytest
 from click.testing import CliRunner
+from packaging.requirements import Requirement
 from PIL import Image
 
+import ddpm_lesson
 from ddpm_lesson.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,27 +27,88 @@ def call(*args):
     return r.exit_code, r.output
 
 
-def test_wheel_draws_in_an_environment_without_us(tmp_path):
-    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', tmp_path, ROOT], check=True)
-    venv.create(tmp_path/'env', with_pip=True)
+def settings():
+    config = ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    return config['DEFAULT']
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    "Built from a copy, so that nothing an earlier build left behind gets in."
+    folder = tmp_path_factory.mktemp('wheel')
+    shutil.copytree(ROOT/'ddpm_lesson', folder/'source'/'ddpm_lesson', ignore=shutil.ignore_patterns('__pycache__'))
+    for name in 'nbs', 'tests', 'tools', 'benchmarks': (folder/'source'/name).mkdir(); (folder/'source'/name/'extra.py').touch()
+    for name in 'settings.ini', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE': shutil.copy(ROOT/name, folder/'source'/name)
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', folder, folder/'source'], check=True)
+    return next(folder.glob('*.whl'))
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel):
+    about = f'ddpm_lesson-{ddpm_lesson.__version__}.dist-info/'
+    names = {n for n in ZipFile(wheel).namelist() if not n.endswith('/')}
+    theirs = {n.removeprefix(about) for n in names if n.startswith(about)}
+    ours = {p.relative_to(ROOT).as_posix() for p in (ROOT/'ddpm_lesson').rglob('*') if p.is_file() and '__pycache__' not in p.parts}
+    assert names - {about + n for n in theirs} == ours and {'ddpm_lesson/cli.py', 'ddpm_lesson/assets/fashion.safetensors', 'ddpm_lesson/assets/CREDITS'} < ours
+    assert {n.removeprefix('licenses/') for n in theirs} == {'METADATA', 'RECORD', 'WHEEL', 'entry_points.txt', 'top_level.txt', 'LICENSE'}
+
+
+def test_wheel_says_what_settings_say(wheel):
+    "Version, Python, requirements, extras, command: one source, and every place in step with it."
+    cfg, about = settings(), f'ddpm_lesson-{ddpm_lesson.__version__}.dist-info/'
+    meta = Parser().parsestr(ZipFile(wheel).read(about + 'METADATA').decode())
+    assert meta['Version'] == cfg['version'] == ddpm_lesson.__version__ and wheel.name == f"ddpm_lesson-{cfg['version']}-py3-none-any.whl"
+    assert f"## {cfg['version']}" in (ROOT/'CHANGELOG.md').read_text(encoding='utf-8')
+    assert meta['Requires-Python'] == '>=' + cfg['min_python'] and meta['Summary'] == cfg['description']
+    asked = [Requirement(r) for r in meta.get_all('Requires-Dist')]
+    plain = lambda requirements: sorted(f'{r.name}{r.specifier}' for r in requirements)
+    assert plain(r for r in asked if r.marker is None) == plain(map(Requirement, cfg['requirements'].split()))
+    assert set(meta.get_all('Provides-Extra')) == {'dev', 'docs', 'judge'} and not [r for r in asked if r.url]
+    assert '[console_scripts]\nddpm_lesson = ddpm_lesson.cli:main' in ZipFile(wheel).read(about + 'entry_points.txt').decode()
+
+
+def test_ci_and_the_matrix_name_the_same_pythons():
+    said = [re.findall(r'"(3\.\d+)"|\'(3\.\d+)\'', line) for p in ('.github/workflows/ci.yml', 'tools/matrix.py') for line in (ROOT/p).read_text().splitlines() if re.match(r'.*(matrix: \{python|PYTHONS =)', line)]
+    assert len(said) == 2 and [''.join(v) for v in said[0]] == [''.join(v) for v in said[1]] and ''.join(said[0][0]) == settings()['min_python']
+
+
+def test_wheel_draws_in_an_environment_without_us_or_our_tools(wheel, tmp_path):
+    venv.create(tmp_path/'env', with_pip=False)
     python = tmp_path/'env'/'bin'/'python'
-    # torch and the rest by path, so that they need no second download; our own editable install is not reachable that way
     site = Path(subprocess.run([python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'], capture_output=True, text=True, check=True).stdout.strip())
-    assert subprocess.run([python, '-c', 'import ddpm_lesson'], capture_output=True, cwd=tmp_path).returncode
-    (site/'theirs.pth').write_text(sysconfig.get_path('purelib'))
-    wheel, = tmp_path.glob('ddpm_lesson-*.whl')
-    subprocess.run([python, '-m', 'pip', 'install', '-q', '--no-deps', wheel], check=True)
-    subprocess.run([tmp_path/'env'/'bin'/'ddpm_lesson', 'sample', '--count', '4', '--steps', '3', '--device', 'cpu'], cwd=tmp_path, check=True)
-    where = subprocess.run([python, '-c', 'import ddpm_lesson; print(ddpm_lesson.__file__)'], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert str(tmp_path/'env') in where and Image.open(tmp_path/'samples.png').size[0] > 100
+    # what settings.ini requires, by links, so that nothing is downloaded twice; and nothing else: neither our tools nor our own editable install
+    for name in closure(settings()['requirements'].split()):
+        for top in {f.parts[0] for f in importlib.metadata.files(name) or [] if f.parts[0] not in ('..', '__pycache__')}:
+            if not (site/top).exists(): (site/top).symlink_to(Path(importlib.metadata.distribution(name).locate_file(top)))
+    absent = 'import importlib.util as u; print([m for m in ("nbdev", "fastcore", "pytest", "hypothesis", "diffusers", "scipy", "IPython", "ddpm_lesson") if u.find_spec(m)])'
+    assert subprocess.run([python, '-c', absent], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip() == '[]'
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', site, wheel], check=True)
+    code = """if True:
+        import importlib, pkgutil
+        import ddpm_lesson
+        for m in pkgutil.iter_modules(ddpm_lesson.__path__): importlib.import_module('ddpm_lesson.' + m.name)
+        from ddpm_lesson.cli import main
+        for args in (['sample', '--count', '4', '--steps', '2', '--device', 'cpu', '--gif', 'way.gif'],
+                     ['train', '--preset', 'debug', '--width', '8', '--steps', '2', '--folder', 'run', '--device', 'cpu']): main(args, standalone_mode=False)
+        print(ddpm_lesson.__file__)"""
+    done = subprocess.run([python, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(str(site)) and Image.open(tmp_path/'samples.png').size[0] > 100 and (tmp_path/'run'/'model.safetensors').is_file()
 
 
-def test_sample_says_what_it_was_asked_and_repeats_itself(tmp_path):
-    asked = ('sample', '--count', 5, '--steps', 3, '--seed', 9, '--label', 'bag', '--guidance', 1.5, '--eta', 0.5, '--device', 'cpu')
-    assert call(*asked, '--out', tmp_path/'a.png')[0] == call(*asked, '--batch', 2, '--out', tmp_path/'b.png')[0] == 0
-    a, b = Image.open(tmp_path/'a.png'), Image.open(tmp_path/'b.png')
-    assert sum(abs(p - q) > 2 for p, q in zip(a.tobytes(), b.tobytes())) < 30  # batch size changes the last bits of a convolution, no more
-    assert a.text['seed'] == '9' and a.text['label'] == 'bag' and a.text['torch'] == torch.__version__
+def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def closure(requirements):
+    "The distributions these need, and theirs."
+    seen, todo = set(), [Requirement(r).name for r in requirements]
+    while todo:
+        if (name := canonical(todo.pop())) in seen: continue
+        seen.add(name)
+        try: asks = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError: continue
+        todo += [r.name for r in map(Requirement, asks) if r.marker is None or r.marker.evaluate({'extra': ''})]
+    return seen
 
 
 def test_ddpm_sampler_and_unlabelled_images(tmp_path):
