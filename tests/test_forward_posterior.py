@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from conftest import normal
-from ddpm_lesson.forward import q_sample, q_step
+from ddpm_lesson.forward import check_pair, check_t, q_sample, q_step, shaped
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0, posterior_mean, posterior_var, v_from_eps, x_0_from_eps, x_0_from_v
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
@@ -114,3 +114,44 @@ def test_bad_input_is_named(f, wrong, error, said):
 @pytest.mark.parametrize('call', [lambda s, x: q_step(s, x, 0, x), lambda s, x: posterior_mean(s, x, x, 0), lambda s, x: posterior_var(s, 0), lambda s, x: eps_from_x_0(s, x, x, 0)])
 def test_step_0_has_no_step_before_it(call):
     with pytest.raises(ValueError, match='t >= 1'): call(linear_schedule(), torch.zeros(2, 3))
+
+
+NAMES = {q_sample: 'x_0', q_step: 'x_s', posterior_mean: 'x_t', x_0_from_eps: 'x_t', eps_from_x_0: 'x_t', v_from_eps: 'x_0', eps_from_v: 'x_t', x_0_from_v: 'x_t'}
+OTHERS = {posterior_mean: 'x_0', eps_from_x_0: 'x_0', eps_from_v: 'v', x_0_from_v: 'v'}
+
+
+@pytest.mark.parametrize('f', NAMES)
+def test_errors_call_each_batch_by_its_name(f):
+    "An error about x_0 that says x_t sends the reader to the wrong line."
+    good, wrong, (a, b) = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), (NAMES[f], OTHERS.get(f, 'eps'))
+    call = (lambda a, b: f(linear_schedule(), a, 5, b)) if f in (q_sample, q_step) else (lambda a, b: f(linear_schedule(), a, b, 5))
+    with pytest.raises(TypeError, match=rf'^{a} wanted a floating.*got torch.int64$'): call(wrong, good)
+    with pytest.raises(TypeError, match=f'^{b} wanted a floating'): call(good, wrong)
+    with pytest.raises(TypeError, match=f'^{b} wanted a floating.*got list$'): call(good, [[1.0]])
+    with pytest.raises(ValueError, match=rf'^{a} and {b} wanted one shape, got \(2, 3\) and \(1, 3\)$'): call(good, good[:1])
+    with pytest.raises(ValueError, match=f'^{a} wanted a batch'): call(good[0, 0], good[0, 0])
+
+
+def test_check_pair_names_what_it_is_not_told():
+    with pytest.raises(ValueError, match='^x_t and eps wanted'): check_pair(torch.zeros(2), torch.zeros(3))
+
+
+def test_check_t():
+    assert check_t(torch.tensor([1, 2], dtype=torch.int32), 5).dtype == check_t(3, 5).dtype == torch.int64
+    assert check_t(torch.tensor(3), 5, B=2).shape == check_t(5, 5, B=1).shape == () and check_t(0, 5) == 0
+    assert check_t(torch.tensor([1, 5]), 5, low=1).tolist() == [1, 5] and check_t(torch.tensor([], dtype=torch.int64), 5, B=0).shape == (0,)
+    assert check_t(torch.tensor([1, 2, 3]), 5).shape == (3,)
+    for t in torch.tensor(True), torch.tensor([1j]), torch.tensor(2.0), False, 2.0, None, [1]:
+        with pytest.raises(TypeError, match='^t wanted'): check_t(t, 5)
+    for t in -1, 6, torch.tensor([0, 6]), torch.tensor([-1, 5]), torch.tensor(6):
+        with pytest.raises(ValueError, match=r'^t wanted 0\.\.5'): check_t(t, 5)
+    with pytest.raises(ValueError, match='t >= 2'): check_t(1, 5, low=2)
+    for t in torch.tensor([1, 2]), torch.tensor([[1]]):
+        with pytest.raises(ValueError, match=r'shape \(1,\)'): check_t(t, 5, B=1)
+
+
+def test_shaped_multiplies_along_the_batch():
+    x = torch.zeros(2, 3, 4, dtype=torch.bfloat16)
+    one, two = shaped(torch.tensor(0.5, dtype=torch.float64), x), shaped(torch.tensor([0.5, 0.25], dtype=torch.float64), x)
+    assert one.shape == (1, 1, 1) and two.shape == (2, 1, 1) and one.dtype == two.dtype == torch.bfloat16
+    assert shaped(torch.zeros(2), torch.zeros(2, 3, device='meta')).device.type == 'meta'

@@ -15,6 +15,9 @@ LINEAR = linear_schedule()
 SUBSEQUENCES = [1, 2, 7, 50, [1000, 3], [900, 500, 499, 1], [1]]
 
 
+def named(value): return getattr(value, '__name__', str(value))  # an id without an address, the same in every process
+
+
 def known_x_0(sched, x_0):
     "The model that is right because it was told the image."
     def model(x_t, t):
@@ -59,7 +62,7 @@ def test_ddpm_small_keeps_it_too(steps):
     assert_close(direction**2 + sigma**2, 1 - LINEAR.alpha_bar[ts[1:] + [0]], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize('sampler, options', [(ddim_steps, dict(eta=e)) for e in (0.0, 0.5, 1.0)] + [(ddpm_steps, {})], ids=str)
+@pytest.mark.parametrize('sampler, options', [(ddim_steps, dict(eta=e)) for e in (0.0, 0.5, 1.0)] + [(ddpm_steps, {})], ids=named)
 def test_the_loop_does_what_the_coefficients_say(sampler, options):
     "With eta 0 the whole path of a known image is known: x_s = q_sample(x_0, s, eps) with one and the same eps."
     x_0, eps = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1)
@@ -118,7 +121,7 @@ def test_sigma_is_eta_times_and_not_root_eta_times():
     assert_close(half, 0.5*one, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize('sampler, options', [(ddim_sample, dict(steps=60)), (ddim_sample, dict(steps=60, eta=1.0)), (ddpm_sample, dict(steps=150))], ids=str)
+@pytest.mark.parametrize('sampler, options', [(ddim_sample, dict(steps=60)), (ddim_sample, dict(steps=60, eta=1.0)), (ddpm_sample, dict(steps=150))], ids=named)
 def test_a_mixture_comes_back(sampler, options):
     "Weights and centres of four modes, n = 4,000: a share is off by sqrt(p(1-p)/n), at most 0.008."
     centres = torch.tensor([[-.8, -.8], [.8, -.8], [-.8, .8], [.8, .8]])
@@ -167,7 +170,7 @@ def test_spacing_values():
     assert quadratic(100, 4) == [100, 49, 16, 1]
 
 
-@pytest.mark.parametrize('sampler, options', [(ddim_sample, dict(eta=0.0)), (ddim_sample, dict(eta=0.7)), (ddpm_sample, dict(var='large'))], ids=str)
+@pytest.mark.parametrize('sampler, options', [(ddim_sample, dict(eta=0.0)), (ddim_sample, dict(eta=0.7)), (ddpm_sample, dict(var='large'))], ids=named)
 def test_a_seed_is_an_image_whatever_stands_beside_it(sampler, options, stub):
     draw = lambda seeds: sampler(stub, LINEAR, (len(seeds), 2, 4, 5), steps=6, seeds=seeds, **options)
     many = draw([3, 11, 5, 8, 2, 7, 1])

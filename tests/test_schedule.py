@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from ddpm_lesson.schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar
+from conftest import SCHEDULES
+from ddpm_lesson.schedule import (Schedule, brightness_kept, brightness_std, check_whole, cosine_schedule, diagnose, kl_at_T, linear_schedule, prescribe, rate_schedule,
+                                  rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std)
 
 
 def test_entries_count_like_the_paper(sched):
@@ -62,20 +62,6 @@ def test_rescaling_reaches_the_same_darkness():
     assert max(ends) < 0.0068 and min(ends) > 0.004
 
 
-@settings(max_examples=60, deadline=None)
-@given(T=st.integers(1, 10_000), lo=st.floats(1e-6, 5e-3), hi=st.floats(5e-3, 2e-2))
-def test_any_linear_schedule_falls_and_stays_positive(T, lo, hi):
-    sched = linear_schedule(T, lo, hi)
-    assert (sched.alpha_bar.diff() < 0).all() and sched.alpha_bar[-1] > 0 and (sched.snr[1:].diff() < 0).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(T=st.integers(1, 10_000))
-def test_any_cosine_schedule_falls_and_stays_positive(T):
-    sched = cosine_schedule(T)
-    assert (sched.alpha_bar.diff() < 0).all() and sched.alpha_bar[-1] > 0
-
-
 def test_from_alpha_bar_is_the_inverse(sched): assert_close(schedule_from_alpha_bar(sched.alpha_bar).beta, sched.beta, rtol=1e-9, atol=1e-14)
 
 
@@ -111,3 +97,125 @@ def test_refuses_what_is_no_number_of_steps(make):
 ])
 def test_refuses_wrong_ends(call):
     with pytest.raises(ValueError): call()
+
+
+def test_what_a_schedule_is_when_nothing_is_said():
+    "A default that slips changes every run that names no number."
+    linear, cosine, rate = linear_schedule(), cosine_schedule(), rate_schedule()
+    assert linear.T == cosine.T == rate.T == 1000
+    assert math.isclose(linear.beta[1].item(), 1e-4, rel_tol=1e-12) and math.isclose(linear.beta[-1].item(), 0.02, rel_tol=1e-12)
+    assert math.isclose(rate.alpha_bar[1].item(), 0.95**2, rel_tol=1e-12) and math.isclose(rate.alpha_bar[-1].item(), 0.02**2, rel_tol=1e-9)
+    assert math.isclose(rescaled_linear_schedule(500).beta[1].item(), 2e-4, rel_tol=1e-12) and math.isclose(rescaled_linear_schedule(500).beta[-1].item(), 0.04, rel_tol=1e-12)
+    assert math.isclose(schedule_from_alpha_bar([1, 1e-12]).alpha_bar[1].item(), 1e-9, rel_tol=1e-6)   # no step may add more than 1 - 1e-9
+    assert brightness_std() == (3*64*64)**0.5*0.5 and brightness_std(9, 0.25) == 0.75
+    assert rescaled_linear_schedule(50, 2e-4, 0.01).beta[[1, -1]].tolist() == linear_schedule(50, 4e-3, 0.2).beta[[1, -1]].tolist()
+
+
+def test_edges_that_are_in_and_edges_that_are_out():
+    assert cosine_schedule(s=0).T == 1000 and rescaled_linear_schedule(21).T == 21 and linear_schedule(1).T == 1 and rate_schedule(1).T == 1
+    assert rescaled_linear_schedule(15, beta_1=0.01, beta_T=0.014).T == 15 and check_whole(1, 'n') == 1
+    for call, said in ((lambda: cosine_schedule(s=1), '^s wanted'), (lambda: rate_schedule(min_signal=0.5, max_signal=0.5), 'min_signal < max_signal'), (lambda: rate_schedule(min_signal=0), '0 < min_signal'),
+                       (lambda: rescaled_linear_schedule(20), 'T wanted more than 20,'), (lambda: rescaled_linear_schedule(20, beta_1=0.02, beta_T=0.01), 'T wanted more than 20,'),
+                       (lambda: linear_schedule(beta_1=1), '^beta_1 wanted'), (lambda: linear_schedule(beta_T=0), '^beta_T wanted'), (lambda: rescaled_linear_schedule(50, beta_1=0), '^beta_1 wanted'),
+                       (lambda: brightness_std(spread=0), '^spread wanted'), (lambda: brightness_std(spread=math.inf), '^spread wanted'), (lambda: check_whole(0, 'n'), '^n wanted at least 1')):
+        with pytest.raises(ValueError, match=said): call()
+
+
+@pytest.mark.parametrize('name, call', [
+    ('T', lambda x: linear_schedule(T=x)), ('T', lambda x: cosine_schedule(T=x)), ('beta_1', lambda x: linear_schedule(beta_1=x)), ('beta_T', lambda x: linear_schedule(beta_T=x)), ('s', lambda x: cosine_schedule(s=x)),
+    ('max_signal', lambda x: rate_schedule(max_signal=x)), ('min_signal', lambda x: rate_schedule(min_signal=x)), ('beta_1', lambda x: rescaled_linear_schedule(50, beta_1=x)),
+    ('beta_max', lambda x: schedule_from_alpha_bar([1, .5], beta_max=x)), ('spread', lambda x: brightness_std(spread=x)), ('pixels', lambda x: brightness_std(pixels=x)), ('pixels', lambda x: diagnose(linear_schedule(9), pixels=x))])
+def test_an_error_names_the_argument(name, call):
+    for x in 'a', None, True, 1j, [1], torch.tensor([0.1, 0.2]), torch.tensor(1j):
+        with pytest.raises(TypeError, match=f'^{name} wanted a (whole )?number, got '): call(x)
+
+
+@pytest.mark.parametrize('make, name', [(Schedule, 'beta'), (schedule_from_alpha_bar, 'alpha_bar')])
+def test_complex_tables_are_refused_not_cut(make, name):
+    with pytest.raises(TypeError, match=f'^{name} wanted real numbers, got torch.complex64'): make(torch.tensor([1.0, 0.5j]))
+    for values in [1.0], [[1.0, 0.5]], []:
+        with pytest.raises(ValueError, match=rf'^{name} wanted T\+1 entries'): make(values)
+
+
+def test_numpy_and_lists_make_float64_tables():
+    "A list read as float32 first has seven digits."
+    for values in [0, 0.1, 0.2], np.array([0, 0.1, 0.2]), torch.tensor([0, 0.1, 0.2], dtype=torch.float64): assert Schedule(values).beta.tolist() == [0, 0.1, 0.2]
+    assert schedule_from_alpha_bar([1, 0.9]).alpha_bar[1].item() == pytest.approx(0.9, rel=1e-15)
+
+
+def test_the_same_schedule_elsewhere():
+    sched = linear_schedule(T=5)
+    moved = sched.to('cpu')
+    for name in 'beta', 'alpha', 'alpha_bar': assert torch.equal(getattr(moved, name), getattr(sched, name)) and getattr(sched.to('meta'), name).device.type == 'meta'
+    assert moved.T == 5 and sched.to(torch.device('meta')).beta.dtype == torch.float64
+    assert repr(linear_schedule()) == 'Schedule(T=1000, signal_rate at T=0.00635)'
+    assert not sched.beta.requires_grad and not Schedule(torch.tensor([0, .1], requires_grad=True)).beta.requires_grad
+
+
+# --- the clinic -----------------------------------------------------------------------------------
+
+def spread_by_hand(sched, std_0, eta, std_T=1.0):
+    "DDIM Eq. 12 on N(0, std_0^2) data, step by step: x_0_hat and eps_hat are linear in x_t."
+    var = std_T**2
+    for t in range(sched.T, 0, -1):
+        a, s = sched.alpha_bar[t].item(), sched.alpha_bar[t - 1].item()
+        fresh = eta**2*(1 - s)/(1 - a)*(1 - a/s)
+        x_0_hat, eps_hat = a**0.5*std_0**2/(a*std_0**2 + 1 - a), (1 - a)**0.5/(a*std_0**2 + 1 - a)
+        var = (s**0.5*x_0_hat + max(1 - s - fresh, 0)**0.5*eps_hat)**2*var + fresh
+    return var**0.5
+
+
+@pytest.mark.parametrize('name', ['linear 300', 'rescaled 50', 'steep 7', 'one step'])
+def test_walk_back_std_by_hand(name):
+    # checks (2.13)
+    sched = SCHEDULES[name]
+    for std_0 in 0.3, 1.0, 27.0:
+        for eta in 0.0, 0.4, 1.0:
+            for std_T in 1.0, 2.5: assert math.isclose(walk_back_std(sched, std_0, eta, std_T), spread_by_hand(sched, std_0, eta, std_T), rel_tol=1e-9)
+        assert walk_back_std(sched, std_0) == walk_back_std(sched, std_0, 1.0, 1.0)
+    S = 0.25*48**0.5
+    for got, eta in zip(brightness_kept(sched, 48, 0.25), (1, 0)): assert math.isclose(got, spread_by_hand(sched, S, eta)/S, rel_tol=1e-9)
+    assert brightness_kept(sched) == brightness_kept(sched, 3*64*64, 0.5)
+
+
+def test_kl_at_T_is_the_divergence():
+    a = 0.7   # alpha_bar_T; KL(N(sqrt(a) x_0, 1 - a), N(0, 1)) with |x_0| = 1
+    got = torch.distributions.kl_divergence(torch.distributions.Normal(a**0.5, (1 - a)**0.5), torch.distributions.Normal(0.0, 1.0)).item()
+    assert math.isclose(kl_at_T(schedule_from_alpha_bar([1, a])), got/math.log(2), rel_tol=1e-6)
+
+
+def test_the_clinic_finds_each_fault_and_no_other():
+    short, coarse, late = linear_schedule(300), cosine_schedule(5), rate_schedule()
+    assert prescribe(linear_schedule()) == prescribe(cosine_schedule()) == prescribe(linear_schedule(), 3*64*64) == ()
+    k = math.log(0.1/3072)/math.log(short.alpha_bar[-1].item())   # log of alpha_bar is nearly minus the sum of the betas
+    assert prescribe(short) == (f'x_T is not noise yet (signal rate 0.219): multiply every beta by about {k:.3g}.',) and 3 < k < 4
+    assert prescribe(short, 12) == (f'x_T is not noise yet (signal rate 0.219): multiply every beta by about {math.log(0.1/20)/math.log(short.alpha_bar[-1].item()):.3g}.',)   # 12 numbers are treated as 80
+    assert prescribe(linear_schedule(20)) == ('x_T is not noise yet (signal rate 0.904): take more steps or cosine_schedule.',)
+    assert prescribe(late)[-1] == 'Fine detail is lost at t=1 (noise of 40 grey levels): make the first beta smaller; 1e-4 is usual.'
+    S, a = brightness_std(), coarse.alpha_bar[-1].item()
+    kept = spread_by_hand(coarse, S, 1.0, (a*S**2 + 1 - a)**0.5)/S
+    assert f'The steps are too coarse (even from the right start they keep {kept:.0%} of the brightness): take more than 5.' in prescribe(coarse)
+    # on either side of each limit
+    at = lambda a, *rest: schedule_from_alpha_bar([1, *rest, a])
+    loud = 3*64*64/4
+    assert not any('not noise' in line for line in prescribe(at(0.199/loud, 0.999))) and any('not noise' in line for line in prescribe(at(0.201/loud, 0.999)))
+    assert not any('detail' in line for line in prescribe(at(1 - 0.0999**2))) and any('detail' in line for line in prescribe(at(1 - 0.1001**2)))
+
+
+def test_the_report_says_what_was_found():
+    d = diagnose(linear_schedule(300))
+    assert (d.T, d.pixels) == (300, 3*64*64) and d == diagnose(linear_schedule(300), 3*64*64)
+    assert math.isclose(d.signal_T, linear_schedule(300).signal_rate[-1].item()) and math.isclose(d.start_bias, d.signal_T*0.5*(3*64*64)**0.5)
+    assert d.kl_T == kl_at_T(linear_schedule(300)) and (d.kept_ddpm, d.kept_ddim) == brightness_kept(linear_schedule(300)) and d.advice == prescribe(linear_schedule(300))
+    assert math.isclose(d.first_noise, 0.01, rel_tol=1e-9)
+    assert str(d) == f'''schedule of 300 steps, images of 12288 numbers
+  signal rate at T       0.2192
+  bright image at T      {d.start_bias:.1f} sigma from N(0, I)
+  KL at T, worst case    {d.kl_T:.1e} bits a number
+  brightness kept, DDPM  {d.kept_ddpm:.0%}
+  brightness kept, DDIM  {d.kept_ddim:.0%}
+  noise rate at t=1      0.0100
+  change                 {d.advice[0]}'''
+    two = str(diagnose(rate_schedule(2))).splitlines()
+    assert [line[:25] for line in two[7:]] == ['  change                 '] + [' '*25]*(len(two) - 8) and len(two) > 8
+    assert str(diagnose(linear_schedule(), 48)).splitlines()[0::7] == ['schedule of 1000 steps, images of 48 numbers', '  change                 nothing']
