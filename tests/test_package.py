@@ -96,6 +96,13 @@ def test_wheel_draws_in_an_environment_without_us_or_our_tools(wheel, tmp_path):
     assert done.stdout.splitlines()[-1].startswith(str(site)) and Image.open(tmp_path/'samples.png').size[0] > 100 and (tmp_path/'run'/'model.safetensors').is_file()
 
 
+def test_every_upper_bound_has_its_reason_written():
+    cfg, said = settings(), (ROOT/'CONTRIBUTING.md').read_text(encoding='utf-8')
+    asked = [Requirement(r) for k in cfg if k.endswith('requirements') for r in cfg[k].split()]
+    bounds = {f'`{r.name}{s}`' for r in asked for s in r.specifier if s.operator in ('<', '<=', '==', '~=')}
+    assert bounds == set(re.findall(r'^\| (`[^`]+[<=~][^`]+`) \|', said, re.M)), bounds
+
+
 def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
 
 

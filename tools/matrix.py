@@ -156,58 +156,76 @@ def show(rows):
 
 # --- licences and advisories ----------------------------------------------------------------------------------------------------------
 
-def needed(python, names):
-    "The packages that these need, and theirs, without extras: what a reader of the package installs."
-    code = '''
-import importlib.metadata as m, json, re, sys
-from packaging.requirements import Requirement
-plain, seen, todo = lambda n: re.sub(r"[-_.]+", "-", n).lower(), set(), sys.argv[1:]
-while todo:
-    name = plain(todo.pop())
-    if name in seen: continue
-    try: asks = m.requires(name) or []
-    except m.PackageNotFoundError: continue
-    seen.add(name)
-    todo += [r.name for r in map(Requirement, asks) if r.marker is None or r.marker.evaluate({"extra": ""})]
-print(json.dumps(sorted(seen)))'''
-    return json.loads(answer(python, '-c', code, *names))
+def needed(python, requirements):
+    "The packages that these need, and theirs: what a reader of the package installs."
+    code = """if True:
+        import importlib.metadata as m, json, re, sys
+        from packaging.requirements import Requirement
+        seen, todo = set(), [Requirement(r) for r in sys.argv[1:]]
+        while todo:
+            r = todo.pop()
+            name = re.sub(r"[-_.]+", "-", r.name).lower()
+            wanted = [(name, e) for e in {"", *r.extras} if (name, e) not in seen]
+            seen.update(wanted)
+            try: asks = [Requirement(a) for a in m.requires(name) or []] if wanted else []
+            except m.PackageNotFoundError: continue
+            todo += [a for a in asks for _, e in wanted if a.marker is None or a.marker.evaluate({"extra": e})]
+        print(json.dumps(sorted({name for name, _ in seen})))"""
+    return set(json.loads(answer(python, '-c', code, *requirements)))
+
+
+def family(licence):
+    "The kind of a licence; the strictest, if it names several."
+    kinds = dict(unknown='UNKNOWN', proprietary='Proprietary|NVIDIA', GPL=r'\bL?GPL|GNU', MPL='MPL|Mozilla', Apache='Apache', BSD='BSD', MIT=r'\bMIT', PSF='PSF|Python', ISC='ISC')
+    return next((kind for kind, words in kinds.items() if re.search(words, licence)), 'other')
 
 
 def licences(python):
-    "A row for each installed package: name, version, licence, and whether the package or only its authors need it."
-    said = json.loads(answer(python, '-m', 'piplicenses', '--format=json', '--from=mixed', '--with-system'))
-    ours = needed(python, re.findall(r'(?:^|\s)([a-z][\w-]*)', settings()['requirements']))
-    plain = lambda n: re.sub(r'[-_.]+', '-', n).lower()
-    rows = [dict(package=plain(r['Name']), version=r['Version'], licence=' '.join(r['License'].split())[:120], needed='to run' if plain(r['Name']) in ours else 'to develop') for r in said]
-    return sorted((r for r in rows if r['package'] not in (settings()['lib_name'].replace('_', '-'), 'pip-licenses')), key=lambda r: r['package'])
+    "A row for each package that an environment holds: name, version, licence, and whether it is needed to run or to develop."
+    said = json.loads(answer(sys.executable, '-m', 'piplicenses', f'--python={python}', '--format=json', '--from=mixed'))
+    run = needed(python, shlex.split(settings()['requirements']))
+    name = lambda r: re.sub(r'[-_.]+', '-', r['Name']).lower()
+    rows = [dict(package=name(r), version=r['Version'], licence=' '.join(r['License'].split())[:120], needed='to run' if name(r) in run else 'to develop') for r in said]
+    return sorted((r for r in rows if r['package'] != settings()['lib_name'].replace('_', '-')), key=lambda r: r['package'])
+
+
+def advisories(rows):
+    "What pip-audit knows against the versions that settings.ini asks for by name. Where it reaches no advisory service, that is said."
+    names = [re.match(r'[\w-]+', r)[0] for r in shlex.split(settings()['requirements'])]
+    with tempfile.TemporaryDirectory() as d:
+        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in rows if r['package'] in names))
+        r = subprocess.run([sys.executable, '-m', 'pip_audit', '--no-deps', '--disable-pip', '--progress-spinner', 'off', '-f', 'json', '-r', Path(d)/'asked.txt'], capture_output=True, text=True)
+    try: found = json.loads(r.stdout)['dependencies']
+    except (ValueError, KeyError): return 1, r.stderr.strip()[-500:]
+    skipped, bad = [f['name'] for f in found if 'skip_reason' in f], [(f['name'], f['version'], v['id']) for f in found for v in f.get('vulns', [])]
+    lines = [f'{len(found) - len(skipped)} of {len(found)} asked about: {len(bad)} advisories', *map(' '.join, bad)]
+    return int(bool(bad)), '\n'.join(lines + [f'no answer for {", ".join(skipped)}: no advisory service is reachable from here, run this where one is']*bool(skipped))
 
 
 def audit(python):
-    "Write the table of licences, print its summary, and ask pip-audit about what is needed to run."
-    rows = licences(python)
+    "Write the table of licences of a fresh environment, print its summary, and ask about advisories. Needs pip-licenses and pip-audit here."
+    with tempfile.TemporaryDirectory() as d:
+        (project := Path(d)/'project').mkdir()
+        rows = licences(environment(python, Path(d)/'env', '-e', f'{copy_of_the_project(project)}[dev]'))
     with open(LICENCES, 'w', newline='', encoding='utf-8') as f:
         out = csv.DictWriter(f, list(rows[0]), lineterminator='\n')
         out.writeheader()
         out.writerows(rows)
     for part in 'to run', 'to develop':
-        counted = {}
-        for r in rows:
-            if r['needed'] == part: counted[r['licence']] = counted.get(r['licence'], 0) + 1
-        print(f'\n{part}: {sum(counted.values())} packages')
-        for licence, n in sorted(counted.items(), key=lambda kv: -kv[1]): print(f'{n:5}  {licence}')
-    direct = [r for r in rows if r['package'] in re.findall(r'(?:^|\s)([a-z][\w-]*)', settings()['requirements'])]
-    with tempfile.TemporaryDirectory() as d:
-        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in direct))
-        r = subprocess.run([python, '-m', 'pip_audit', '--no-deps', '--disable-pip', '--progress-spinner', 'off', '-r', Path(d)/'asked.txt'], capture_output=True, text=True)
-    print('\nadvisories:', (r.stdout + r.stderr).strip()[-2000:])
-    return r.returncode
+        kinds = [family(r['licence']) for r in rows if r['needed'] == part]
+        print(f'{part}, {len(kinds)} packages: ' + ', '.join(f'{kinds.count(k)} {k}' for k in sorted(set(kinds), key=kinds.count, reverse=True)))
+    for r in rows:
+        if family(r['licence']) in ('unknown', 'GPL', 'MPL', 'other'): print(f"  {r['package']} ({r['needed']}): {r['licence']}")
+    status, said = advisories(rows)
+    print('advisories:', said)
+    return status
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--quick', action='store_true', help='only the tests that a version could break')
     parser.add_argument('--only', action='append', help='3.10 ... or oldest; may be given again')
-    parser.add_argument('--audit', action='store_true', help='licences and advisories of this environment, which has pip-licenses and pip-audit')
+    parser.add_argument('--audit', action='store_true', help='licences and advisories instead; needs pip-licenses and pip-audit')
     args = parser.parse_args()
     if args.audit: return audit(Path(sys.executable))
     found = pythons()
