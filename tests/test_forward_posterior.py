@@ -155,3 +155,11 @@ def test_shaped_multiplies_along_the_batch():
     one, two = shaped(torch.tensor(0.5, dtype=torch.float64), x), shaped(torch.tensor([0.5, 0.25], dtype=torch.float64), x)
     assert one.shape == (1, 1, 1) and two.shape == (2, 1, 1) and one.dtype == two.dtype == torch.bfloat16
     assert shaped(torch.zeros(2), torch.zeros(2, 3, device='meta')).device.type == 'meta'
+
+
+def test_noise_is_added_not_taken_away(sched):
+    "With the other sign every law stays the same, but x_t is not made of the eps that the network must find."
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for t in {1, sched.T}:
+        assert q_step(sched, zero, t, one) > 0 and q_sample(sched, zero, t, one) > 0 and q_step(sched, one, t, zero) > 0
+        assert_close(q_step(sched, zero, 1, one), q_sample(sched, zero, 1, one), **EXACT)

@@ -8,7 +8,8 @@ from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
-from ddpm_lesson.sampler import ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, leading, quadratic, timesteps, trailing
+from ddpm_lesson.sampler import (check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, image_noise, leading,
+                                 quadratic, timesteps, trailing, whole)
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()
@@ -255,13 +256,6 @@ def test_clip_never_touches_x_t():
     assert abs(spread[0] - 1) < 4*(1/(2*20_000))**0.5  # clamping x_T to [-1, 1] would leave 0.718
 
 
-def test_float32_stays_near_float64(sched, stub):
-    x_T = normal(4, 2, 3)
-    S = min(50, sched.T)
-    exact, rounded = (ddim_sample(stub, sched, (4, 2, 3), steps=S, x_T=x) for x in (x_T, x_T.float()))
-    assert ((exact - rounded).abs().max()/exact.abs().max()).item() < 2e-4
-
-
 # --- what is refused ----------------------------------------------------------------------------
 
 BAD = [
@@ -298,3 +292,109 @@ def test_numbers_of_other_libraries_are_welcome(stub):
     a = ddim_sample(stub, LINEAR, (np.int64(2), 3), steps=np.int32(4), seeds=np.array([1, 2]))
     b = ddim_sample(stub, LINEAR, torch.Size([2, 3]), steps=torch.tensor([1000, 750, 500, 250]), seeds=torch.tensor([1, 2]))
     assert torch.equal(a, b)
+
+
+# --- each part by itself ------------------------------------------------------------------------
+
+def test_quadratic_by_hand():
+    "Square roots evenly from 1 to the root of T; where rounding repeats a small step the next one is taken."
+    assert quadratic(10, 5) == [10, 7, 4, 2, 1] and quadratic(6, 6) == [6, 5, 4, 3, 2, 1] and quadratic(50, 1) == [50] and quadratic(20, 10) == [20, 17, 14, 11, 9, 6, 5, 3, 2, 1]
+
+
+def test_where_a_list_of_steps_ends():
+    assert timesteps(10, [10, 1]) == timesteps(10, np.array([10, 1])) == timesteps(10, (10, 1)) == [10, 1] and timesteps(10, range(3, 0, -1)) == [3, 2, 1] and timesteps(10, torch.tensor(2)) == [10, 5]
+    for spaced in trailing, leading, quadratic:
+        with pytest.raises(ValueError, match='^T wanted at least 1'): spaced(0, 1)
+        with pytest.raises(TypeError, match='^T wanted a whole number'): spaced(10.0, 1)
+        for S in True, torch.tensor(True):
+            with pytest.raises(TypeError, match='^steps wanted a whole number'): spaced(10, S)
+
+
+def test_errors_say_what_was_wanted(stub):
+    for wrong, said in (dict(steps=[3, 1.5]), '^steps wanted a count or whole timesteps, got'), (dict(seeds=[1, 1.5]), '^seeds wanted 2 whole numbers, one an image, got'), (dict(shape=(2, 1.5)), r'^shape wanted whole numbers \(B, \.\.\.\), got'):
+        for sampler in ddim_sample, ddpm_sample:
+            with pytest.raises(TypeError, match=said): sampler(stub, LINEAR, **(dict(shape=(2, 3)) | wrong))
+    for sampler in ddim_steps, ddpm_steps:
+        for clip, said in (1, '^clip wanted None'), ('ab', '^clip wanted a number'), ((0, None), '^clip wanted a number'), ((None, 0), '^clip wanted a number'):
+            with pytest.raises(TypeError, match=said): sampler(stub, LINEAR, (2, 3), clip=clip)
+        for clip in (0, 0), (float('nan'), 1), (0, 1, 2):
+            with pytest.raises(ValueError, match='^clip wanted'): sampler(stub, LINEAR, (2, 3), clip=clip)
+        for x_T, said in ([[0.0]*3]*2, 'got list$'), (torch.zeros(2, 3).bool(), 'got torch.bool$'):
+            with pytest.raises(TypeError, match=f'^x_T wanted a floating-point tensor, {said}'): sampler(stub, LINEAR, (2, 3), x_T=x_T)
+    for eta in 'half', 1j, None, [0.5]:
+        with pytest.raises(TypeError, match='^eta wanted a number'): ddim_sample(stub, LINEAR, (2, 3), eta=eta)
+    for answer, said in (torch.zeros(2, 3).long(), 'got torch.int64$'), (None, 'got NoneType$'):
+        with pytest.raises(TypeError, match=said): checked(answer, torch.zeros(2, 3))
+    assert check_shape([np.int64(1)]) == (1,) and whole(range(2), '') == [0, 1] and checked(torch.zeros(2).bfloat16(), torch.zeros(2)).dtype == torch.float32
+
+
+def test_noise_of_a_seed_is_its_generators(stub):
+    "The first draw is for the start, whether it is used or not: with x_T given a seed's later noise stays the same."
+    def draws(seed, n): g = torch.Generator().manual_seed(seed); return [torch.randn(3, generator=g) for _ in range(n)]
+    fresh, given = image_noise((2, 3), [5, 6], 'cpu'), image_noise((2, 3), [5, 6], 'cpu', torch.zeros(2, 3))
+    first, second = (torch.stack(pair) for pair in zip(draws(5, 2), draws(6, 2)))
+    assert torch.equal(fresh(), first) and torch.equal(fresh(), second) and torch.equal(given(), second) and first.dtype == torch.float32
+    way = [list(ddim_steps(stub, LINEAR, (2, 3), steps=4, eta=1.0, seeds=[5, 6], **o)) for o in ({}, dict(x_T=first))]
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(*way)) and torch.equal(way[0][0][1], first)
+    torch.manual_seed(3)
+    plain = image_noise((2, 3), None, 'cpu')()
+    torch.manual_seed(3)
+    assert torch.equal(plain, torch.randn(2, 3)) and plain.dtype == torch.float32
+    assert image_noise((2, 3), None, 'meta')().device.type == 'meta' and image_noise((2, 3), [1, 2], 'meta')().device.type == 'meta'
+
+
+def test_where_to_sample():
+    class Bare(torch.nn.Module):
+        def forward(self, x, t): return x
+    meta, x_T = torch.nn.Linear(1, 1).to('meta'), torch.zeros(1, device='meta')
+    assert [device_of(*a).type for a in ((meta,), (meta, torch.zeros(1)), (Bare(),), (Bare(), x_T), (len,), (len, x_T), (torch.nn.Linear(1, 1), x_T))] == ['meta', 'meta', 'cpu', 'meta', 'cpu', 'meta', 'cpu']
+    with pytest.raises(RuntimeError): ddim_sample(lambda x, t: x, LINEAR, (1, 2), steps=2, device='no such device')
+    for sampler in ddim_steps, ddpm_steps:
+        seen = []
+        walk = sampler(lambda x, t: seen.append((x.device.type, t.device.type, t.dtype, t.shape)) or x, LINEAR, (2, 3), steps=2, device='meta', seeds=[1, 2])
+        next(walk)
+        assert seen == [('meta', 'meta', torch.int64, (2,))]
+
+
+def test_parts_of_a_network_that_were_at_rest_stay_so():
+    "Putting everything back into training would start the batch statistics of a frozen part."
+    net = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2))
+    net[1].eval()
+    with eval_mode(net): assert not any(m.training for m in net.modules())
+    assert net.training and net[0].training and not net[1].training
+    with eval_mode(len): pass
+
+
+@pytest.mark.parametrize('sampler, twin, options', [(ddim_sample, ddim_steps, dict(eta=0.6)), (ddpm_sample, ddpm_steps, dict(var='large')), (ddpm_sample, ddpm_steps, dict(var='small'))], ids=named)
+def test_every_option_reaches_the_loop(sampler, twin, options, stub, monkeypatch):
+    import tqdm
+    bars = []
+    monkeypatch.setattr(tqdm, 'tqdm', lambda steps, *a, **k: bars.append((steps, a, k)) or steps)
+    plain = dict(steps=5, seeds=[1, 2], device='cpu')
+    base = sampler(stub, LINEAR, (2, 3), **plain, **options)
+    assert not bars
+    assert torch.equal(sampler(stub, LINEAR, (2, 3), **plain, **options, progress=True), base) and bars == [(range(5), ('sampling',), dict(leave=False))]
+    list(twin(stub, LINEAR, (2, 3), **plain, **options, progress=True))
+    assert len(bars) == 2
+    for change in dict(steps=6), dict(seeds=[1, 3]), dict(clip=(-0.2, 0.2)), dict(x_T=normal(2, 3)), {k: 0.1 if k == 'eta' else dict(small='large', large='small')[v] for k, v in options.items()}:
+        changed = plain | options | change
+        other = sampler(stub, LINEAR, (2, 3), **changed)
+        assert not torch.equal(other.float(), base) and torch.equal(other, list(twin(stub, LINEAR, (2, 3), **changed))[-1][1])
+    with pytest.raises(RuntimeError): sampler(stub, LINEAR, (2, 3), **(plain | dict(device='no such device')))
+    with pytest.raises(RuntimeError): twin(stub, LINEAR, (2, 3), **(plain | dict(device='no such device')))
+
+
+def test_what_a_sampler_does_when_nothing_is_said():
+    for sampler in ddim_sample, ddim_steps:
+        stub = Stub()
+        list(sampler(stub, LINEAR, (1, 2), seeds=[0]))
+        assert [c[0] for c in stub.calls] == trailing(1000, 50)
+    sched, sample = linear_schedule(T=9), lambda f, **o: list(f(Stub(), sched, (1, 2), steps=9, seeds=[0], **o))[-1][1] if f in (ddim_steps, ddpm_steps) else f(Stub(), sched, (1, 2), steps=9, seeds=[0], **o)
+    for f in ddim_sample, ddim_steps: assert torch.equal(sample(f), sample(f, eta=0.0)) and not torch.equal(sample(f), sample(f, eta=0.5))
+    for f in ddpm_sample, ddpm_steps: assert torch.equal(sample(f), sample(f, var='small')) and not torch.equal(sample(f), sample(f, var='large'))
+    for f in ddpm_sample, ddpm_steps:
+        stub = Stub()
+        list(f(stub, sched, (1, 2)))
+        assert [c[0] for c in stub.calls] == list(range(9, 0, -1))
+    ts = trailing(9, 3)
+    assert torch.equal(ddpm_coefs(sched, ts)[1], ddpm_coefs(sched, ts, 'small')[1]) and not ddim_coefs(sched, ts)[1].any()

@@ -32,7 +32,7 @@ source_paths = ["ddpm_lesson"]
 only_mutate = ["ddpm_lesson/{module}.py"]
 do_not_mutate_patterns = ['^ *raise ']
 pytest_add_cli_args_test_selection = ["tests/{tests}.py", "tests/test_properties.py"]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "fast_first", "--assert=plain", "--deselect", "tests/test_properties.py::test_float32_stays_near_float64"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "fast_first", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception", "--deselect", "tests/test_properties.py::test_float32_stays_near_float64"]
 process_isolation = "forkserver"
 use_git_change_detection = false
 timeout_constant = 5.0
