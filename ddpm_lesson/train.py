@@ -380,7 +380,8 @@ def kept(
     folder, # where checkpoints go, or None
 )->str:
     "What of a training is safe, in words."
-    found = folder and last_whole(folder)
+    if folder is None: return 'no folder was named for checkpoints'
+    found = last_whole(folder)
     return f'the last good checkpoint is {found[0]}, step {found[2]["step"]}' if found else 'there is no good checkpoint yet'
 
 def check_ahead(
