@@ -217,8 +217,8 @@ def test_a_sheet_repeats_itself_and_what_is_said_beside_it_wins(here):
     status, out = call('sample', '--like', 'a.png', '--steps', 6, '--count', 4, '--out', 'b.png')
     asked = read_sheet('a.png')[0] | dict(steps=6, count=4)
     assert status == 0 and read_sheet('b.png')[0] == asked and pixels('b.png') != pixels('a.png'), out
-    assert call('sample', '--like', 'a.png', '--eta', 0, '--seed', 0, '--out', 'c.png')[0] == 0  # a value that counts as nothing is still a value
-    assert read_sheet('c.png')[0] == read_sheet('a.png')[0] | dict(eta=0., seed=0)
+    assert call('sample', '--like', 'a.png', '--eta', 0, '--seed', 0, '--guidance', 0, '--out', 'c.png')[0] == call('sample', '--like', 'c.png', '--out', 'd.png')[0] == 0  # 0 is a value, not a lack of one
+    assert read_sheet('d.png')[0] == read_sheet('c.png')[0] == read_sheet('a.png')[0] | dict(eta=0., seed=0, guidance=0.)
 
 
 def test_a_sheet_of_one_image_and_the_ddpm_sampler(here):
