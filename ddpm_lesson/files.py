@@ -117,8 +117,7 @@ def load_tensors(
     from safetensors import SafetensorError, safe_open
     if not Path(path).is_file(): raise ValueError(f'wanted a .safetensors file, got {path}, which is not there')
     try:
-        with safe_open(path, 'pt') as f: tensors, notes = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-        about = read_note(path, notes)
+        with safe_open(path, 'pt') as f: about, tensors = read_note(path, f.metadata() or {}), {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, ValueError, OSError, RecursionError) as e: raise ValueError(f'{path} is damaged or not a safetensors file ({e})') from e
     bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.float().isfinite().all()]
     if bad: raise ValueError(f'{path} holds NaN or infinity in {", ".join(bad[:3])}')

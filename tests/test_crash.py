@@ -46,7 +46,7 @@ def forked(work):
     child = os.fork()
     if child: return child
     try:
-        signal.alarm(120)  # should its parent die
+        signal.alarm(3600)  # should its parent die
         work()
         os._exit(0)
     except BaseException:
@@ -84,7 +84,7 @@ def die_at_some_time(child, folder, luck, step):
 
 def many_lives(folder, kills, seed):
     "Trainings killed again and again; when enough were, the last is let live, and compared with one that never died."
-    folder, luck, steps = Path(folder), random.Random(seed), 4*kills + 10
+    folder, luck, steps = Path(folder), random.Random(seed), 3*kills + 10
     killed, writing, lowest = 0, 0, 0
     began, whole = time.time(), Run(card(steps), DATA)
     fit(whole, progress=False)
