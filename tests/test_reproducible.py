@@ -142,7 +142,7 @@ def test_training_does_not_depend_on_what_surrounds_it(dropout, record):
 
 
 def test_another_process_gives_the_same_weights_and_images():
-    expression = "digest([drawn(eta=1.0)]), trained()"
+    expression = "(digest([drawn(eta=1.0)]), trained())"
     with threads(1): want = digest([drawn(eta=1.0)]), trained()
     assert elsewhere(expression) == str(want)
 
@@ -272,7 +272,7 @@ def test_files_that_are_no_sheets_of_ours_are_refused(here, record):
                 weights='/etc/passwd', out='m.safetensors', gif='m.json')
     for k, v in lies.items(): forge(f'lie {k}.png', said | {k: v})
     for k in said: forge(f'kind {k}.png', said | {k: [said[k]]})
-    forge('true.png', said | dict(count=True))
+    forge('true.png', said | dict(seed=True))
     forge('weights2.png', said | dict(weights='gone\x00.safetensors'))
     Path('pickle.safetensors').write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
     forge('pickle.png', said | dict(weights='pickle.safetensors'))
