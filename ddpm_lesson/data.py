@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['assets', 'garments', 'image_endings', 'most_pixels', 'most_bytes', 'torchvision_sets', 'torchvision_files', 'Images',
            'bundled_fashion', 'to_unit', 'to_pixels', 'check_unit', 'upright', 'eight_bit', 'middle_square',
-           'fit_square', 'image_files', 'image_formats', 'read_or_none', 'printable', 'folder_labels', 'check_size',
-           'folder_images', 'set_key', 'fetch', 'open_torchvision', 'resized', 'torchvision_images', 'debug_images',
-           'load_images']
+           'fit_square', 'image_files', 'image_formats', 'pixels_to_decode', 'read_or_none', 'printable',
+           'folder_labels', 'check_size', 'folder_images', 'set_key', 'fetch', 'open_torchvision', 'resized',
+           'torchvision_images', 'debug_images', 'load_images']
 
 # %% ../nbs/01_data.ipynb #dfa755fc
 import importlib.resources
@@ -140,7 +140,7 @@ def image_files(
 )->list:       # paths, sorted
     "Everything below `folder` that is named like an image; hidden names, folders and links to folders are passed over."
     folder = Path(folder)
-    if not folder.is_dir(): raise ValueError(f'wanted a folder of images, got {str(folder)!r}, which is {"a file" if folder.exists() else "not there"}')
+    if not os.path.isdir(folder): raise ValueError(f'wanted a folder of images, got {str(folder)!r}, which is {"a file" if os.path.exists(folder) else "not there"}')
     hidden = lambda p: any(part[0] == '.' for part in p.relative_to(folder).parts)
     found = sorted(p for p in folder.rglob('*') if p.suffix.lower() in image_endings and not hidden(p) and not os.path.isdir(p))
     if not found: raise ValueError(f'{str(folder)!r} wanted at least one image ({", ".join(sorted(image_endings))}), found none')
@@ -156,6 +156,13 @@ def image_formats()->list:
     return sorted({known[e] for e in image_endings if e in known})
 
 # %% ../nbs/01_data.ipynb #39d1c52a
+def pixels_to_decode(
+    image,   # a PIL image, opened and not yet read
+)->int:
+    "How many must be held at once: the picture's, or a tile's, where a TIFF claims tiles larger than itself."
+    tile_width, tile_height = (int(getattr(image, 'tag_v2', {}).get(tag, 1)) for tag in (322, 323))
+    return max(image.width*image.height, tile_width*tile_height)
+
 def read_or_none(
     path,      # an image file
     size:int,  # side wanted, pixels
@@ -166,7 +173,7 @@ def read_or_none(
         if not os.path.isfile(path) or os.path.getsize(path) > most_bytes: return None
         with Image.open(path, formats=image_formats()) as image:
             image.draft(None, (2*size, 2*size))  # a large JPEG is decoded small: many times faster
-            if image.width*image.height > most_pixels: return None
+            if pixels_to_decode(image) > most_pixels: return None
             image = upright(image)
     except Exception: return None  # on a damaged file Pillow's readers raise a dozen different kinds
     return middle_square(image, size)
@@ -311,5 +318,5 @@ def load_images(
     if key == 'fashion': return resized(bundled_fashion(train), size)
     if key == 'debug': return debug_images(size or 64)
     if key in torchvision_sets: return torchvision_images(key, size, train, root, progress)
-    if str(name) and Path(os.path.expanduser(str(name))).is_dir(): return folder_images(str(name), size or 64, progress)
+    if str(name) and os.path.isdir(os.path.expanduser(str(name))): return folder_images(str(name), size or 64, progress)
     raise ValueError(f'images wanted "fashion", "debug", one of {", ".join(torchvision_sets)}, or a folder that is there; got {str(name)!r}')

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['schedules', 'networks', 'limits', 'dtype_names', 'make_schedule', 'make_network', 'check_limit', 'check_list',
            'check_network', 'check_card', 'build', 'units', 'to_image_range', 'way_to_sample', 'frames_wanted',
-           'draw_images', 'draw_as_card', 'save_model', 'shipped', 'weights_path', 'deeper', 'parsed', 'read_header',
-           'ShapesOnly', 'blueprint', 'load_card', 'load_pretrained', 'misfit', 'describe_mismatch']
+           'draw_images', 'image_shape', 'draw_as_card', 'save_model', 'shipped', 'weights_path', 'deeper', 'parsed',
+           'read_header', 'ShapesOnly', 'blueprint', 'load_card', 'load_pretrained', 'misfit', 'describe_mismatch']
 
 # %% ../nbs/91_pretrained.ipynb #4c82e309
-import json, math
+import json, math, os
 from pathlib import Path
 import torch
 from torch import Tensor, nn
@@ -182,6 +182,15 @@ def draw_images(
     return torch.cat(done), way
 
 # %% ../nbs/91_pretrained.ipynb #49a6eb51
+def image_shape(
+    card:dict,  # of the model that draws
+    count:int,  # images wanted
+)->tuple:       # (count, C, H, W)
+    "The shape of its images, or an error that says what the card lacks."
+    channels, size = card['network'].get('channels'), card.get('size')
+    if channels is None or size is None: raise ValueError(f'to draw with it, the card wanted entries size and network.channels, and lacks {"size" if size is None else "network.channels"}')
+    return count, channels, size, size
+
 def draw_as_card(
     model, sched, card,
     count:int,          # images wanted
@@ -191,8 +200,7 @@ def draw_as_card(
 )->Tensor:              # (count, C, H, W) on the CPU, images in [-1, 1]
     "Images drawn as the card says, but for what you change."
     how = dict(device='cpu') | way_to_sample(card) | changes
-    shape = (count, card['network']['channels'], card['size'], card['size'])
-    images, _ = draw_images(model, sched, shape, labels=labels, frames=2, seeds=range(count) if seeds is None else seeds, **how)
+    images, _ = draw_images(model, sched, image_shape(card, count), labels=labels, frames=2, seeds=range(count) if seeds is None else seeds, **how)
     return to_image_range(card, images)
 
 # %% ../nbs/91_pretrained.ipynb #3664d17a
@@ -224,7 +232,7 @@ def weights_path(
         if key in (name, name + 'mnist'): return path
     path = Path(str(name_or_path))
     if path.suffix != '.safetensors': raise ValueError(f'wanted a shipped model ({", ".join(shipped()) or "there are none"}) or a .safetensors file, got {str(name_or_path)!r}')
-    if not path.is_file(): raise ValueError(f'wanted a .safetensors file, got {str(path)!r}, which is {"no file" if path.exists() else "not there"}')
+    if not os.path.isfile(path): raise ValueError(f'wanted a .safetensors file, got {str(path)!r}, which is {"no file" if os.path.exists(path) else "not there"}')
     return path
 
 # %% ../nbs/91_pretrained.ipynb #adc4aa1b

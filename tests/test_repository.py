@@ -71,7 +71,6 @@ def test_package_never_imports_what_only_pages_need():
     for module in (ROOT/'ddpm_lesson').glob('[a-z]*.py'):
         text = module.read_text(encoding='utf-8')
         assert module.stem == 'plot' or 'matplotlib' not in text and 'import plot' not in text and '.plot' not in text, module.name
-        assert not re.search(r'\b(pickle\.|torch\.load|eval\(|exec\()', text.replace('.eval()', '')), module.name
 
 
 def test_importing_the_sampler_costs_little_more_than_torch():
