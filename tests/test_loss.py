@@ -65,6 +65,14 @@ def test_what_reaches_the_network(loss):
     assert_close(net.given[0][1], x_t[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize('loss', LOSSES)
+def test_the_step_goes_where_the_image_is(loss):
+    "Steps are drawn and checked on the CPU; a network on a GPU cannot read them there. 'meta' stands for any other device."
+    net = Listener(EPS.to('meta'))
+    assert loss(net, SCHED, X_0.to('meta'), T, EPS.to('meta')).device.type == 'meta'
+    assert [x.device.type for x in net.given] == ['meta', 'meta']
+
+
 def test_ask_refuses_what_the_closed_form_would_take():
     with pytest.raises(ValueError, match='t >= 1'): ask(Listener(EPS), SCHED, X_0, 0, EPS)   # no noise there to find
     with pytest.raises(ValueError, match='one step an image'): ask(Listener(EPS), SCHED, X_0, T[:2], EPS)

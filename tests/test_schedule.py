@@ -15,7 +15,7 @@ from ddpm_lesson.schedule import (Schedule, brightness_kept, brightness_std, che
 
 def test_entries_count_like_the_paper(sched):
     assert len(sched.beta) == len(sched.alpha) == len(sched.alpha_bar) == sched.T + 1
-    assert sched.beta[0] == 0 and sched.alpha_bar[0] == 1
+    assert sched.beta[0] == 0 and sched.alpha_bar[0] == 1 and torch.equal(sched.alpha, 1 - sched.beta)
     assert {sched.beta.dtype, sched.alpha.dtype, sched.alpha_bar.dtype} == {torch.float64}
 
 
@@ -75,7 +75,7 @@ def test_frozen_and_safe_from_its_input():
 
 @pytest.mark.parametrize('beta, said', [
     ([.1, .2], r'beta\[0\]'), ([0., .2, 1.], r'\(0, 1\)'), ([0., .2, 0.], r'\(0, 1\)'), ([0., -.1], r'\(0, 1\)'), ([0., float('nan')], r'\(0, 1\)'),
-    ([0.], r'T\+1'), ([[0., .1]], r'T\+1'), ([0.] + [.9]*400, 'alpha_bar'), ([0.] + [1e-17]*3, 'alpha_bar'),
+    ([0.], r'T\+1'), ([[0., .1]], r'T\+1'), ([0.] + [.9]*400, 'alpha_bar'), ([0.] + [.9]*324, 'got 0 at T=324'), ([0.] + [1e-17]*3, 'alpha_bar'),
 ])
 def test_refuses_what_is_no_schedule(beta, said):
     with pytest.raises(ValueError, match=said): Schedule(torch.tensor(beta, dtype=torch.float64))
@@ -85,9 +85,9 @@ def test_refuses_what_is_no_schedule(beta, said):
 def test_refuses_what_is_no_number_of_steps(make):
     for T in (0, -3):
         with pytest.raises(ValueError, match='T wanted'): make(T=T)
-    for T in ('10', 2.5, True, None):
+    for T in ('10', 2.5, True, torch.tensor(True), None):
         with pytest.raises(TypeError, match='T wanted'): make(T=T)
-    assert make(T=np.int64(30)).T == 30
+    assert make(T=np.int64(30)).T == make(T=torch.tensor(30)).T == 30
 
 
 @pytest.mark.parametrize('call', [
@@ -114,7 +114,7 @@ def test_what_a_schedule_is_when_nothing_is_said():
 def test_edges_that_are_in_and_edges_that_are_out():
     assert cosine_schedule(s=0).T == 1000 and rescaled_linear_schedule(21).T == 21 and linear_schedule(1).T == 1 and rate_schedule(1).T == 1
     assert rescaled_linear_schedule(15, beta_1=0.01, beta_T=0.014).T == 15 and check_whole(1, 'n') == 1
-    for call, said in ((lambda: cosine_schedule(s=1), '^s wanted'), (lambda: rate_schedule(min_signal=0.5, max_signal=0.5), 'min_signal < max_signal'), (lambda: rate_schedule(min_signal=0), '0 < min_signal'),
+    for call, said in ((lambda: cosine_schedule(s=1), '^s wanted'), (lambda: rate_schedule(min_signal=0.5, max_signal=0.5), 'min_signal < max_signal'), (lambda: rate_schedule(min_signal=0), '0 < min_signal'), (lambda: rate_schedule(max_signal=1.0), 'max_signal < 1'),
                        (lambda: rescaled_linear_schedule(20), 'T wanted more than 20,'), (lambda: rescaled_linear_schedule(20, beta_1=0.02, beta_T=0.01), 'T wanted more than 20,'),
                        (lambda: linear_schedule(beta_1=1), '^beta_1 wanted'), (lambda: linear_schedule(beta_T=0), '^beta_T wanted'), (lambda: rescaled_linear_schedule(50, beta_1=0), '^beta_1 wanted'),
                        (lambda: brightness_std(spread=0), '^spread wanted'), (lambda: brightness_std(spread=math.inf), '^spread wanted'), (lambda: check_whole(0, 'n'), '^n wanted at least 1')):
@@ -148,6 +148,11 @@ def test_the_same_schedule_elsewhere():
     moved = sched.to('cpu')
     for name in 'beta', 'alpha', 'alpha_bar': assert torch.equal(getattr(moved, name), getattr(sched, name)) and getattr(sched.to('meta'), name).device.type == 'meta'
     assert moved.T == 5 and sched.to(torch.device('meta')).beta.dtype == torch.float64
+    class Table:   # stands for a tensor, and notes where it is sent
+        def to(self, *there): return there
+    elsewhere = lambda sched, device: {getattr(sched.to(device), name) for name in ('beta', 'alpha', 'alpha_bar')}
+    fake = object.__new__(Schedule)._set(Table(), Table(), Table())
+    assert elsewhere(fake, 'mps') == {('mps', torch.float32)} and elsewhere(fake, 'cuda') == {('cuda', torch.float64)}   # Apple GPUs have no float64
     assert repr(linear_schedule()) == 'Schedule(T=1000, signal_rate at T=0.00635)'
     assert not sched.beta.requires_grad and not Schedule(torch.tensor([0, .1], requires_grad=True)).beta.requires_grad
 
@@ -181,7 +186,7 @@ def test_walk_back_std_by_hand(name):
 def test_kl_at_T_is_the_divergence():
     a = 0.7   # alpha_bar_T; KL(N(sqrt(a) x_0, 1 - a), N(0, 1)) with |x_0| = 1
     got = torch.distributions.kl_divergence(torch.distributions.Normal(a**0.5, (1 - a)**0.5), torch.distributions.Normal(0.0, 1.0)).item()
-    assert math.isclose(kl_at_T(schedule_from_alpha_bar([1, a])), got/math.log(2), rel_tol=1e-6)
+    assert math.isclose(kl_at_T(schedule_from_alpha_bar([1, 0.9, a])), got/math.log(2), rel_tol=1e-6)
 
 
 def test_the_clinic_finds_each_fault_and_no_other():
@@ -195,6 +200,9 @@ def test_the_clinic_finds_each_fault_and_no_other():
     S, a = brightness_std(), coarse.alpha_bar[-1].item()
     kept = spread_by_hand(coarse, S, 1.0, (a*S**2 + 1 - a)**0.5)/S
     assert f'The steps are too coarse (even from the right start they keep {kept:.0%} of the brightness): take more than 5.' in prescribe(coarse)
+    # a start that is half image: 12 numbers keep sqrt(0.5*3/(0.5*3 + 0.5)) = 87 % of it in one leap
+    assert 'The steps are too coarse (even from the right start they keep 87% of the brightness): take more than 1.' in prescribe(schedule_from_alpha_bar([1, 0.5]), 12)
+    assert 'Fine detail is lost at t=1 (noise of 115 grey levels): make the first beta smaller; 1e-4 is usual.' in prescribe(schedule_from_alpha_bar([1, 1 - 0.9**2]))
     # on either side of each limit
     at = lambda a, *rest: schedule_from_alpha_bar([1, *rest, a])
     loud = 3*64*64/4
@@ -216,6 +224,8 @@ def test_the_report_says_what_was_found():
   brightness kept, DDIM  {d.kept_ddim:.0%}
   noise rate at t=1      0.0100
   change                 {d.advice[0]}'''
+    small = diagnose(linear_schedule(300), 48)
+    assert (small.kept_ddpm, small.kept_ddim) == brightness_kept(linear_schedule(300), 48) != (d.kept_ddpm, d.kept_ddim) and small.advice == prescribe(linear_schedule(300), 48) != d.advice
     two = str(diagnose(rate_schedule(2))).splitlines()
     assert [line[:25] for line in two[7:]] == ['  change                 '] + [' '*25]*(len(two) - 8) and len(two) > 8
     assert str(diagnose(linear_schedule(), 48)).splitlines()[0::7] == ['schedule of 1000 steps, images of 48 numbers', '  change                 nothing']
