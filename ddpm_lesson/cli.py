@@ -192,14 +192,14 @@ def sample(like, weights, count, steps, sampler, eta, var, seed, label, guidance
     "Draw images and write them as one PNG sheet."
     import torch
     from ddpm_lesson.files import save_gif, save_png, sheet, to_pil
-    from ddpm_lesson.pretrained import draw_images, load_card, load_pretrained, to_image_range
+    from ddpm_lesson.pretrained import draw_images, image_shape, load_card, load_pretrained, to_image_range
     if like and click.get_current_context().get_parameter_source('weights').name == 'DEFAULT_MAP': weights = same_weights(*like[:2])
     asked = {k: v for k, v in locals().items() if k in recorded}
     check_endings(out=(out, '.png'), gif=(gif, '.gif'), strip=(strip, '.png'))
     if abs(seed) >= 2**62: raise ValueError(f'--seed wanted a number below 2**62, got {seed:.3g}')
     device, card = best_device(device), load_card(weights)
     model, sched = load_pretrained(weights, device)
-    shape, labels = (count, card['network']['channels'], card['size'], card['size']), wanted_labels(label, card['classes'], count)
+    shape, labels = image_shape(card, count), wanted_labels(label, card.get('classes', []), count)
     how = how_to_draw(card, sampler, steps)
     noise = dict(eta=eta) if how['sampler'] == 'ddim' else dict(var=var)
     images, way = draw_images(model, sched, shape, labels=labels, guidance=guidance, batch=batch, seeds=range(seed, seed + count), device=device, progress=sys.stderr.isatty(), **how, **noise)
@@ -404,12 +404,12 @@ def evaluate(weights, data, count, steps, sampler, seed, judge, out, batch, devi
     from ddpm_lesson.data import to_pixels
     from ddpm_lesson.files import whole
     from ddpm_lesson.metrics import evaluate_samples, reference
-    from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained
+    from ddpm_lesson.pretrained import draw_as_card, image_shape, load_card, load_pretrained
     check_endings(out=(out, '.json'))
     device, card, data = best_device(device), load_card(weights), data or load_card(weights).get('data', '')
     model, sched = load_pretrained(weights, device)
-    how, labels = how_to_draw(card, sampler, steps), wanted_labels('all', card['classes'], count)
-    real, other = real_images(data, card['size'], card['network']['channels'])
+    how, labels, (_, channels, size, _) = how_to_draw(card, sampler, steps), wanted_labels('all', card.get('classes', []), count), image_shape(card, count)
+    real, other = real_images(data, size, channels)
     ref, began = reference(real, judges()[judge](device=device), other), time.time()
     ref.floor(count)
     pixels = to_pixels(draw_as_card(model, sched, card, count, labels, range(seed, seed + count), batch=batch, device=device, progress=sys.stderr.isatty(), **how))

@@ -24,7 +24,7 @@ from conftest import Stub
 from ddpm_lesson.cli import main, read_sheet
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels
 from ddpm_lesson.files import load_tensors
-from ddpm_lesson.pretrained import build, draw_images, load_pretrained, save_model
+from ddpm_lesson.pretrained import build, draw_images, load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule
 from ddpm_lesson.train import Recipe, Run, fit, make_card
@@ -301,3 +301,11 @@ def test_a_look_at_a_training_says_why_it_cannot_be_repeated(here):
 
 def test_help_shows_an_example():
     assert '--like a.png --steps 20 --out b.png' in ' '.join(call('sample', '--help')[1].split())
+
+
+@pytest.mark.parametrize('command', ['sample', 'evaluate'])
+def test_a_card_that_does_not_say_how_large_its_images_are_is_refused(command, tmp_path):
+    model, _ = load_pretrained('fashion')
+    save_model(tmp_path/'m.safetensors', model.net, {k: v for k, v in load_card('fashion').items() if k != 'size'})
+    status, said = call(command, '--weights', tmp_path/'m.safetensors', '--out', tmp_path/('s.png' if command == 'sample' else 's.json'), '--device', 'cpu')
+    assert status == 1 and 'lacks size' in said and not list(tmp_path.glob('s.*'))
