@@ -266,7 +266,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize('wrong, error, said', BAD, ids=[str(b[0])[:40] for b in BAD])
+@pytest.mark.parametrize('wrong, error, said', BAD, ids=[f'{next(iter(b[0]))} {i}' for i, b in enumerate(BAD)])
 @pytest.mark.parametrize('sampler', [ddim_sample, ddpm_sample, ddim_steps, ddpm_steps])
 def test_bad_input_is_named_before_any_call(sampler, wrong, error, said, stub):
     with pytest.raises(error, match=said): sampler(stub, LINEAR, (2, 3), **wrong)
