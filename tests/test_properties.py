@@ -22,8 +22,7 @@ from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, eps_o
 from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0, posterior_mean, posterior_var, v_from_eps, x_0_from_eps, x_0_from_v
 from ddpm_lesson.sampler import ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, leading, quadratic, timesteps, trailing, walk
-from ddpm_lesson.schedule import (Schedule, brightness_std, cosine_schedule, diagnose, linear_schedule, rate_schedule, rescaled_linear_schedule,
-                                  schedule_from_alpha_bar, walk_back_std)
+from ddpm_lesson.schedule import Schedule, brightness_std, cosine_schedule, diagnose, linear_schedule, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std
 
 DEVICES = ['cpu'] + ['cuda']*torch.cuda.is_available()
 DARKEST = 1e-60   # the least alpha_bar drawn: a signal rate of 1e-30, so that float32 can still divide by it
@@ -188,7 +187,7 @@ def test_losses_are_one_loss_under_known_weights(case, triple):
 @holds('a network that predicts the clean image or the velocity becomes a right model, from the first step to the last', case=at_a_step(), pair=pictures(2))
 def test_wrappers_are_right_from_step_1_to_T(case, pair):
     (sched, t), (x_0, eps) = case, pair
-    signal, noise = sched.signal_rate[t].item(), sched.noise_rate[t].item()
+    noise = sched.noise_rate[t].item()
     x_t, v = q_sample(sched, x_0, t, eps), v_from_eps(sched, x_0, eps, t)
     round_off = 16*torch.finfo(x_0.dtype).eps*(bounded(x_0) + bounded(eps))
     if x_0.dtype == torch.float64: round_off *= 64   # their tables are two float32 numbers: 48 bits
@@ -211,7 +210,7 @@ def test_a_network_under_autocast(case, seed, side, device):
             y = loss(net, sched, x_0, t, eps, distance=distance)
             assert y.dtype == torch.float32 and y.isfinite().all() and y.requires_grad
     for wrap in PredictsEps, PredictsX0, PredictsV:
-        for s, x_t, x_0_hat in ddim_steps(wrap(net, sched), sched, x_0.shape, steps=min(sched.T, 5), clip=(-1, 1), seeds=[1, 2], device=device):
+        for _, x_t, x_0_hat in ddim_steps(wrap(net, sched), sched, x_0.shape, steps=min(sched.T, 5), clip=(-1, 1), seeds=[1, 2], device=device):
             assert x_t.dtype == x_0_hat.dtype == torch.float32 and x_t.isfinite().all() and x_0_hat.isfinite().all()
 
 

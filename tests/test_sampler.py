@@ -8,8 +8,7 @@ from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
-from ddpm_lesson.sampler import (check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, image_noise, leading,
-                                 quadratic, timesteps, trailing, whole)
+from ddpm_lesson.sampler import check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, image_noise, leading, quadratic, timesteps, trailing, whole
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()
