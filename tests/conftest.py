@@ -1,6 +1,7 @@
 "What several tests share: awkward inputs, a stub that depends on time, schedules of every kind, flags for long tests, and a record of what was tried."
 import csv
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault('MPLBACKEND', 'agg')
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C, and so would every process it starts
 
 SCHEDULES = {
     'linear': linear_schedule(), 'cosine': cosine_schedule(), 'rate': rate_schedule(), 'linear 300': linear_schedule(T=300),
