@@ -32,7 +32,7 @@ class Client(NotebookClient):
 
 def run(path):
     began, nb = time.time(), nbformat.read(path, 4)
-    Client(nb, timeout=3600, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    Client(nb, timeout=3600, coalesce_streams=True, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
     nbformat.write(nb, path)
     print(f'{path.name}: {time.time() - began:.0f} s')
 
