@@ -8,7 +8,7 @@ from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
-from ddpm_lesson.sampler import check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, image_noise, leading, quadratic, timesteps, trailing, whole
+from ddpm_lesson.sampler import check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, factors, image_noise, leading, quadratic, start, timesteps, trailing, walk, whole
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()
@@ -212,9 +212,9 @@ def test_network_is_in_eval_mode_and_put_back(stub):
     stub.train()
     ddim_sample(stub, LINEAR, (2, 3), steps=2)
     assert stub.modes == [False, False] and stub.training
-    walk = ddim_steps(stub, LINEAR, (2, 3), steps=5)
-    next(walk)
-    walk.close()
+    way = ddim_steps(stub, LINEAR, (2, 3), steps=5)
+    next(way)
+    way.close()
     assert stub.training
     def fail(x, t): raise RuntimeError('mid-way')
     stub.forward = fail
@@ -348,10 +348,13 @@ def test_where_to_sample():
     meta, x_T = torch.nn.Linear(1, 1).to('meta'), torch.zeros(1, device='meta')
     assert [device_of(*a).type for a in ((meta,), (meta, torch.zeros(1)), (Bare(),), (Bare(), x_T), (len,), (len, x_T), (torch.nn.Linear(1, 1), x_T))] == ['meta', 'meta', 'cpu', 'meta', 'cpu', 'meta', 'cpu']
     with pytest.raises(RuntimeError): ddim_sample(lambda x, t: x, LINEAR, (1, 2), steps=2, device='no such device')
+    for dtype, kept in (torch.float64, torch.float64), (torch.float32, torch.float32), (torch.float16, torch.float32):
+        there = start((1, 2), torch.zeros(1, 2, dtype=dtype), None, 'meta')
+        assert (there.device.type, there.dtype) == ('meta', kept)
     for sampler in ddim_steps, ddpm_steps:
         seen = []
-        walk = sampler(lambda x, t: seen.append((x.device.type, t.device.type, t.dtype, t.shape)) or x, LINEAR, (2, 3), steps=2, device='meta', seeds=[1, 2])
-        next(walk)
+        way = sampler(lambda x, t: seen.append((x.device.type, t.device.type, t.dtype, t.shape)) or x, LINEAR, (2, 3), steps=2, device='meta', seeds=[1, 2])
+        next(way)
         assert seen == [('meta', 'meta', torch.int64, (2,))]
 
 
@@ -362,6 +365,25 @@ def test_parts_of_a_network_that_were_at_rest_stay_so():
     with eval_mode(net): assert not any(m.training for m in net.modules())
     assert net.training and net[0].training and not net[1].training
     with eval_mode(len): pass
+    with eval_mode(net):   # several samplers at once: only the last to leave puts the network back
+        for _ in range(2):
+            with eval_mode(net):
+                with eval_mode(net): pass
+                assert not any(m.training for m in net.modules())
+            assert not any(m.training for m in net.modules())
+    assert net.training and net[0].training and not net[1].training
+
+
+def test_coefficients_are_worked_out_on_the_cpu_in_float64():
+    "A schedule on an Apple GPU holds float32: the last digits of 1 - alpha_bar_t/alpha_bar_s would be gone, and each look-up would wait for the GPU."
+    class Table:   # stands for alpha_bar on another device
+        def to(self, *there):
+            assert there == ('cpu', torch.float64)
+            return LINEAR.alpha_bar
+    class Elsewhere: alpha_bar = Table()
+    ts = trailing(1000, 3)
+    for f in ddpm_coefs, ddim_coefs, lambda sched, ts: factors(sched, ts, torch.ones(3, dtype=torch.float64)):
+        for a, b in zip(f(Elsewhere, ts), f(LINEAR, ts)): assert torch.equal(torch.stack([*a]), torch.stack([*b]))
 
 
 @pytest.mark.parametrize('sampler, twin, options', [(ddim_sample, ddim_steps, dict(eta=0.6)), (ddpm_sample, ddpm_steps, dict(var='large')), (ddpm_sample, ddpm_steps, dict(var='small'))], ids=named)
@@ -371,6 +393,7 @@ def test_every_option_reaches_the_loop(sampler, twin, options, stub, monkeypatch
     monkeypatch.setattr(tqdm, 'tqdm', lambda steps, *a, **k: bars.append((steps, a, k)) or steps)
     plain = dict(steps=5, seeds=[1, 2], device='cpu')
     base = sampler(stub, LINEAR, (2, 3), **plain, **options)
+    list(walk(stub, LINEAR, normal(2, 3), [5, 1], ddim_coefs(LINEAR, [5, 1]), None))
     assert not bars
     assert torch.equal(sampler(stub, LINEAR, (2, 3), **plain, **options, progress=True), base) and bars == [(range(5), ('sampling',), dict(leave=False))]
     list(twin(stub, LINEAR, (2, 3), **plain, **options, progress=True))
