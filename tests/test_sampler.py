@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from conftest import SCHEDULES, Stub, normal
+from ddpm_lesson import sampler as package
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
@@ -394,6 +395,7 @@ def test_every_option_reaches_the_loop(sampler, twin, options, stub, monkeypatch
     plain = dict(steps=5, seeds=[1, 2], device='cpu')
     base = sampler(stub, LINEAR, (2, 3), **plain, **options)
     list(walk(stub, LINEAR, normal(2, 3), [5, 1], ddim_coefs(LINEAR, [5, 1]), None))
+    list(twin(stub, LINEAR, (2, 3), **plain, **options))
     assert not bars
     assert torch.equal(sampler(stub, LINEAR, (2, 3), **plain, **options, progress=True), base) and bars == [(range(5), ('sampling',), dict(leave=False))]
     list(twin(stub, LINEAR, (2, 3), **plain, **options, progress=True))
@@ -420,3 +422,34 @@ def test_what_a_sampler_does_when_nothing_is_said():
         assert [c[0] for c in stub.calls] == list(range(9, 0, -1))
     ts = trailing(9, 3)
     assert torch.equal(ddpm_coefs(sched, ts)[1], ddpm_coefs(sched, ts, 'small')[1]) and not ddim_coefs(sched, ts)[1].any()
+
+
+@pytest.mark.parametrize('sampler, twin', [(ddim_sample, ddim_steps), (ddpm_sample, ddpm_steps)], ids=named)
+def test_a_picture_nobody_looks_at_is_not_made(sampler, twin, stub, monkeypatch):
+    "The estimate of x_0 costs two passes over memory at every step: half the sampler's own time."
+    made, mixed = [], package.mixed
+    monkeypatch.setattr(package, 'mixed', lambda *a: made.append(1) or mixed(*a))
+    counts = []
+    for run, options in (sampler, {}), (twin, {}), (sampler, dict(clip=(-1, 1))):
+        list(run(stub, LINEAR, (2, 3), steps=5, **options))
+        counts.append(len(made))
+    assert counts == [5, 5 + 10, 5 + 10 + 10]
+
+
+def test_where_the_model_lives_is_asked_with_model_and_start(stub, monkeypatch):
+    asked, given, real = [], [], package.start
+    monkeypatch.setattr(package, 'device_of', lambda *a: asked.append(a) or torch.device('cpu'))
+    monkeypatch.setattr(package, 'start', lambda shape, x_T, noise, device: given.append(device) or real(shape, x_T, noise, device))
+    x_T = normal(2, 3)
+    ddim_sample(stub, LINEAR, (2, 3), steps=2, x_T=x_T)
+    assert asked == [(stub, x_T)] and given == [torch.device('cpu')]
+    ddim_sample(stub, LINEAR, (2, 3), steps=2, x_T=x_T, device='cpu')
+    assert len(asked) == 1 and given[1] == 'cpu'
+
+
+def test_a_seed_is_one_image_whatever_the_callers_default_dtype(stub):
+    base = [image_noise((2, 3), seeds, 'cpu')() for seeds in ([1, 2], None)]
+    torch.set_default_dtype(torch.float64)
+    try: other = [image_noise((2, 3), seeds, 'cpu')() for seeds in ([1, 2], None)]
+    finally: torch.set_default_dtype(torch.float32)
+    assert torch.equal(base[0], other[0]) and other[0].dtype == other[1].dtype == torch.float32
