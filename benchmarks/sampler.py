@@ -5,7 +5,7 @@ The least it could cost is the bare calls; with fresh noise, the bare calls and 
 """
 import torch
 
-from ddpm_lesson.sampler import ddim_sample, timesteps
+from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
 
 from .measure import in_turns, middle
@@ -36,7 +36,8 @@ def bare(net, x, eta, clip):
 
 
 def ours(net, x, eta, clip):
-    ddim_sample(net, linear_schedule(), SHAPE, steps=STEPS, eta=eta, clip=(-1, 1) if clip else None, x_T=x)
+    sched = linear_schedule()
+    return lambda: ddim_sample(net, sched, SHAPE, steps=STEPS, eta=eta, clip=(-1, 1) if clip else None, x_T=x)
 
 
 def from_diffusers(net, x, eta, clip):
@@ -61,7 +62,7 @@ def from_lucidrains(net, x, eta, clip):
 
 def programs(net, x, case):
     "name -> a function of nothing; peers that are not installed are left out."
-    found = {'bare calls': lambda: bare(net, x, **case), 'ours': lambda: ours(net, x, **case)}
+    found = {'bare calls': lambda: bare(net, x, **case), 'ours': ours(net, x, **case)}
     for name, make in {'diffusers': from_diffusers, 'lucidrains': from_lucidrains}.items():
         try: found[name] = make(net, x, **case)
         except ImportError: print(f'{name} is not installed: left out')
@@ -72,7 +73,6 @@ def rows(device, rounds):
     "One row a case and program: microseconds a step beyond the bare calls, and how many times ours."
     net, out = Free(device), []
     x = torch.randn(SHAPE, device=device)
-    assert len(timesteps(1000, STEPS)) == STEPS
     for name, case in CASES.items():
         times = in_turns(programs(net, x, case), rounds, device)
         beyond = {who: [(t - b)/STEPS*1e6 for t, b in zip(times[who], times['bare calls'])] for who in times if who != 'bare calls'}

@@ -72,5 +72,5 @@ def rows(device, rounds):
         times = in_turns(found, rounds, device)
         for who, spent in times.items():
             ratio = [a/b for a, b in zip(spent, times['bare step'])]
-            out.append(dict(what='training', case=f'laptop network, batch 64, {precision}', who=who, unit='ms a step') | middle([s/STEPS*1e3 for s in spent]) | {'times bare': middle(ratio)['median'], 'rounds': rounds})
+            out.append(dict(what='training', case=f'laptop network and batch, {precision}', who=who, unit='ms a step') | middle([s/STEPS*1e3 for s in spent]) | {'times bare': middle(ratio)['median'], 'rounds': rounds})
     return out

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +36,16 @@ SMALL = dict(channels=1, width=8, mults=[1, 2], patch=1, blocks=1, attend=[1])
 
 
 @contextmanager
-def threads(n):
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
+def changed(get, put, value):
+    "A setting of torch at another value for a while."
+    before = get()
+    put(value)
     try: yield
-    finally: torch.set_num_threads(before)
+    finally: put(before)
 
 
-@contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try: yield
-    finally: torch.set_default_dtype(before)
+threads = partial(changed, torch.get_num_threads, torch.set_num_threads)
+default_dtype = partial(changed, torch.get_default_dtype, torch.set_default_dtype)
 
 
 @contextmanager

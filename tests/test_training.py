@@ -18,7 +18,7 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, draw, fit, learning_rate, make_card
+from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, fit, learning_rate, looked_back, make_card
 from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -181,6 +181,14 @@ def test_a_loss_that_rises_for_good_stops_and_keeps_the_checkpoint_from_before(t
 def test_healthy_losses_are_let_be(pieces, tmp_path):
     run = fit(curve(*pieces), tmp_path, progress=False)
     assert steps_in(tmp_path/'checkpoint.safetensors') == len(run.losses)
+
+
+def test_a_long_run_is_searched_near_its_end_and_the_steps_are_counted_from_its_beginning():
+    low, high = list(torch.full((7000,), 0.2)), list(torch.full((150,), 2.0))
+    low[6000] = low[6000]*0.5                                     # the best fifty steps
+    check_losses(low, Recipe())
+    with pytest.raises(FloatingPointError, match='near step 6025 to 2 at step 7150'): check_losses(low + high, Recipe())
+    check_losses(list(torch.full((200,), 0.2)) + list(torch.full((looked_back,), 2.0)), Recipe())  # what is older is not compared with
 
 
 def test_losses_that_only_scatter_never_look_risen(record):
