@@ -1,7 +1,7 @@
 """How much a sampler adds to the network calls it makes.
 
 The network is free: it returns a tensor that is there already. So all that is left is the sampler: its arithmetic, its noise, its Python.
-The least it could cost is the bare calls; with fresh noise, the bare calls and the drawing.
+The least it could cost is the bare calls; with fresh noise, the bare calls and the drawing. What the picture's arithmetic takes by itself is the row 'passes'.
 """
 import torch
 
@@ -35,6 +35,17 @@ def bare(net, x, eta, clip):
         if eta: torch.randn(SHAPE, device=x.device)
 
 
+@torch.inference_mode()
+def passes(net, x, eta, clip):
+    "The bare calls, and the least arithmetic on the picture: x_s from x_t and eps_hat; with a clamp, x_0_hat first; with fresh noise, its sum."
+    t = torch.full((SHAPE[0],), 1, device=x.device)
+    for _ in range(STEPS):
+        y = net(x, t)
+        if clip: y = torch.mul(x, 0.5).add_(y, alpha=0.5).clamp_(-1, 1)
+        x = torch.mul(x, 0.5).add_(y, alpha=0.5)
+        if eta: x.add_(torch.randn(SHAPE, device=x.device), alpha=0.1)
+
+
 def ours(net, x, eta, clip):
     sched = linear_schedule()
     return lambda: ddim_sample(net, sched, SHAPE, steps=STEPS, eta=eta, clip=(-1, 1) if clip else None, x_T=x)
@@ -62,7 +73,7 @@ def from_lucidrains(net, x, eta, clip):
 
 def programs(net, x, case):
     "name -> a function of nothing; peers that are not installed are left out."
-    found = {'bare calls': lambda: bare(net, x, **case), 'ours': ours(net, x, **case)}
+    found = {'bare calls': lambda: bare(net, x, **case), 'passes': lambda: passes(net, x, **case), 'ours': ours(net, x, **case)}
     for name, make in {'diffusers': from_diffusers, 'lucidrains': from_lucidrains}.items():
         try: found[name] = make(net, x, **case)
         except ImportError: print(f'{name} is not installed: left out')

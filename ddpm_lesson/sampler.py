@@ -209,7 +209,6 @@ def mixed(
     return torch.mul(x, a).add_(y, alpha=b)
 
 # %% ../nbs/06_ddpm.ipynb #1b1dcfde
-@torch.inference_mode()
 def walk(
     model,           # (x_t, t) -> eps_hat
     sched:Schedule,  # alpha_bar, entries 0..T
@@ -219,20 +218,23 @@ def walk(
     noise,           # () -> (B, ...) fresh noise
     clip=None,       # None, or (lo, hi) for x_0_hat
     progress=False,  # show a bar
-    look=True,       # hand out x_0_hat even where the step itself can do without
-):                   # yields (t, x_t, x_0_hat), S times, then (0, x_0, x_0)
+    look=True,       # hand out every step; else only the end, and no x_0_hat is made that the step can do without
+):                   # yields (t, x_t, x_0_hat), S times if `look`, then (0, x_0, x_0)
     "The loop all samplers share: x_s = signal_rate_s x_0_hat + direction eps_hat + sigma z. DDIM Eq. 12."
     estimate, onward, clamped = ([c.tolist() for c in pair] for pair in factors(sched, ts, coefs[0]))  # Python floats: no look-up on the device
     a, b = onward if clip is None else clamped
-    sigma, steps = coefs[1].tolist(), torch.tensor(ts, device=x_t.device)[:, None].expand(-1, len(x_t))
+    sigma, steps = coefs[1].tolist(), torch.tensor(ts, device=x_t.device)[:, None].expand(-1, len(x_t)).unbind()
+    no_gradients = torch.inference_mode()  # not as a decorator: that costs as much as an addition at each step
     with eval_mode(model):
         for i in bar(range(len(ts)), progress):
-            eps_hat = checked(model(x_t, steps[i]), x_t)
-            x_0_hat = mixed(x_t, estimate[0][i], eps_hat, estimate[1][i]) if look or clip is not None else None
-            if clip is not None: x_0_hat.clamp_(*clip)
-            yield ts[i], x_t, x_0_hat
-            x_t = mixed(x_t, a[i], eps_hat if clip is None else x_0_hat, b[i])
-            if sigma[i]: x_t.add_(noise().to(x_t.dtype), alpha=sigma[i])
+            with no_gradients:
+                eps_hat = checked(model(x_t, steps[i]), x_t)
+                x_0_hat = mixed(x_t, estimate[0][i], eps_hat, estimate[1][i]) if look or clip is not None else None
+                if clip is not None: x_0_hat.clamp_(*clip)
+            if look: yield ts[i], x_t, x_0_hat
+            with no_gradients:
+                x_t = mixed(x_t, a[i], eps_hat if clip is None else x_0_hat, b[i])
+                if sigma[i]: x_t.add_(noise().to(x_t.dtype), alpha=sigma[i])
     if not x_t.isfinite().all(): raise ValueError('the samples hold NaN or infinity: the model returned numbers that are not finite, or far too large')
     yield 0, x_t, x_t
 
