@@ -98,12 +98,13 @@ def draw(
     device, g = data.pixels.device, generator(recipe.seed, 1, step)
     i = batch_indices(len(data), recipe.batch, step, recipe.seed)
     t = torch.randint(1, T + 1, (recipe.batch,), generator=g)
-    mirrored, dropped = (torch.rand(len(i), generator=g).to(device) for _ in range(2))
-    x_0 = to_unit(data.pixels[i.to(device)])
+    luck = [torch.rand(len(i), generator=g) for _ in range(2)]
+    i, mirrored, dropped = (v.to(device, non_blocking=device.type == 'cuda') for v in (i, *luck))
+    x_0 = to_unit(data.pixels[i])
     if recipe.flip: x_0 = torch.where((mirrored < 0.5)[:, None, None, None], x_0.flip(3), x_0)
     eps = torch.randn(x_0.shape, device=device, generator=generator(recipe.seed, 2, step, device=device))
     if data.labels is None: return x_0, t, eps
-    return x_0, t, eps, torch.where(dropped < recipe.label_drop, len(data.classes), data.labels[i.to(device)])
+    return x_0, t, eps, torch.where(dropped < recipe.label_drop, len(data.classes), data.labels[i])
 
 # %% ../nbs/10_train.ipynb #4dbd6a63
 def learning_rate(
@@ -219,7 +220,8 @@ def check_fit(
 def allocate_moments(opt, net:nn.Module)->None:
     "Give an AdamW optimizer its (zero) state, so that a checkpoint can be copied into it."
     for p in net.parameters():
-        if not opt.state[p]: opt.state[p].update(step=torch.tensor(0.), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+        counted_on = p.device if opt.defaults['fused'] else 'cpu'  # where AdamW itself keeps the number of steps
+        if not opt.state[p]: opt.state[p].update(step=torch.zeros((), dtype=torch.float32, device=counted_on), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
 
 # %% ../nbs/10_train.ipynb #349fb7d3
 looked_back = 5000  # losses that are searched for a rise: to look at all of a long run each time would cost more the longer it is
@@ -264,6 +266,7 @@ class Run:
         card:dict,      # network, schedule, target, recipe: see `make_card`
         data,           # Images, or a float tensor in [-1, 1]
         device='cpu',
+        compiled=False, # translate the network first (torch.compile): a minute lost, faster steps on most machines
     ):
         self.card, self.recipe, data = copy.deepcopy(card), Recipe(**card['recipe']), as_images(data)
         check_fit(data, card, self.recipe)
@@ -274,15 +277,20 @@ class Run:
             self.net, self.data = self.model.to(device).net, data.to(device)
             self.ema, self.opt = Ema(self.net, self.recipe.ema_decay), make_optimizer(self.net, self.recipe)
             self.bf16 = bf16_helps(device) if self.recipe.precision == 'auto' else self.recipe.precision == 'bf16'
+        if compiled: self.net.compile()
         self.mean, self.std = (v.to(device) for v in units(card))
         self.losses = []
 
     @as_usual()
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
-        with memory_named(**self.needs), own_stream(self.data.pixels.device, self.recipe.seed, 3, step) if self.card['network'].get('dropout') else nullcontext():
-            x_0, *rest = draw(self.data, self.recipe, self.sched.T, step)
-            return train_step(self.net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
+        return self.learn(self.net, step, recipe)
+
+    def learn(self, net, step:int, recipe, first=0, every=1):
+        "The same through `net`, of which the gradients go to the network; of the batch only each `every`-th image, from the `first`."
+        with memory_named(**self.needs), own_stream(self.data.pixels.device, self.recipe.seed, 3, step, first) if self.card['network'].get('dropout') else nullcontext():
+            x_0, *rest = (part[first::every] for part in draw(self.data, self.recipe, self.sched.T, step))
+            return train_step(net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
 
     def steps(self):
         "Train to the end, one step at a time; yields (steps done, loss). Stops with an error when it goes wrong: see `check_losses`."
@@ -293,6 +301,10 @@ class Run:
             self.losses.append(loss)
             if (step + 1) % 50 == 0: check_losses(self.losses, self.recipe)  # not at every step: on a GPU it waits
             yield step + 1, loss
+
+    def agreed(self, heard):
+        "The signal that asks this training to stop, or None; lesson 18 asks all its processes."
+        return heard
 
     def averaged(self):
         "The model with the averaged weights, in eval mode, on the same device; the run goes on unharmed."
@@ -410,19 +422,19 @@ def fit(
             ear.at_once = True
             report(run)
             ear.at_once = False
-    batch, done = run.recipe.batch, len(run.losses)
+    batch, done, stop = run.recipe.batch, len(run.losses), None
     with claimed(folder), Listener() as ear, tqdm(total=run.recipe.steps*batch, initial=done*batch, unit='img', unit_scale=True, disable=not progress) as bar:
         check_ahead(run, folder)
         try:
             for step, loss in run.steps():
                 bar.update(batch)
                 if step % 50 == 0: bar.set_postfix(step=step, loss=f'{torch.stack(run.losses[-50:]).mean().item():.3f}')
-                if ear.heard: break
+                if stop := run.agreed(ear.heard): break
                 if step % every == 0 and step < run.recipe.steps and not risen(torch.stack(run.losses[-looked_back:]), last=20): keep()  # one that seems to rise waits
             keep()
         except (FloatingPointError, OSError, MemoryError) as e: raise say_more(e, kept(folder)) from e
         except Stopped: pass  # while reporting, after a checkpoint
-        if ear.heard: raise Stopped(f'stopped by {ear.heard} after {len(run.losses)} steps; {kept(folder)}')
+        if stop := stop or ear.heard: raise Stopped(f'stopped by {stop} after {len(run.losses)} steps; {kept(folder)}')
     return run
 
 # %% ../nbs/10_train.ipynb #b53a8240

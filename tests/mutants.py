@@ -85,7 +85,7 @@ MUTANTS = {
     'loss.backward(loss)': ('train', 'loss.backward()', 'loss.backward(loss.detach())', 'test_museum.py::test_a_step_is_taken_along_the_gradient_of_the_loss'),
     'average without warm-up': ('train', '1 - min(self.decay, (1 + step)/(10 + step))', '1 - self.decay', 'test_training.py::test_ema_is_the_geometric_sum'),
     't = T never trained': ('train', 'torch.randint(1, T + 1,', 'torch.randint(1, T,', 'test_training.py::test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone'),
-    'one coin for a whole batch': ('train', 'torch.rand(len(i), generator=g).to(device) for _ in', 'torch.rand(1, generator=g).expand(len(i)).to(device) for _ in', 'test_museum.py::test_each_label_is_dropped_by_its_own_throw'),
+    'one coin for a whole batch': ('train', 'torch.rand(len(i), generator=g) for _ in', 'torch.rand(1, generator=g).expand(len(i)) for _ in', 'test_museum.py::test_each_label_is_dropped_by_its_own_throw'),
     'moments not resumed': ('train', "out |= {f'opt.{k}.{n}': v for k, v in m.items()}", 'pass', 'test_training.py::test_resumed_is_bit_identical'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_training.py::test_an_epoch_shows_each_image_once'),
 }

@@ -1,0 +1,73 @@
+"Compiled networks, on the CPU and on a GPU; what only a GPU can show: no step waits, replayed graphs draw alike, a run goes on there."
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ddpm_lesson.data import bundled_fashion
+from ddpm_lesson.loss import PredictsV
+from ddpm_lesson.presets import preset_card
+from ddpm_lesson.sampler import ddim_sample, ddim_steps, ddpm_steps
+from ddpm_lesson.schedule import cosine_schedule
+from ddpm_lesson.train import Run
+from ddpm_lesson.unet import UNet
+
+SCHED, SHAPE = cosine_schedule(), (2, 3, 16, 16)
+
+
+def model(device='cpu', **compiled):
+    torch.manual_seed(0)
+    net = UNet(3, 8, (1, 2), 1, (1,), 1)
+    torch.nn.init.normal_(net.out.weight, std=0.05)          # else it says nothing at first, whatever it is given
+    net = net.to(device)
+    if compiled: net.compile(**compiled)
+    return PredictsV(net, SCHED)
+
+
+@contextmanager
+def no_waiting():
+    torch.cuda.set_sync_debug_mode('error')
+    try: yield
+    finally: torch.cuda.set_sync_debug_mode('default')
+
+
+def test_a_compiled_network_draws_alike():
+    want, got = (ddim_sample(m, SCHED, SHAPE, steps=3, eta=1.0, clip=(-1, 1), seeds=[3, 4]) for m in (model(), model(backend='aot_eager')))
+    assert_close(got, want, rtol=0, atol=1e-4)
+    assert (want[0] - want[1]).abs().max() > 0.1
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize('take, options', [(ddim_steps, dict(eta=0.0)), (ddim_steps, dict(eta=1.0, clip=(-1, 1))), (ddim_steps, dict(eta=1.0, seeds=[3, 4])), (ddpm_steps, dict(clip=(-1, 1)))])
+def test_no_step_waits_for_the_gpu(take, options):
+    walk = take(model('cuda'), SCHED, SHAPE, steps=10, **options)
+    for _ in range(2): next(walk)                            # first calls load kernels
+    with no_waiting():
+        for _ in range(8): next(walk)
+
+
+@pytest.mark.cuda
+def test_no_training_step_waits_for_the_gpu():
+    card, data = preset_card('laptop', bundled_fashion(), steps=30, width=8, mults='1,2', attend='1', precision='float32')
+    walk = Run(card, data, 'cuda').steps()
+    for _ in range(3): next(walk)
+    with no_waiting():
+        for _ in range(10): next(walk)
+
+
+@pytest.mark.cuda
+def test_replayed_graphs_draw_alike():
+    want, got = (ddim_sample(m, SCHED, SHAPE, steps=6, seeds=[3, 4]) for m in (model('cuda'), model('cuda', mode='reduce-overhead')))
+    assert_close(got, want, rtol=0, atol=1e-3)
+
+
+@pytest.mark.cuda
+def test_a_run_goes_on_on_the_gpu(tmp_path):
+    card, data = preset_card('laptop', bundled_fashion(), steps=8, width=8, mults='1,2', attend='1', precision='float32')
+    run = Run(card, data, 'cuda')
+    for step, _ in run.steps():
+        if step == 4: run.save(tmp_path/'half.safetensors')
+    again = Run(card, data, 'cuda').load(tmp_path/'half.safetensors')
+    for _ in again.steps(): pass
+    for k, v in again.state().items(): assert_close(v, run.state()[k], rtol=1e-3, atol=1e-5)
