@@ -192,17 +192,20 @@ def sample(like, weights, count, steps, sampler, eta, var, seed, label, guidance
     "Draw images and write them as one PNG sheet."
     import torch
     from ddpm_lesson.files import save_gif, save_png, sheet, to_pil
-    from ddpm_lesson.pretrained import draw_images, image_shape, load_card, load_pretrained, to_image_range
+    from ddpm_lesson.pretrained import image_shape, load_card, load_pretrained, to_image_range
+    from ddpm_lesson.scale import draw_here, place, together
     if like and click.get_current_context().get_parameter_source('weights').name == 'DEFAULT_MAP': weights = same_weights(*like[:2])
     asked = {k: v for k, v in locals().items() if k in recorded}
     check_endings(out=(out, '.png'), gif=(gif, '.gif'), strip=(strip, '.png'))
     if abs(seed) >= 2**62: raise ValueError(f'--seed wanted a number below 2**62, got {seed:.3g}')
     device, card = best_device(device), load_card(weights)
-    model, sched = load_pretrained(weights, device)
     shape, labels = image_shape(card, count), wanted_labels(label, card.get('classes', []), count)
     how = how_to_draw(card, sampler, steps)
     noise = dict(eta=eta) if how['sampler'] == 'ddim' else dict(var=var)
-    images, way = draw_images(model, sched, shape, labels=labels, guidance=guidance, batch=batch, seeds=range(seed, seed + count), device=device, progress=sys.stderr.isatty(), **how, **noise)
+    with together(device) as device:
+        (model, sched), rank = load_pretrained(weights, device), place()[0]
+        images, way = draw_here(model, sched, shape, range(seed, seed + count), labels, bool(gif or strip), guidance=guidance, batch=batch, device=device, progress=sys.stderr.isatty() and not rank, **how, **noise)
+    if rank: return
     images, way = to_image_range(card, images), [to_image_range(card, x) for x in way]
     pixels, said = sheet(images, cols, zoom), asked | {k: how[k] for k in ('sampler', 'steps')} | fingerprint(weights, card) | dict(device=device, threads=torch.get_num_threads()) | versions()
     save_png(out, pixels, said | dict(drawn=said))
@@ -309,23 +312,29 @@ def log_settings(
 @click.option('--every', default=500, type=click.IntRange(1), help='Steps between checkpoints and sample sheets.')
 @click.option('--tensorboard/--no-tensorboard', default=None, show_default='where it is installed', help='Log settings, losses and sheets for TensorBoard.')
 @click.option('--half', is_flag=True, help='Store the final weights in float16.')
+@click.option('--compile', 'compiled', is_flag=True, help='Translate the network first (torch.compile): a minute lost, faster steps on most machines.')
 @click.option('--device', default='auto', help='auto, cpu, cuda or mps.')
-def train(preset, folder, resume, every, tensorboard, half, device, **given):
-    "Train a model; Ctrl-C and SIGTERM are safe, --resume goes on."
+def train(preset, folder, resume, every, tensorboard, half, compiled, device, **given):
+    "Train a model; Ctrl-C and SIGTERM are safe, --resume goes on. Under torchrun, all processes train one model together."
     from ddpm_lesson.data import load_images
     from ddpm_lesson.pretrained import save_model
-    from ddpm_lesson import train as training
     from ddpm_lesson.safety import checkpoints
+    from ddpm_lesson.scale import fit_here, place, resume_here, run_here, together
     p, folder, device = plan(given, preset), Path(folder or f'runs/{preset}'), best_device(device)
     tensorboard = importlib.util.find_spec('tensorboard') is not None if tensorboard is None else tensorboard
     if checkpoints(folder) and not resume: raise ValueError(f'{folder} holds a run already: go on with --resume, or name another --folder')
     if resume and not checkpoints(folder): raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
     data = prepared(load_images(p['data'], p['size'], progress=True), p)
-    run, began = training.Run(card_for(data, p), data, device), time.time()
-    if resume: training.resume(run, folder)
-    click.echo(f'{len(data):,} images {tuple(data.pixels.shape[1:])}, {sum(w.numel() for w in run.net.parameters()):,} parameters, {device}, {"bf16" if run.bf16 else "float32"}')
-    try: training.fit(run, folder, every, report=reporter(folder, tensorboard, run.card))
-    except KeyboardInterrupt as e: raise click.ClickException(f'{e or "stopped"}; the same command with --resume goes on') from None
+    with together(device) as device:
+        (rank, world), began = place(), time.time()
+        run = run_here(card_for(data, p), data, device, compiled)
+        if resume: resume_here(run, folder)
+        if not rank: click.echo(f'{len(data):,} images {tuple(data.pixels.shape[1:])}, {sum(w.numel() for w in run.net.parameters()):,} parameters, {f"{world} processes, " if world > 1 else ""}{device}, {"bf16" if run.bf16 else "float32"}')
+        try: fit_here(run, folder, every, report=lambda: reporter(folder, tensorboard, run.card))
+        except KeyboardInterrupt as e:
+            if rank: sys.exit(1)
+            raise click.ClickException(f'{e or "stopped"}; the same command with --resume goes on') from None
+    if rank: return
     save_model(folder/'model.safetensors', run.averaged().net, run.card | made(began, run, device), half)
     click.get_current_context().invoke(sample, weights=str(folder/'model.safetensors'), count=40, sampler='ddim', steps=min(20, run.sched.T), out=str(folder/'samples.png'), device=device)
     click.echo(f'{folder}/model.safetensors and samples.png; draw more with: ddpm_lesson sample --weights {folder}/model.safetensors')
@@ -404,16 +413,22 @@ def evaluate(weights, data, count, steps, sampler, seed, judge, out, batch, devi
     from ddpm_lesson.data import to_pixels
     from ddpm_lesson.files import whole
     from ddpm_lesson.metrics import evaluate_samples, reference
-    from ddpm_lesson.pretrained import draw_as_card, image_shape, load_card, load_pretrained
+    from ddpm_lesson.pretrained import image_shape, load_card, load_pretrained, to_image_range
+    from ddpm_lesson.scale import draw_here, place, together
     check_endings(out=(out, '.json'))
     device, card, data = best_device(device), load_card(weights), data or load_card(weights).get('data', '')
-    model, sched = load_pretrained(weights, device)
-    how, labels, (_, channels, size, _) = how_to_draw(card, sampler, steps), wanted_labels('all', card.get('classes', []), count), image_shape(card, count)
-    real, other = real_images(data, size, channels)
-    ref, began = reference(real, judges()[judge](device=device), other), time.time()
-    ref.floor(count)
-    pixels = to_pixels(draw_as_card(model, sched, card, count, labels, range(seed, seed + count), batch=batch, device=device, progress=sys.stderr.isatty(), **how))
-    seconds = time.time() - began
+    how, labels, shape = how_to_draw(card, sampler, steps), wanted_labels('all', card.get('classes', []), count), image_shape(card, count)
+    with together(device) as device:
+        (model, sched), rank = load_pretrained(weights, device), place()[0]
+        if not rank:
+            real, other = real_images(data, shape[2], shape[1])
+            ref = reference(real, judges()[judge](device=device), other)
+            ref.floor(count)
+        began = time.time()
+        images, _ = draw_here(model, sched, shape, range(seed, seed + count), labels, False, batch=batch, frames=2, device=device, progress=sys.stderr.isatty() and not rank, **how)
+        seconds = time.time() - began
+    if rank: return
+    pixels = to_pixels(to_image_range(card, images))
     result = evaluate_samples(pixels, ref) | dict(NFE=how['steps'] or sched.T, sampler=how['sampler'], seconds=round(seconds, 1), weights=str(weights), against=real.name, device=device) | versions()
     if out:
         with whole(out) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['lesson_00', 'lesson_01', 'lesson_02', 'lesson_03', 'lesson_04', 'lesson_05', 'small', 'lesson_06', 'lesson_07',
-           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_11', 'lesson_12', 'lesson_13', 'lesson_20', 'lesson_21',
-           'lessons', 'exercises', 'schedules', 'each_step', 'each_pair', 'each_batch', 'few', 'bells', 'some_worlds',
-           'marginal_cases', 'grey_cases', 'beta_cases', 'line', 'par_cases', 'drowns', 'moved', 'mix', 'jump_cases',
-           'ratio', 'between', 'turned', 'turn_cases', 'x_0_cases', 'coin_eps', 'coin_cases', 'doubt', 'crowd_cases',
-           'shares', 'naive_shares', 'list_cases', 'hops', 'ancestral', 'clamped', 'exact_sigma', 'ddim_sigma',
-           'stretched', 'noise_cases', 'clock', 'clock_cases', 'attend', 'triple_cases', 'counted', 'kl', 'bell_cases',
-           'bound_weight', 'snr_cases', 'gradient_cases', 'length', 'left_of_start', 'heap_cases', 'kernel_kid',
-           'loss_cases', 'mean_and_error', 'picture_cases', 'sees', 'kid_cases', 'half_width', 'Stub', 'ask_once',
-           'guided', 'twice', 'guided_cases', 'pair_cases', 'hop_cases', 'hop', 'veil_cases', 'part_cases']
+           'lesson_08', 'lesson_09', 'lesson_10', 'lesson_11', 'lesson_12', 'lesson_13', 'lesson_18', 'lesson_20',
+           'lesson_21', 'lessons', 'exercises', 'schedules', 'each_step', 'each_pair', 'each_batch', 'few', 'bells',
+           'some_worlds', 'marginal_cases', 'grey_cases', 'beta_cases', 'line', 'par_cases', 'drowns', 'moved', 'mix',
+           'jump_cases', 'ratio', 'between', 'turned', 'turn_cases', 'x_0_cases', 'coin_eps', 'coin_cases', 'doubt',
+           'crowd_cases', 'shares', 'naive_shares', 'list_cases', 'hops', 'ancestral', 'clamped', 'exact_sigma',
+           'ddim_sigma', 'stretched', 'noise_cases', 'clock', 'clock_cases', 'attend', 'triple_cases', 'counted', 'kl',
+           'bell_cases', 'bound_weight', 'snr_cases', 'gradient_cases', 'length', 'left_of_start', 'heap_cases',
+           'kernel_kid', 'loss_cases', 'mean_and_error', 'picture_cases', 'sees', 'kid_cases', 'half_width', 'Stub',
+           'ask_once', 'guided', 'twice', 'guided_cases', 'pair_cases', 'conv_cases', 'roof_cases', 'hop_cases', 'hop',
+           'veil_cases', 'part_cases']
 
 # %% ../nbs/98_questions.ipynb #3b8f0c2a
 import math
@@ -885,6 +886,37 @@ lesson_13 = [
             'This is the score of the labelled hill itself; take off the score without label.': lambda x, a, m, v: -(x - a*m)/v}),
 ]
 
+# %% ../nbs/98_questions.ipynb #2fbfab95
+def conv_cases(g):
+    "Convolutions with all sizes different, strides 1 and 2."
+    return [Case(a, 'c_in {}, c_out {}, k {}, stride {}, {}x{}'.format(*a)) for a in ((16, 24, 3, 2, 28, 20), (3, 7, 5, 1, 11, 13), (1, 8, 1, 4, 32, 12))]
+
+def roof_cases(g):
+    "One operation that memory binds, one that the peak binds, one on the edge."
+    return [Case((f, m, 3e11, 2e10), f'{f:.0e} operations on {m:.0e} bytes') for f, m in ((1e9, 1e9), (4e11, 1e8), (3e9, 2e8))]
+
+lesson_18 = [
+    Exercise('18-flops', 'Operations to train on one image in one convolution, from the sides that come in.', inputs=conv_cases,
+        truth=lambda c_in, c_out, k, stride, height, width: 6*c_in*c_out*k**2*(height//stride)*(width//stride),
+        mutants={
+            'Forward only: learning costs as much twice more.': lambda c_in, c_out, k, s, h, w: 2*c_in*c_out*k**2*(h//s)*(w//s),
+            'Forward only, and with the pixels that come in where those that come out count.': lambda c_in, c_out, k, s, h, w: 2*c_in*c_out*k**2*h*w,
+            'A product and a sum are two operations.': lambda c_in, c_out, k, s, h, w: 3*c_in*c_out*k**2*(h//s)*(w//s),
+            'The pixels that come out count, and a stride leaves fewer of them.': lambda c_in, c_out, k, s, h, w: 6*c_in*c_out*k**2*h*w,
+            'A stride thins out in both directions.': lambda c_in, c_out, k, s, h, w: 6*c_in*c_out*k**2*h*w//s,
+            'Backward has two gradients to find, that of the weights and that of what came in.': lambda c_in, c_out, k, s, h, w: 4*c_in*c_out*k**2*(h//s)*(w//s),
+            'A kernel has k x k weights.': lambda c_in, c_out, k, s, h, w: 6*c_in*c_out*k*(h//s)*(w//s)}),
+    Exercise('18-roof', 'The least time of an operation, from its work, its bytes, and the limits of a machine.', paper=True, inputs=roof_cases, atol=0,
+        truth=lambda flops, moved, peak, bandwidth: max(flops/peak, moved/bandwidth),
+        mutants={
+            'Moving and computing can overlap: the longer one counts, not the sum.': lambda f, m, p, b: f/p + m/b,
+            'The shorter one is done first; you wait for the longer.': lambda f, m, p, b: min(f/p, m/b),
+            'The bytes must come too: memory binds where they are many.': lambda f, m, p, b: f/p,
+            'The work must be done too: the peak binds where bytes are used often.': lambda f, m, p, b: m/b,
+            'This is the speed; time is work divided by it.': lambda f, m, p, b: min(p, f/m*b),
+            'Work and bytes are exchanged: bytes go with the bandwidth.': lambda f, m, p, b: max(m/p, f/b)}),
+]
+
 # %% ../nbs/98_questions.ipynb #1ac56ff7
 def hop_cases(g):
     "Steps of every schedule, the last one to t = 0 among them."
@@ -944,5 +976,5 @@ lesson_21 = [
 ]
 
 # %% ../nbs/98_questions.ipynb #eac40161
-lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 11: '11 evaluate', 12: '12 experiments', 13: '13 guidance', 20: '20 museum', 21: '21 troubleshooting'}  # number -> what `progress` calls it
-exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_11, *lesson_12, *lesson_13, *lesson_20, *lesson_21]}
+lessons = {0: '00 start', 1: '01 data', 2: '02 schedule', 3: '03 forward', 4: '04 posterior', 5: '05 oracle', 6: '06 ddpm', 7: '07 ddim', 8: '08 unet', 9: '09 objective', 10: '10 train', 11: '11 evaluate', 12: '12 experiments', 13: '13 guidance', 18: '18 scale', 20: '20 museum', 21: '21 troubleshooting'}  # number -> what `progress` calls it
+exercises = {ex.name: ex for ex in [*lesson_00, *lesson_01, *lesson_02, *lesson_03, *lesson_04, *lesson_05, *lesson_06, *lesson_07, *lesson_08, *lesson_09, *lesson_10, *lesson_11, *lesson_12, *lesson_13, *lesson_18, *lesson_20, *lesson_21]}
