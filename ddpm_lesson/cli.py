@@ -9,7 +9,7 @@ __all__ = ['recorded', 'not_flags', 'best_device', 'Friendly', 'main', 'wanted_l
            'find_lr', 'judges', 'real_images', 'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
 
 # %% ../nbs/93_cli.ipynb #88937b2b
-import hashlib, importlib.util, json, platform, re, sys, time
+import hashlib, importlib.util, json, os, platform, re, sys, time
 from dataclasses import fields
 from pathlib import Path
 import click
@@ -23,7 +23,9 @@ def best_device(
     "The device asked for, or the fastest there is."
     import torch
     if wanted == 'auto': return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-    try: torch.zeros(1, device=wanted)
+    try:
+        if torch.device(wanted).type != 'cuda': torch.zeros(1, device=wanted)
+        elif (torch.device(wanted).index or 0) >= torch.cuda.device_count(): raise RuntimeError(f'{torch.cuda.device_count()} CUDA devices')  # counted, not used: many processes would all open the first
     except (RuntimeError, AssertionError) as e: raise ValueError(f'device wanted auto or one that is here, got {wanted!r} ({str(e).splitlines()[0]})') from e
     return wanted
 
@@ -322,8 +324,9 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, device, **
     from ddpm_lesson.scale import fit_here, place, resume_here, run_here, together
     p, folder, device = plan(given, preset), Path(folder or f'runs/{preset}'), best_device(device)
     tensorboard = importlib.util.find_spec('tensorboard') is not None if tensorboard is None else tensorboard
-    if checkpoints(folder) and not resume: raise ValueError(f'{folder} holds a run already: go on with --resume, or name another --folder')
-    if resume and not checkpoints(folder): raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
+    first = int(os.environ.get('RANK', 0)) == 0   # of several processes, the one that reads and writes the folder
+    if first and checkpoints(folder) and not resume: raise ValueError(f'{folder} holds a run already: go on with --resume, or name another --folder')
+    if first and resume and not checkpoints(folder): raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
     data = prepared(load_images(p['data'], p['size'], progress=True), p)
     with together(device) as device:
         (rank, world), began = place(), time.time()
@@ -420,15 +423,12 @@ def evaluate(weights, data, count, steps, sampler, seed, judge, out, batch, devi
     how, labels, shape = how_to_draw(card, sampler, steps), wanted_labels('all', card.get('classes', []), count), image_shape(card, count)
     with together(device) as device:
         (model, sched), rank = load_pretrained(weights, device), place()[0]
-        if not rank:
-            real, other = real_images(data, shape[2], shape[1])
-            ref = reference(real, judges()[judge](device=device), other)
-            ref.floor(count)
+        if not rank: (real, other), see = real_images(data, shape[2], shape[1]), judges()[judge](device=device)
         began = time.time()
         images, _ = draw_here(model, sched, shape, range(seed, seed + count), labels, False, batch=batch, frames=2, device=device, progress=sys.stderr.isatty() and not rank, **how)
         seconds = time.time() - began
     if rank: return
-    pixels = to_pixels(to_image_range(card, images))
+    ref, pixels = reference(real, see, other), to_pixels(to_image_range(card, images))
     result = evaluate_samples(pixels, ref) | dict(NFE=how['steps'] or sched.T, sampler=how['sampler'], seconds=round(seconds, 1), weights=str(weights), against=real.name, device=device) | versions()
     if out:
         with whole(out) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')

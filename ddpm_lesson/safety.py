@@ -56,8 +56,8 @@ class Stopped(KeyboardInterrupt):
 
 # %% ../nbs/97_safety.ipynb #6cb9c60a
 class Listener:
-    "While entered, signals that mean 'stop' are noted in `heard`; or, while `at_once` is true, raise `Stopped`."
-    def __init__(self): self.heard, self.at_once, self.before = None, False, {}
+    "While entered, signals that mean 'stop' are noted in `heard`; or, while `at_once` is true, raise `Stopped`. A second one ends the process, unless `patient`."
+    def __init__(self, patient=False): self.heard, self.at_once, self.before, self.patient = None, False, {}, patient
 
     def __enter__(self):
         if threading.current_thread() is not threading.main_thread(): return self  # Python lets no other set handlers
@@ -67,7 +67,7 @@ class Listener:
 
     def note(self, number, frame):
         self.heard = signal.Signals(number).name
-        self.put_back()
+        if not self.patient: self.put_back()
         if self.at_once: raise Stopped(self.heard)
 
     def put_back(self):

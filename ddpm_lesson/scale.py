@@ -6,14 +6,14 @@
 __all__ = ['training_flops', 'place', 'together', 'SharedRun', 'from_first', 'run_here', 'resume_here', 'fit_here',
            'drawn_together', 'draw_here']
 
-# %% ../nbs/18_scale.ipynb #ebb582d8
+# %% ../nbs/18_scale.ipynb #cab5c5e8
 import os, warnings
 from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 import torch.distributed as dist
 from .pretrained import build, draw_images, image_shape
-from .safety import as_usual
+from .safety import Stopped, as_usual
 from .train import Run, allocate_moments, fit, resume
 
 # %% ../nbs/18_scale.ipynb #a2104471
@@ -27,7 +27,7 @@ def training_flops(
     with as_usual(), FlopCounterMode(display=False) as count: net(x, torch.ones(1, dtype=torch.int64, device='meta')).sum().backward()
     return count.get_total_flops()
 
-# %% ../nbs/18_scale.ipynb #6e745577
+# %% ../nbs/18_scale.ipynb #419e0bcc
 def place()->tuple: # (this process, from 0; how many there are)
     "Who we are among the processes that work together; (0, 1) alone."
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
@@ -41,17 +41,20 @@ def together(
     kind = torch.device(device).type
     if kind not in ('cpu', 'cuda'): raise ValueError(f'several processes wanted device cpu or cuda, got {device}')
     if kind == 'cuda':
-        device = f'cuda:{os.environ.get("LOCAL_RANK", 0)}'
+        here, gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
+        if here >= gpus: raise ValueError(f'each process on a machine wanted a GPU of its own, got {gpus} for process {here}, counted from 0')
+        device = f'cuda:{here}'
         torch.cuda.set_device(device)
     dist.init_process_group('cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo')
-    try: yield device
-    finally:
-        dist.destroy_process_group()
-        os.environ['WORLD_SIZE'] = '1'  # they have parted: what this process does next, it does alone
+    yield device
+    dist.destroy_process_group()        # not after an error: the others would be waited for
+    os.environ['WORLD_SIZE'] = '1'      # they have parted: what this process does next, it does alone
 
-# %% ../nbs/18_scale.ipynb #f972edcd
+# %% ../nbs/18_scale.ipynb #6b18b43c
 class SharedRun(Run):
     "A training that several processes share: each learns from its part of every batch, all apply the same mean gradient. Li et al. 2020, section 3."
+    alone = False
+
     def __init__(self, card:dict, data, device='cpu', compiled=False):
         self.rank, self.world = place()
         if card['recipe']['batch'] % self.world: raise ValueError(f'batch wanted a multiple of {self.world}, the number of processes, got {card["recipe"]["batch"]}')
@@ -80,7 +83,7 @@ def from_first(
     dist.broadcast(x, 0)
     return x
 
-# %% ../nbs/18_scale.ipynb #2f21f836
+# %% ../nbs/18_scale.ipynb #fd3bc815
 def run_here(
     card:dict, data, device='cpu', compiled=False, # as for `Run`
 )->Run:
@@ -93,8 +96,12 @@ def resume_here(
 )->Run:
     "`resume`; the other processes take over what the first has read."
     if place() == (0, 1): return resume(run, folder)
-    if run.rank == 0: resume(run, folder)
-    else: allocate_moments(run.opt, run.net)
+    failed = None
+    if run.rank: allocate_moments(run.opt, run.net)
+    else:
+        try: resume(run, folder)
+        except Exception as e: failed = e
+    if not from_first(torch.tensor(float(failed is None))): raise failed or ValueError('the first process found no checkpoint to go on from')
     step, bf16 = from_first(torch.tensor([len(run.losses), run.bf16])).tolist()
     losses = from_first(torch.stack(run.losses) if run.rank == 0 and step else torch.zeros(step, device=run.data.pixels.device))
     for name, v in run.state().items():
@@ -107,8 +114,12 @@ def fit_here(
     report=None,                     # made by `report()` in the first process only
 )->Run:
     "`fit`; only the first process writes, reports and shows a bar."
-    if place()[0]: return fit(run, None, every, progress=False)
-    return fit(run, folder, every, report=report and report())
+    first, stopped = place()[0] == 0, None
+    try: fit(run, folder if first else None, every, progress=first, report=report() if first and report else None)
+    except Stopped as e: stopped = e
+    run.agreed(None)    # nobody leaves before the first has written
+    if stopped: raise stopped
+    return run
 
 # %% ../nbs/18_scale.ipynb #6ce73878
 def drawn_together(

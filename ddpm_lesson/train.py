@@ -261,6 +261,8 @@ def own_stream(
 # %% ../nbs/10_train.ipynb #0a6c0d6a
 class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
+    alone = True        # no other process waits for this one
+
     @as_usual()
     def __init__(self,
         card:dict,      # network, schedule, target, recipe: see `make_card`
@@ -419,11 +421,11 @@ def fit(
     def keep():
         if folder: run.save(Path(folder)/newest_name, keep=Path(folder)/previous_name)
         if report and not ear.heard:
-            ear.at_once = True
+            ear.at_once = run.alone
             report(run)
             ear.at_once = False
     batch, done, stop = run.recipe.batch, len(run.losses), None
-    with claimed(folder), Listener() as ear, tqdm(total=run.recipe.steps*batch, initial=done*batch, unit='img', unit_scale=True, disable=not progress) as bar:
+    with claimed(folder), Listener(patient=not run.alone) as ear, tqdm(total=run.recipe.steps*batch, initial=done*batch, unit='img', unit_scale=True, disable=not progress) as bar:
         check_ahead(run, folder)
         try:
             for step, loss in run.steps():

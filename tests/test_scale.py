@@ -1,10 +1,12 @@
 "Several processes that train, stop, go on and draw as one would alone; what a network costs, counted."
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ ALONE = os.environ | dict(OMP_NUM_THREADS='1')
 
 PROGRAM = '''
 import sys, torch
+import torch.distributed as dist
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.files import load_tensors
 from ddpm_lesson.scale import SharedRun, drawn_together, draw_here, fit_here, place, resume_here, run_here, together
@@ -40,21 +43,48 @@ with together() as device:
         if step == 4 and rank == 0: run.save(folder + '/two_half/checkpoint.safetensors')
     assert set(seen) == {card['recipe']['batch']//2}, seen       # each learns from its half only
     if rank == 0: run.save(folder + '/two.safetensors')
+    def alike(run):
+        "Nothing about a run may differ between the processes."
+        for name, v in run.state().items():
+            both = [torch.empty_like(v) for _ in range(2)]
+            dist.all_gather(both, v.contiguous())
+            assert torch.equal(*both), name
+    alike(run)
 
-    went_on = resume_here(run_here(card, bundled_fashion(), device), folder + '/one_half' if rank == 0 else '/nowhere')
-    assert len(went_on.losses) == 4
+    went_on = run_here(card, bundled_fashion(), device)
+    if rank: went_on.bf16 = True                                 # as if this one had measured otherwise
+    resume_here(went_on, folder + '/one_half' if rank == 0 else '/nowhere')
+    assert len(went_on.losses) == 4 and went_on.bf16 is False
+    alike(went_on)
     fit_here(went_on, folder + '/mixed' if rank == 0 else None)
+    alike(went_on)
+
+    rough = run_here({**card, 'network': {**card['network'], 'dropout': 0.5}, 'recipe': {**card['recipe'], 'precision': 'bf16'}}, bundled_fashion(), device)
+    masks = []
+    for part in rough.net.modules():
+        if isinstance(part, torch.nn.Dropout): part.register_forward_hook(lambda m, i, o: masks.append((o == 0).float().flatten()))
+    for step, _ in rough.steps():
+        if step == 3: break
+    alike(rough)
+    both = [torch.empty_like(masks[-1]) for _ in range(2)]
+    dist.all_gather(both, masks[-1])
+    assert not torch.equal(*both)                                # and yet each drops what it drops
+
+    try: resume_here(run_here({**card, 'recipe': {**card['recipe'], 'lr': 0.5}}, bundled_fashion(), device), folder + '/one_half')
+    except ValueError as e: assert ('another run' in str(e)) == (rank == 0), e
+    else: raise AssertionError('went on from the checkpoint of another run')
 
     assert run.agreed(None) is None
     assert run.agreed('SIGTERM' if rank == 1 else None) == ('SIGTERM' if rank == 1 else 'a signal to another process')
     assert drawn_together(lambda i: torch.stack([i, i**2], 1), 5).tolist() == [[i, i*i] for i in range(5)]
     assert drawn_together(lambda i: i, 1).tolist() == [0]
-    images, way = draw_here(run.averaged(), run.sched, (3, 1, 28, 28), range(3), torch.tensor([2, 0, 1]), steps=2, device='cpu')
+    images, way = draw_here(run.averaged(), run.sched, (5, 1, 28, 28), [7, 3, 11, 0, 5], torch.tensor([2, 0, 1, 9, 4]), batch=2, steps=2, device='cpu')
     assert bool(way) == (rank == 0)
+    assert not draw_here(run.averaged(), run.sched, (1, 1, 28, 28), [7], torch.tensor([2]), film=False, steps=1, device='cpu')[1]
     try: run_here({**card, 'recipe': {**card['recipe'], 'batch': 3}}, bundled_fashion(), device)
     except ValueError as e: assert 'multiple of 2' in str(e)
     else: raise AssertionError('a batch of 3 was divided by 2')
-    if rank == 0: torch.save(images, folder + '/images.pt')
+    if rank == 0: torch.save((images, way), folder + '/images.pt')
 assert place() == (0, 1)
 with together() as device: assert place() == (0, 1)             # they have parted
 print('done')
@@ -103,9 +133,10 @@ def test_a_run_goes_on_with_another_number_of_processes(finished, card):
 def test_two_processes_draw_what_one_would(finished, card):
     from ddpm_lesson.pretrained import draw_images
     run = Run(card, bundled_fashion()).load(finished/'two.safetensors')
-    want, _ = draw_images(run.averaged(), run.sched, (3, 1, 28, 28), labels=torch.tensor([2, 0, 1]), seeds=range(3), steps=2, device='cpu')
-    got = torch.load(finished/'images.pt', weights_only=True)
+    want, want_way = draw_images(run.averaged(), run.sched, (5, 1, 28, 28), labels=torch.tensor([2, 0, 1, 9, 4]), seeds=[7, 3, 11, 0, 5], batch=2, steps=2, device='cpu')
+    got, way = torch.load(finished/'images.pt', weights_only=True)
     assert_close(got, want, rtol=0, atol=1e-5)
+    assert_close(way, want_way, rtol=0, atol=1e-5)
     assert (got[0] - got[1]).abs().max() > 0.1
 
 
@@ -113,7 +144,7 @@ def test_the_command_line_draws_together(tmp_path):
     from click.testing import CliRunner
 
     from ddpm_lesson.cli import main
-    sample = ['sample', '--count', '3', '--steps', '2', '--device', 'cpu', '--out']
+    sample = ['sample', '--count', '3', '--steps', '2', '--seed', '5', '--device', 'cpu', '--out']
     assert CliRunner().invoke(main, [*sample, str(tmp_path/'one.png')]).exit_code == 0
     said = subprocess.run([*TWO, '--no-python', COMMAND, *sample, str(tmp_path/'two.png')], capture_output=True, text=True, env=ALONE)
     assert said.returncode == 0 and said.stdout.count('3 images') == 1, said.stderr[-3000:]
@@ -121,17 +152,33 @@ def test_the_command_line_draws_together(tmp_path):
     assert (one - two).abs().max() <= 1
 
 
-def test_sigterm_to_all_leaves_one_whole_checkpoint(tmp_path):
-    command = [*TWO, '--no-python', COMMAND, 'train', '--preset', 'debug', '--steps', '100000', '--every', '5', '--folder', str(tmp_path), '--precision', 'float32', '--no-tensorboard']
-    with open(tmp_path/'said', 'w') as said: going = subprocess.Popen(command, stdout=said, stderr=said, env=ALONE)
+@pytest.fixture
+def going(tmp_path):
+    "A training by two processes that would take days; what it says goes to a file. Gone afterwards, whatever happens."
+    command = [*TWO, '--no-python', COMMAND, 'train', '--preset', 'debug', '--steps', '100000', '--every', '100000', '--folder', str(tmp_path/'run'), '--precision', 'float32', '--no-tensorboard']
+    with open(tmp_path/'said', 'w') as said: p = subprocess.Popen(command, stdout=said, stderr=said, env=ALONE, start_new_session=True)
+    yield p, tmp_path
+    with suppress(ProcessLookupError): os.killpg(p.pid, signal.SIGKILL)
+
+
+def workers(p): return [int(n) for n in Path(f'/proc/{p.pid}/task/{p.pid}/children').read_text().split()]
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='finds the processes by /proc')
+@pytest.mark.parametrize('who', ['the launcher', 'each of them, and the launcher'])
+def test_sigterm_ends_the_step_and_leaves_one_checkpoint(going, who):
+    p, folder = going
+    said = lambda: (folder/'said').read_text()
     for _ in range(1200):
-        if (tmp_path/'checkpoint.safetensors').exists() or going.poll() is not None: break
+        if 'step=' in said() or p.poll() is not None: break
         time.sleep(0.1)
-    going.send_signal(signal.SIGTERM)
-    assert going.wait(60) != 0
-    losses = load_tensors(tmp_path/'checkpoint.safetensors')[0]['losses']
-    assert len(losses) >= 5 and losses.isfinite().all(), (tmp_path/'said').read_text()[-3000:]
-    assert not list(tmp_path.glob('*.tmp*'))
+    began = time.time()
+    for pid in [*(workers(p) if who != 'the launcher' else []), p.pid]: os.kill(pid, signal.SIGTERM)
+    assert p.wait(60) != 0 and time.time() - began < 25, said()[-3000:]           # the launcher kills after 30 seconds
+    stopped = re.search(r'stopped by .+ after (\d+) steps', said())
+    assert stopped and 'forcefully' not in said(), said()[-3000:]
+    assert len(load_tensors(folder/'run'/'checkpoint.safetensors')[0]['losses']) == int(stopped[1]) > 0
+    assert not [f for f in (folder/'run').iterdir() if 'checkpoint' in f.name and f.name != 'checkpoint.safetensors']
 
 
 def test_alone_nothing_is_shared(card):
