@@ -314,7 +314,7 @@ def log_settings(
 @click.option('--every', default=500, type=click.IntRange(1), help='Steps between checkpoints and sample sheets.')
 @click.option('--tensorboard/--no-tensorboard', default=None, show_default='where it is installed', help='Log settings, losses and sheets for TensorBoard.')
 @click.option('--half', is_flag=True, help='Store the final weights in float16.')
-@click.option('--compile', 'compiled', is_flag=True, help='Translate the network first (torch.compile): a minute lost, faster steps on most machines.')
+@click.option('--compile', 'compiled', is_flag=True, help='Translate the network first (torch.compile): minutes lost, then faster steps.')
 @click.option('--device', default='auto', help='auto, cpu, cuda or mps.')
 def train(preset, folder, resume, every, tensorboard, half, compiled, device, **given):
     "Train a model; Ctrl-C and SIGTERM are safe, --resume goes on. Under torchrun, all processes train one model together."

@@ -6,7 +6,7 @@
 __all__ = ['training_flops', 'place', 'together', 'SharedRun', 'from_first', 'run_here', 'resume_here', 'fit_here',
            'drawn_together', 'draw_here']
 
-# %% ../nbs/18_scale.ipynb #cab5c5e8
+# %% ../nbs/18_scale.ipynb #46816e55
 import os, warnings
 from contextlib import contextmanager
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import torch.distributed as dist
 from .pretrained import build, draw_images, image_shape
 from .safety import Stopped, as_usual
-from .train import Run, allocate_moments, fit, resume
+from .train import Run, allocate_moments, fit, learn, resume
 
 # %% ../nbs/18_scale.ipynb #a2104471
 def training_flops(
@@ -50,7 +50,7 @@ def together(
     dist.destroy_process_group()        # not after an error: the others would be waited for
     os.environ['WORLD_SIZE'] = '1'      # they have parted: what this process does next, it does alone
 
-# %% ../nbs/18_scale.ipynb #6b18b43c
+# %% ../nbs/18_scale.ipynb #3a79bff8
 class SharedRun(Run):
     "A training that several processes share: each learns from its part of every batch, all apply the same mean gradient. Li et al. 2020, section 3."
     alone = False
@@ -63,10 +63,9 @@ class SharedRun(Run):
         self.shared = nn.parallel.DistributedDataParallel(self.net)
         self.bf16 = bool(from_first(torch.tensor(float(self.bf16))))  # measured in each process, and they must agree
 
-    @as_usual()
     def step(self, step:int, recipe):
         "Batch `step`: this process learns from its part, the loss is the mean of all."
-        loss = self.learn(self.shared, step, recipe, self.rank, self.world)
+        loss = learn(self, self.shared, step, recipe, self.rank, self.world)
         dist.all_reduce(loss)
         return loss/self.world
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['looked_back', 'Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw', 'learning_rate', 'learned', 'Ema',
            'make_optimizer', 'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'allocate_moments',
-           'moment', 'check_losses', 'own_stream', 'Run', 'differences', 'check_checkpoint', 'make_card', 'resume',
-           'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
+           'moment', 'check_losses', 'own_stream', 'learn', 'kept_of', 'Run', 'differences', 'check_checkpoint',
+           'make_card', 'resume', 'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time, warnings
@@ -258,17 +258,38 @@ def own_stream(
         torch.manual_seed(generator(*key).initial_seed())
         yield
 
+# %% ../nbs/10_train.ipynb #a2a0a28d
+@as_usual()
+def learn(
+    run,                # a `Run`
+    net:nn.Module,      # its network, or one around it
+    step:int, recipe,   # which batch, and how
+    first:int=0, every:int=1, # of the batch, every so many images from the first: lesson 18 divides it among processes
+)->Tensor:              # () the loss, still on the device
+    "Batch `step`, drawn, brought into the model's units, learned from."
+    with memory_named(**run.needs), own_stream(run.data.pixels.device, run.recipe.seed, 3, step, first) if run.card['network'].get('dropout') else nullcontext():
+        x_0, *rest = (part[first::every] for part in draw(run.data, run.recipe, run.sched.T, step))
+        return train_step(net, run.sched, run.opt, recipe, ((x_0 - run.mean)/run.std, *rest), step, run.bf16)
+
+# %% ../nbs/10_train.ipynb #2a4c01fb
+def kept_of(
+    net:nn.Module, ema:Ema, opt, # of a run
+)->dict:            # name -> tensor, which shares their memory
+    "What network, average and optimizer remember, by name."
+    out = {f'net.{k}': v for k, v in net.state_dict().items()} | {f'ema.{k}': s for k, s in zip(learned(net), ema.shadow)}
+    for n, m in ((n, opt.state[p]) for n, p in net.named_parameters()): out |= {f'opt.{k}.{n}': v for k, v in m.items()}
+    return out
+
 # %% ../nbs/10_train.ipynb #0a6c0d6a
 class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
-    alone = True        # no other process waits for this one
-
+    alone = True  # no other process waits for this one
     @as_usual()
     def __init__(self,
         card:dict,      # network, schedule, target, recipe: see `make_card`
         data,           # Images, or a float tensor in [-1, 1]
         device='cpu',
-        compiled=False, # translate the network first (torch.compile): a minute lost, faster steps on most machines
+        compiled=False, # translate the network first (torch.compile): minutes lost, then faster steps
     ):
         self.card, self.recipe, data = copy.deepcopy(card), Recipe(**card['recipe']), as_images(data)
         check_fit(data, card, self.recipe)
@@ -280,19 +301,11 @@ class Run:
             self.ema, self.opt = Ema(self.net, self.recipe.ema_decay), make_optimizer(self.net, self.recipe)
             self.bf16 = bf16_helps(device) if self.recipe.precision == 'auto' else self.recipe.precision == 'bf16'
         if compiled: self.net.compile()
-        self.mean, self.std = (v.to(device) for v in units(card))
-        self.losses = []
+        (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
 
-    @as_usual()
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
-        return self.learn(self.net, step, recipe)
-
-    def learn(self, net, step:int, recipe, first=0, every=1):
-        "The same through `net`, of which the gradients go to the network; of the batch only each `every`-th image, from the `first`."
-        with memory_named(**self.needs), own_stream(self.data.pixels.device, self.recipe.seed, 3, step, first) if self.card['network'].get('dropout') else nullcontext():
-            x_0, *rest = (part[first::every] for part in draw(self.data, self.recipe, self.sched.T, step))
-            return train_step(net, self.sched, self.opt, recipe, ((x_0 - self.mean)/self.std, *rest), step, self.bf16)
+        return learn(self, self.net, step, recipe)
 
     def steps(self):
         "Train to the end, one step at a time; yields (steps done, loss). Stops with an error when it goes wrong: see `check_losses`."
@@ -316,9 +329,7 @@ class Run:
 
     def state(self)->dict:
         "Every tensor that the rest of the run depends on, by name."
-        out = {f'net.{k}': v for k, v in self.net.state_dict().items()} | {f'ema.{k}': s for k, s in zip(learned(self.net), self.ema.shadow)}
-        for n, m in ((n, self.opt.state[p]) for n, p in self.net.named_parameters()): out |= {f'opt.{k}.{n}': v for k, v in m.items()}
-        return out | {'losses': torch.stack(self.losses) if self.losses else torch.zeros(0)}
+        return kept_of(self.net, self.ema, self.opt) | {'losses': torch.stack(self.losses) if self.losses else torch.zeros(0)}
 
     def save(self, path, keep=None):
         "Write a checkpoint, whole: what `load` needs to go on as if nothing had happened. The one that was there goes to `keep`. A run that has gone wrong writes none."
