@@ -206,7 +206,7 @@ def survives(server, record, folder, kills):
         killed, writing, seed = killed + found['killed'], writing + found['writing'], seed + 1
     assert writing >= killed//5, (writing, killed)
     record('A training killed by SIGKILL at a random moment goes on to the same bits', killed)
-    record('... of these kills, while a checkpoint was half written', writing)
+    record('A training killed while a checkpoint was half written goes on to the same bits (counted above as well)', writing)
 
 
 def test_killed_trainings_end_bit_identical(server, record, tmp_path): survives(server, record, tmp_path, 10)
