@@ -423,13 +423,15 @@ def evaluate(weights, data, count, steps, sampler, seed, judge, out, batch, devi
     how, labels, shape = how_to_draw(card, sampler, steps), wanted_labels('all', card.get('classes', []), count), image_shape(card, count)
     with together(device) as device:
         (model, sched), rank = load_pretrained(weights, device), place()[0]
-        if not rank: (real, other), see = real_images(data, shape[2], shape[1]), judges()[judge](device=device)
+        if not rank:
+            real, other = real_images(data, shape[2], shape[1])
+            ref = reference(real, judges()[judge](device=device), other)
+            ref.floor(count)   # too few real images are refused before anything is drawn
         began = time.time()
         images, _ = draw_here(model, sched, shape, range(seed, seed + count), labels, False, batch=batch, frames=2, device=device, progress=sys.stderr.isatty() and not rank, **how)
         seconds = time.time() - began
     if rank: return
-    ref, pixels = reference(real, see, other), to_pixels(to_image_range(card, images))
-    result = evaluate_samples(pixels, ref) | dict(NFE=how['steps'] or sched.T, sampler=how['sampler'], seconds=round(seconds, 1), weights=str(weights), against=real.name, device=device) | versions()
+    result = evaluate_samples(to_pixels(to_image_range(card, images)), ref) | dict(NFE=how['steps'] or sched.T, sampler=how['sampler'], seconds=round(seconds, 1), weights=str(weights), against=real.name, device=device) | versions()
     if out:
         with whole(out) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     click.echo(report_lines(result))

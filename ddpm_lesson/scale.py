@@ -9,6 +9,7 @@ __all__ = ['training_flops', 'place', 'together', 'SharedRun', 'from_first', 'ru
 # %% ../nbs/18_scale.ipynb #46816e55
 import os, warnings
 from contextlib import contextmanager
+from datetime import timedelta
 import torch
 from torch import Tensor, nn
 import torch.distributed as dist
@@ -45,7 +46,7 @@ def together(
         if here >= gpus: raise ValueError(f'each process on a machine wanted a GPU of its own, got {gpus} for process {here}, counted from 0')
         device = f'cuda:{here}'
         torch.cuda.set_device(device)
-    dist.init_process_group('cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo')
+    dist.init_process_group('cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo', timeout=timedelta(days=1))  # the others wait while the first judges or writes; one that dies ends them all
     yield device
     dist.destroy_process_group()        # not after an error: the others would be waited for
     os.environ['WORLD_SIZE'] = '1'      # they have parted: what this process does next, it does alone
@@ -89,6 +90,7 @@ def run_here(
     "A `Run`, or a `SharedRun` where several processes work together."
     return (Run if place()[1] == 1 else SharedRun)(card, data, device, compiled)
 
+# %% ../nbs/18_scale.ipynb #9f606bca
 def resume_here(
     run:Run,
     folder, # seen by the first process; the others need not see that disk
@@ -108,6 +110,7 @@ def resume_here(
     run.losses, run.bf16 = list(losses), bool(bf16)
     return run
 
+# %% ../nbs/18_scale.ipynb #1eacc913
 def fit_here(
     run:Run, folder=None, every=500, # as for `fit`
     report=None,                     # made by `report()` in the first process only

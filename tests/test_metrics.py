@@ -371,3 +371,16 @@ def test_memorised_flags_the_oracle_and_not_real_images():
 def test_importing_needs_no_judge_and_no_torchvision():
     code = 'import sys, ddpm_lesson.metrics as m; heavy = {"torchvision", "efficientnet_lite_pytorch", "scipy", "matplotlib"} & set(sys.modules); assert not heavy, heavy'
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_too_few_real_images_are_refused_before_anything_is_drawn(monkeypatch):
+    from click.testing import CliRunner
+
+    from ddpm_lesson import cli, scale
+    from ddpm_lesson.data import Images, bundled_fashion
+    few = Images(bundled_fashion().pixels[:5])
+    monkeypatch.setattr(cli, 'real_images', lambda *a: (bundled_fashion(train=False), few))
+    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=lambda device: lambda pixels: pixels.flatten(1)[:, 300:308].float()))
+    monkeypatch.setattr(scale, 'draw_images', lambda *a, **kw: pytest.fail('images were drawn'))
+    said = CliRunner().invoke(cli.main, ['evaluate', '--count', '40', '--steps', '2', '--device', 'cpu'])
+    assert said.exit_code == 1 and 'real images' in said.output, said.output
