@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['posit', 'hackernoon', 'presets', 'recipe_help', 'numbers', 'plan', 'prepared', 'channel_units', 'network_settings',
-           'card_for', 'preset_card']
+           'way_of', 'card_for', 'preset_card']
 
 # %% ../nbs/96_presets.ipynb #8e551811
 from dataclasses import fields
@@ -19,7 +19,7 @@ hackernoon = dict(data='flowers102', size=64, kind='simple', width=64, labels=Fa
                   epochs=300, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
                   sample=dict(sampler='ddpm', steps=None, clip=None))
 presets = {
-    'laptop':  dict(data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, steps=1500, batch=16, warmup=150),
+    'laptop':  dict(data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, steps=1500, batch=16, warmup=150, sample=dict(steps=25, guidance=2.0)),
     'shipped': dict(data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2, steps=7000, batch=64, lr=1e-3, warmup=200, precision='bf16'),
     'photos':  dict(data='flowers102', size=64, width=96, mults='1,2,3', blocks=2, attend='2', patch=2, steps=60_000, batch=128, lr=4e-4, warmup=1000, flip=True, ema_decay=0.9995),
     'debug':   dict(data='debug', size=32, width=32, mults='1,2', blocks=1, attend='1', patch=2, steps=60, batch=2, warmup=10),
@@ -82,6 +82,14 @@ def network_settings(
     return dict(channels=channels, width=p['width'], mults=numbers(p['mults']), blocks=p['blocks'], attend=numbers(p['attend']), patch=p['patch'], classes=classes, dropout=p['dropout'])
 
 # %% ../nbs/96_presets.ipynb #4c9cf050
+def way_of(
+    p:dict,   # from `plan`
+    classes,  # what label k is called; empty: no labels
+)->dict:
+    "The entry `sample` of a card: labels are insisted on only where there are some, and no more steps taken than the schedule has."
+    way = {k: v for k, v in p['sample'].items() if k != 'guidance' or classes}
+    return way | dict(steps=min(way['steps'], p['T'])) if way.get('steps') else way
+
 def card_for(
     data:Images,  # from `prepared`
     p:dict,       # from `plan`
@@ -90,7 +98,7 @@ def card_for(
     if p['epochs']: p = p | dict(steps=max(1, p['epochs']*(len(data)//p['batch'])))
     recipe = Recipe(**{f.name: p[f.name] for f in fields(Recipe) if f.name in p})
     more = dict(units=channel_units(data)) if p['standardise'] else {}
-    if 'sample' in p: more['sample'] = p['sample']
+    if 'sample' in p: more['sample'] = way_of(p, data.classes)
     network = network_settings(p, data.pixels.shape[1], len(data.classes))
     return make_card(network, recipe, p['schedule'], p['T'], data.name, data.classes, data.pixels.shape[-1], **more)
 

@@ -133,15 +133,16 @@ def to_image_range(
 def way_to_sample(
     card:dict,  # with or without an entry 'sample'
     T:int=None, # steps of its schedule, if `steps` is to be checked against them
-)->dict:        # sampler: 'ddim' or 'ddpm'; steps: network calls, None for all; clip: None or (lo, hi)
-    "How the card's authors draw with it; ours, if it does not say: 50 DDIM steps, clipped."
-    own, ours = card.get('sample', {}), dict(sampler='ddim', steps=50, clip=(-1, 1))
+)->dict:        # sampler: 'ddim' or 'ddpm'; steps: a count, None for all; clip: None or (lo, hi); guidance: see `Guided`
+    "How the card's authors draw with it; ours, if it does not say: 50 DDIM steps, clipped, labels as learned."
+    own, ours = card.get('sample', {}), dict(sampler='ddim', steps=50, clip=(-1, 1), guidance=1.0)
     if not isinstance(own, dict) or not own.keys() <= ours.keys(): raise ValueError(f'the card wanted sample a dictionary with entries among {", ".join(ours)}, got {own!r:.60}')
     how = ours | own
     if how['sampler'] not in ('ddim', 'ddpm'): raise ValueError(f'the card wanted sampler ddim or ddpm, got {how["sampler"]!r:.60}')
     if 'steps' in own and how['steps'] is not None and (type(how['steps']) is not int or not 1 <= how['steps'] <= (T or limits['T'][1])): raise ValueError(f'the card wanted steps a whole number in 1..{T or limits["T"][1]}, or null, got {how["steps"]!r:.60}')
+    if type(g := how['guidance']) not in (int, float) or not 0 <= g < math.inf: raise ValueError(f'the card wanted guidance a number >= 0, got {g!r:.60}')
     if how['clip'] is not None and not _rising(how['clip']): raise ValueError(f'the card wanted clip null or two rising numbers, got {how["clip"]!r:.60}')
-    return how
+    return how | dict(guidance=float(g))
 
 def _rising(pair)->bool:
     "Whether this is two finite numbers, the smaller first."

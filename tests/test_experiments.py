@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from torch.testing import assert_close
 
 import ddpm_lesson.experiments as experiments
@@ -12,16 +13,16 @@ from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.experiments import cell_name, run_cell, s1_cells, s2_cells, split
-from ddpm_lesson.files import read_table, write_table
+from ddpm_lesson.files import read_table, save_png, sheet, write_table
 from ddpm_lesson.loss import eps_loss, eps_on_image_loss, mean_abs
 from ddpm_lesson.metrics import reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
 from ddpm_lesson.presets import channel_units, plan, preset_card, presets
-from ddpm_lesson.pretrained import draw_as_card, load_card, schedules, to_image_range, units, way_to_sample
+from ddpm_lesson.pretrained import draw_as_card, load_card, save_model, schedules, to_image_range, units, way_to_sample
 from ddpm_lesson.published import PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
 from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, learned, learning_rate
+from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate
 from ddpm_lesson.unet import count_parameters
 
 COLOUR = Images(torch.randint(0, 120, (60, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), name='dark')
@@ -131,7 +132,42 @@ def test_oracle_in_standardised_units_draws_the_image_itself():
     drawn = draw_as_card(oracle, sched, card, 2)
     assert (to_pixels(drawn).int() - COLOUR.pixels[:1].int()).abs().max() <= 1
     assert torch.equal(to_image_range(dict(), truth), truth)
-    assert way_to_sample(card) == dict(sampler='ddim', steps=19, clip=None) and way_to_sample(load_card('fashion'))['clip'] == (-1, 1)
+    assert way_to_sample(card) == dict(sampler='ddim', steps=19, clip=None, guidance=1.0) and way_to_sample(load_card('fashion'))['clip'] == (-1, 1)
+
+
+def test_laptop_insists_on_labels_only_where_there_are_some():
+    garments = bundled_fashion()
+    with_labels, _ = preset_card('laptop', garments, steps=1)
+    without, _ = preset_card('laptop', garments, steps=1, labels=False)
+    short, _ = preset_card('laptop', garments, steps=1, T=10)
+    assert way_to_sample(with_labels)['guidance'] == presets['laptop']['sample']['guidance'] > 1 == way_to_sample(without)['guidance']
+    assert with_labels['sample']['steps'] == without['sample']['steps'] == presets['laptop']['sample']['steps'] and short['sample']['steps'] == 10
+
+
+@pytest.mark.parametrize('wrong', ['2', True, -1, float('nan'), float('inf'), None, [2]])
+def test_a_card_with_another_guidance_is_refused(wrong):
+    card, _ = preset_card('laptop', bundled_fashion(), steps=1)
+    with pytest.raises(ValueError, match='guidance a number >= 0'): way_to_sample(card | dict(sample=dict(guidance=wrong)))
+
+
+def test_the_guidance_of_a_card_is_what_draws(tmp_path):
+    "By the card, by the flag, by hand: the same picture; and the calls are counted twice a step."
+    card, data = preset_card('laptop', bundled_fashion(), steps=2, warmup=1, batch=4, width=8, mults='1,2', attend='1', precision='float32')
+    run = fit(Run(card | dict(sample=dict(steps=3, guidance=3.0)), data), progress=False)
+    torch.nn.init.normal_(run.net.label.weight, std=3.0)   # two steps teach it no labels: let them differ
+    torch.nn.init.normal_(run.net.out.weight, std=0.3)
+    save_model(tmp_path/'m.safetensors', run.net, run.card)
+    y = torch.arange(4)
+    by_hand = draw_as_card(run.model.eval(), run.sched, run.card, 4, y, guidance=3.0)
+    by_card = draw_as_card(run.model.eval(), run.sched, run.card, 4, y)
+    plain = draw_as_card(run.model.eval(), run.sched, run.card, 4, y, guidance=1.0)
+    assert torch.equal(by_hand, by_card) and (plain - by_card).abs().max() > 0.05
+    for flags, calls, what in ((), 6, by_card), (('--guidance', 1), 3, plain), (('--label', 'none'), 3, None):
+        status, said = call('sample', '--weights', tmp_path/'m.safetensors', '--count', 4, '--out', tmp_path/'a.png', '--zoom', 1, '--device', 'cpu', *flags)
+        assert status == 0 and f'{calls} network calls' in said, said
+        if what is None: continue
+        save_png(tmp_path/'b.png', sheet(what, 10, 1))
+        with Image.open(tmp_path/'a.png') as drawn, Image.open(tmp_path/'b.png') as wanted: assert drawn.tobytes() == wanted.tobytes()
 
 
 def test_channel_units_survive_a_constant_channel():
