@@ -68,7 +68,7 @@ def foreign_run(net, recipe, sched, data):
 
 
 def preset_run(name, data, **changes):
-    card, data = preset_card(name, data, precision='float32', **changes)
+    card, data = preset_card(name, data, **dict(precision='float32') | changes)
     return Run(card, data)
 
 

@@ -247,7 +247,7 @@ def walk(
             if look: yield ts[i], x_t, x_0_hat
             with no_gradients:
                 x_t = mixed(x_t, a[i], eps_hat if clip is None else x_0_hat, b[i])
-                if sigma[i]: x_t.add_(noise().to(x_t.dtype), alpha=sigma[i])
+                if sigma[i]: x_t.add_(noise(), alpha=sigma[i])
     if not finite(x_t): raise ValueError('the samples hold NaN or infinity: the model returned numbers that are not finite, or far too large')
     yield 0, x_t, x_t
 

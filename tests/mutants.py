@@ -83,6 +83,9 @@ MUTANTS = {
     'bytes wrap round': ('data', '.round().clamp(0, 255).to(torch.uint8)', '.round().to(torch.int64).to(torch.uint8)', 'test_training.py::test_bytes_come_back'),
     # training
     'loss.backward(loss)': ('train', 'loss.backward()', 'loss.backward(loss.detach())', 'test_museum.py::test_a_step_is_taken_along_the_gradient_of_the_loss'),
+    'min-SNR of x_0 on a velocity': ('train', 'v=lambda snr: 1 + snr', 'v=lambda snr: 1', 'test_training.py::test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted'),
+    'min-SNR of x_0 on noise': ('train', 'eps=lambda snr: snr', 'eps=lambda snr: 1', 'test_training.py::test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted'),
+    'a weight that is never used': ('train', 'loss = weights[recipe.weight](losses, sched, batch[1], recipe.target).mean()', 'loss = losses.mean()', 'test_training.py::test_a_step_follows_the_weight_of_its_recipe'),
     'average without warm-up': ('train', '1 - min(self.decay, (1 + step)/(10 + step))', '1 - self.decay', 'test_training.py::test_ema_is_the_geometric_sum'),
     't = T never trained': ('train', 'torch.randint(1, T + 1,', 'torch.randint(1, T,', 'test_training.py::test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone'),
     'one coin for a whole batch': ('train', 'torch.rand(len(i), generator=g) for _ in', 'torch.rand(1, generator=g).expand(len(i)) for _ in', 'test_museum.py::test_each_label_is_dropped_by_its_own_throw'),

@@ -18,7 +18,7 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, fit, learning_rate, looked_back, make_card
+from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, fit, learning_rate, looked_back, make_card, min_snr, weights
 from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -85,6 +85,35 @@ def test_ema_is_the_geometric_sum():
 def test_learning_rate_at_its_corners():
     r = Recipe(steps=100, warmup=10, lr=1.0)
     assert [round(learning_rate(k, r), 6) for k in (0, 4, 9, 10, 55, 100)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize('target, per_x_0', [('eps', lambda snr: snr), ('x_0', lambda snr: 1 + 0*snr), ('v', lambda snr: 1 + snr), ('eps_on_image', lambda snr: 1 + 0*snr)])
+def test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted(target, per_x_0):
+    # checks (10.1a)
+    t, losses = torch.arange(1, SCHED.T + 1), normal(SCHED.T).square()
+    snr = SCHED.alpha_bar[1:]/(1 - SCHED.alpha_bar[1:])
+    assert_close(min_snr(losses, SCHED, t, target), losses*snr.clamp(max=5)/per_x_0(snr), rtol=1e-9, atol=0)
+    assert_close(min_snr(losses, SCHED, t, target, most=1.0), losses*snr.clamp(max=1)/per_x_0(snr), rtol=1e-9, atol=0)
+    assert min_snr(losses.float(), SCHED, t, target).dtype == torch.float32 and torch.equal(even(losses, SCHED, t, target), losses)
+
+
+def test_a_step_follows_the_weight_of_its_recipe():
+    "At rate 1 plain descent moves the weights by the gradient of the weighed loss, and the loss that is kept is the weighed one."
+    runs = {w: Run(card(weight=w, clip_grad=0, warmup=0, decay=False, lr=1.0), DATA) for w in weights}
+    for name, run in runs.items():
+        torch.nn.init.normal_(run.net.out.weight, std=0.3, generator=torch.Generator().manual_seed(1))
+        before, run.opt = run.net.out.weight.detach().clone(), torch.optim.SGD(run.net.parameters(), 1.0)
+        batch = draw(DATA, run.recipe, run.sched.T, 0)
+        wanted = weights[name](v_loss(run.net, run.sched, *batch), run.sched, batch[1], 'v').mean()
+        [grad] = torch.autograd.grad(wanted, run.net.out.weight)
+        assert_close(run.step(0, run.recipe), wanted.detach())
+        assert_close(before - run.net.out.weight.detach(), grad, rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(runs['even'].net.out.weight, runs['min_snr'].net.out.weight, atol=1e-3)
+
+
+def test_min_snr_knows_squares_only():
+    with pytest.raises(ValueError, match='weight min_snr wanted distance mse'): Recipe(weight='min_snr', distance='mae')
+    with pytest.raises(ValueError, match='weight wanted one of even, min_snr'): Recipe(weight='min-snr')
 
 
 def test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone():

@@ -1,0 +1,174 @@
+"""What each part of a recipe buys in the same processor time: change one thing, train, judge.
+
+    pip install -e ".[judge]"
+    python -m benchmarks.ingredients --seconds 300 --out benchmarks/ingredients.csv
+    python -m benchmarks.ingredients --five --seconds 600 --count 1000 --out benchmarks/five_minutes.csv
+
+Every training learns the 10,000 bundled garments in one process with one thread, until the processor (not the clock) has
+spent the given seconds on its steps. 'as it is' is the laptop preset with every time weighed alike, as it was when this
+began, trained from three seeds: as far apart as these lie, two rows may lie by chance. All are drawn alike (same seeds, same
+labels, DDIM) and judged by KID-Lite0. Other averages of the weights and other ways to draw need no training of their own.
+Several processes may write to one table, each with trainings of its own: --only times, --only 'batch|target'. On a busy
+machine a processor second does less: compare the images seen too.
+"""
+import argparse
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from ddpm_lesson.data import bundled_fashion
+from ddpm_lesson.files import read_table, write_table
+from ddpm_lesson.loss import PredictsV, targets, v_loss
+from ddpm_lesson.metrics import evaluate, lite0_judge, reference
+from ddpm_lesson.sampler import ddim_sample
+from ddpm_lesson.train import Ema
+
+from .same_minutes import preset_run, steps_in, train_for
+
+
+def orthogonal(g, rounds=5):
+    "The nearest matrix with singular values near 1, by five odd polynomials. Jordan et al. 2024; torch.optim.Muon does the same in bfloat16, which many a CPU lacks."
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g/(g.norm() + 1e-7)
+    if tall := len(x) > x.shape[1]: x = x.T
+    for _ in range(rounds):
+        y = x @ x.T
+        x = a*x + (b*y + c*y @ y) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.AdamW):
+    "Convolutions inside the network move by the orthogonal part of their momentum, all else by AdamW."
+    def __init__(self, net, recipe, lr=0.02, momentum=0.95):
+        inside = {id(p): p for name, p in net.named_parameters() if p.ndim == 4 and name not in ('stem.weight', 'out.weight')}
+        super().__init__([p for p in net.parameters() if id(p) not in inside], recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay, fused=True)
+        self.inside, self.lr, self.momentum, self.mean = list(inside.values()), lr/recipe.lr, momentum, [torch.zeros_like(p) for p in inside.values()]
+
+    @torch.no_grad()
+    def step(self):
+        super().step()
+        group = self.param_groups[0]
+        for p, mean in zip(self.inside, self.mean):
+            mean.lerp_(p.grad, 1 - self.momentum)
+            move = orthogonal(p.grad.lerp(mean, self.momentum).flatten(1))*max(1, len(p)/p[0].numel())**0.5
+            p.mul_(1 - self.lr*group['lr']*group['weight_decay']).sub_(move.view_as(p), alpha=self.lr*group['lr'])
+
+    def zero_grad(self):
+        super().zero_grad()
+        for p in self.inside: p.grad = None
+
+
+def spread_out(t, T):
+    "One time from each of as many equal parts of 1..T as there are images: each uniform still, all together less by chance. Kingma et al. 2021, appendix I.1."
+    return ((torch.arange(len(t)) + (t - 0.5).double()/T)*T/len(t)).floor().long() + 1
+
+
+def bell(t, T):
+    "Times whose logit is standard normal: those in the middle more often. Esser et al. 2024, section 3.1."
+    return (torch.special.ndtri((t - 0.5).double()/T).sigmoid()*T).floor().long() + 1
+
+
+def early(t, T):
+    "Times that crowd where there is little noise: uniform to the power 1.5."
+    return (((t - 0.5).double()/T)**1.5*T).floor().long() + 1
+
+
+def v_at(times):
+    return lambda net, sched, x_0, t, eps, *labels, distance: v_loss(net, sched, x_0, times(t, sched.T), eps, *labels, distance=distance)
+
+
+targets |= {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV), 'v, early': (v_at(early), PredictsV)}
+
+BASE = dict(weight='even')  # what the laptop preset was when this began
+TRAININGS = [  # (part of the recipe, what it is here, how it differs from the preset)
+    ('as it is', 'seed 0', {}), ('as it is', 'seed 1', dict(seed=1)), ('as it is', 'seed 2', dict(seed=2)),
+    ('network', 'folded 2x2, width 32', dict(patch=2, width=32, mults='1,2,4', attend='2')),
+    ('batch', '64', dict(batch=64)),
+    ('weight', 'min-SNR', dict(weight='min_snr')),
+    ('gradient', 'not clipped', dict(clip_grad=0)),
+    ('times', 'bell', dict(target='v, bell')),
+    ('target', 'eps', dict(target='eps')),
+    ('times', 'spread out', dict(target='v, spread')),
+    ('precision', 'bf16', dict(precision='bf16')),
+    ('weight', 'min-SNR, seed 1', dict(weight='min_snr', seed=1)), ('weight', 'min-SNR, seed 2', dict(weight='min_snr', seed=2)),
+    ('optimizer', 'Muon, batch 32', dict(batch=32)),
+    ('target', 'x_0', dict(target='x_0')),
+]
+AVERAGES = {'none': 0.0, 'memory of 100 steps': 0.99, 'memory of 10,000 steps': 0.9999}
+DRAWN = {'guidance 2, half the steps': dict(guidance=2.0, steps=12), 'guidance 3, half the steps': dict(guidance=3.0, steps=12), 'guidance 2': dict(guidance=2.0),
+         'eta 1': dict(eta=1.0), 'not clipped': dict(clip=None), 'twice the steps': dict(steps=50)}
+
+
+def training(part, changes, data, seconds):
+    def make(steps):
+        run = preset_run('laptop', data, **BASE | changes, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
+        if part == 'optimizer': run.opt = Muon(run.net, run.recipe)
+        return run
+    return make(steps_in(make, seconds))
+
+
+def with_weights(run, ema):
+    "The run's model with the weights of another average."
+    kept, run.ema = run.ema, ema
+    try: return run.averaged()
+    finally: run.ema = kept
+
+
+def judged(run, model, ref, count, steps=25, eta=0.0, **how):
+    labels = torch.arange(count) % 10 if run.card['network']['classes'] else None
+    return evaluate(model, run.sched, ref, n=count, steps=steps, labels=labels, batch=50, sampler=lambda *a, **kw: ddim_sample(*a, eta=eta, **kw), **how)
+
+
+def row(part, here, run, spent, r):
+    return dict(part=part, here=here, KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], loss=torch.stack(run.losses[-200:]).mean().item(), parameters=sum(p.numel() for p in run.net.parameters()),
+                steps=len(run.losses), images=len(run.losses)*run.recipe.batch, train_cpu_seconds=round(spent), N=r['N'], NFE=r['NFE'], judge=r['judge'],
+                threads=torch.get_num_threads(), machine=f'{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores', torch=torch.__version__)
+
+
+def add(rows, path):
+    "Rows put below those that are there, though another process may do the same."
+    with FileLock(f'{path}.lock'): write_table((read_table(path) if path.exists() else []) + rows, path)
+    for r in rows: print(f"{r['part']:14} {r['here']:30} KID {r['KID']:.3f} +- {r['interval']:.3f}  loss {r['loss']:.4f}  {r['images']:,} images", flush=True)
+
+
+def trained(part, changes, data, seconds, averages):
+    "A run, the averages kept beside its own, and the seconds it took."
+    run = training(part, changes, data, seconds)
+    beside, own = {name: Ema(run.net, decay) for name, decay in averages.items()}, run.ema.update
+    def update(net, step):
+        own(net, step)
+        for ema in beside.values(): ema.update(net, step)
+    run.ema.update = update
+    return run, beside, train_for(run, seconds)
+
+
+def main():
+    say = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    say.add_argument('--seconds', type=float, default=300, help='processor seconds of training')
+    say.add_argument('--count', type=int, default=300, help='samples')
+    say.add_argument('--only', default='', help='trainings whose part or name contains this; several with | between')
+    say.add_argument('--five', action='store_true', help='instead: the preset as it is now, drawn as its card says')
+    say.add_argument('--out', type=Path, default=Path('benchmarks/ingredients.csv'))
+    a = say.parse_args()
+    torch.set_num_threads(1)
+    data = bundled_fashion()
+    ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
+    if a.five:
+        run, _, spent = trained('preset', dict(weight='min_snr'), data, a.seconds, {})
+        return add([row('preset', 'as it is now', run, spent, judged(run, run.averaged(), ref, a.count, **run.card['sample']))], a.out)
+    for part, here, changes in TRAININGS:
+        if not re.search(a.only, f'{part}: {here}'): continue
+        if a.out.exists() and any((r['part'], str(r['here'])) == (part, here) for r in read_table(a.out)): continue
+        more = part == 'as it is' and not changes
+        run, beside, spent = trained(part, changes, data, a.seconds, AVERAGES if more else {})
+        look = lambda model, **how: judged(run, model, ref, a.count, **how)
+        add([row(part, here, run, spent, look(run.averaged()))], a.out)
+        for name, ema in beside.items(): add([row('average', name, run, spent, look(with_weights(run, ema)))], a.out)
+        for name, how in DRAWN.items() if more else (): add([row('drawing', name, run, spent, look(run.averaged(), **how))], a.out)
+
+
+if __name__ == '__main__': main()
