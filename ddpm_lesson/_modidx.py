@@ -14,6 +14,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_lesson.cli.fingerprint': ('cli.html#fingerprint', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.fits_picture': ('cli.html#fits_picture', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.how_to_draw': ('cli.html#how_to_draw', 'ddpm_lesson/cli.py'),
+                                 'ddpm_lesson.cli.insisting': ('cli.html#insisting', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.judges': ('cli.html#judges', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.lessons': ('cli.html#lessons', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.log_run': ('cli.html#log_run', 'ddpm_lesson/cli.py'),

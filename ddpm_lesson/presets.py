@@ -86,8 +86,9 @@ def way_of(
     p:dict,   # from `plan`
     classes,  # what label k is called; empty: no labels
 )->dict:
-    "The entry `sample` of a card: labels are insisted on only where there are some, and no more steps taken than the schedule has."
-    way = {k: v for k, v in p['sample'].items() if k != 'guidance' or classes}
+    "The entry `sample` of a card. No guidance, but twice the steps, where a network learns no labels or never goes without; no more steps than the schedule has."
+    way = dict(p['sample'])
+    if 'guidance' in way and not (classes and p.get('label_drop', Recipe.label_drop)): way = way | dict(steps=2*way['steps'], guidance=1.0)
     return way | dict(steps=min(way['steps'], p['T'])) if way.get('steps') else way
 
 def card_for(

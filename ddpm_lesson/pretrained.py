@@ -140,17 +140,17 @@ def way_to_sample(
     how = ours | own
     if how['sampler'] not in ('ddim', 'ddpm'): raise ValueError(f'the card wanted sampler ddim or ddpm, got {how["sampler"]!r:.60}')
     if 'steps' in own and how['steps'] is not None and (type(how['steps']) is not int or not 1 <= how['steps'] <= (T or limits['T'][1])): raise ValueError(f'the card wanted steps a whole number in 1..{T or limits["T"][1]}, or null, got {how["steps"]!r:.60}')
-    if type(g := how['guidance']) not in (int, float) or not 0 <= g < math.inf: raise ValueError(f'the card wanted guidance a number >= 0, got {g!r:.60}')
+    if type(g := how['guidance']) not in (int, float) or not 0 <= g <= 1e6: raise ValueError(f'the card wanted guidance a number >= 0, at most a million, got {g!r:.60}')
     if how['clip'] is not None and not _rising(how['clip']): raise ValueError(f'the card wanted clip null or two rising numbers, got {how["clip"]!r:.60}')
     return how | dict(guidance=float(g))
 
 def _rising(pair)->bool:
-    "Whether this is two finite numbers, the smaller first."
-    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(v) in (int, float) and math.isfinite(v) for v in pair) and pair[0] < pair[1]
+    "Whether this is two finite numbers of a sensible size, the smaller first."
+    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(v) in (int, float) and abs(v) < 1e30 for v in pair) and pair[0] < pair[1]
 
 # %% ../nbs/91_pretrained.ipynb #8aae1055
 def frames_wanted(
-    steps:int,  # network calls
+    steps:int,  # of the sampler
     frames:int, # pictures to keep of the way
 )->set:         # positions 0..steps, both ends among them
     "Which positions of a walk to keep."

@@ -83,7 +83,7 @@ def levels(
     ts:list,         # falling timesteps; the step before each is the next in the list, after the last comes 0
 )->tuple:            # (a_t, a_s), each (S,) float64 on the CPU
     "alpha_bar where each step begins, and where it ends."
-    alpha_bar = sched.alpha_bar.to('cpu', torch.float64)[torch.tensor([*ts, 0])]
+    alpha_bar = sched.alpha_bar.to('cpu', torch.float64)[torch.tensor([*ts, 0], device='cpu')]
     return alpha_bar[:-1], alpha_bar[1:]
 
 def ddpm_coefs(
@@ -237,8 +237,8 @@ def walk(
     estimate, onward, clamped = ([c.tolist() for c in pair] for pair in factors(sched, ts, coefs[0]))  # Python floats: no look-up on the device
     a, b = onward if clip is None else clamped
     sigma, steps = coefs[1].tolist(), torch.tensor(ts, device=x_t.device)[:, None].expand(-1, len(x_t)).unbind()
-    no_gradients = torch.inference_mode() if look else nullcontext()  # between two steps the caller may want gradients; if it does not look, `last` has seen to it
-    with eval_mode(model):
+    no_gradients = torch.inference_mode() if look else nullcontext()  # between two steps the caller may want gradients; who does not look has no say there
+    with eval_mode(model), nullcontext() if look else torch.inference_mode():
         for i in bar(range(len(ts)), progress):
             with no_gradients:
                 eps_hat = checked(model(x_t, steps[i]), x_t)
@@ -256,8 +256,7 @@ def last(
     walk, # a generator of (t, x_t, x_0_hat)
 )->Tensor: # the x_t it ends with
     "Run a walk to its end and return the images, as an ordinary tensor that autograd accepts."
-    with torch.inference_mode():
-        for _, x_t, _ in walk: pass
+    for _, x_t, _ in walk: pass
     return x_t.clone()
 
 # %% ../nbs/06_ddpm.ipynb #ba308fa6

@@ -141,10 +141,12 @@ def test_laptop_insists_on_labels_only_where_there_are_some():
     without, _ = preset_card('laptop', garments, steps=1, labels=False)
     short, _ = preset_card('laptop', garments, steps=1, T=10)
     assert way_to_sample(with_labels)['guidance'] == presets['laptop']['sample']['guidance'] > 1 == way_to_sample(without)['guidance']
-    assert with_labels['sample']['steps'] == without['sample']['steps'] == presets['laptop']['sample']['steps'] and short['sample']['steps'] == 10
+    always, _ = preset_card('laptop', garments, steps=1, label_drop=0.0)   # knows nothing without a label
+    assert with_labels['sample']['steps'] == presets['laptop']['sample']['steps'] and short['sample']['steps'] == 10
+    assert without['sample'] == always['sample'] == dict(steps=2*presets['laptop']['sample']['steps'], guidance=1.0)
 
 
-@pytest.mark.parametrize('wrong', ['2', True, -1, float('nan'), float('inf'), None, [2]])
+@pytest.mark.parametrize('wrong', ['2', True, -1, float('nan'), float('inf'), 10**400, None, [2]])
 def test_a_card_with_another_guidance_is_refused(wrong):
     card, _ = preset_card('laptop', bundled_fashion(), steps=1)
     with pytest.raises(ValueError, match='guidance a number >= 0'): way_to_sample(card | dict(sample=dict(guidance=wrong)))
@@ -165,6 +167,7 @@ def test_the_guidance_of_a_card_is_what_draws(tmp_path):
     for flags, calls, what in ((), 6, by_card), (('--guidance', 1), 3, plain), (('--label', 'none'), 3, None):
         status, said = call('sample', '--weights', tmp_path/'m.safetensors', '--count', 4, '--out', tmp_path/'a.png', '--zoom', 1, '--device', 'cpu', *flags)
         assert status == 0 and f'{calls} network calls' in said, said
+        with Image.open(tmp_path/'a.png') as drawn: assert json.loads(drawn.info['drawn'])['guidance'] == (3 if calls == 6 else 1)
         if what is None: continue
         save_png(tmp_path/'b.png', sheet(what, 10, 1))
         with Image.open(tmp_path/'a.png') as drawn, Image.open(tmp_path/'b.png') as wanted: assert drawn.tobytes() == wanted.tobytes()

@@ -9,7 +9,7 @@ from ddpm_lesson import sampler as package
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
-from ddpm_lesson.sampler import check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, factors, image_noise, leading, quadratic, start, timesteps, trailing, walk, whole
+from ddpm_lesson.sampler import check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, factors, image_noise, leading, quadratic, set_out, start, timesteps, trailing, walk, whole
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()
@@ -453,3 +453,21 @@ def test_a_seed_is_one_image_whatever_the_callers_default_dtype(stub):
     try: other = [image_noise((2, 3), seeds, 'cpu')() for seeds in ([1, 2], None)]
     finally: torch.set_default_dtype(torch.float32)
     assert torch.equal(base[0], other[0]) and other[0].dtype == other[1].dtype == torch.float32
+
+
+def test_a_default_device_elsewhere_changes_nothing():
+    def drawn(): return ddim_sample(lambda x, t: 0.5*x, LINEAR, (2, 3), steps=4, x_T=normal(2, 3).float(), device='cpu')
+    wanted = drawn()
+    x_T = normal(2, 3).float()
+    try:
+        torch.set_default_device('meta')
+        got = ddim_sample(lambda x, t: 0.5*x, LINEAR, (2, 3), steps=4, x_T=x_T, device='cpu')
+    finally: torch.set_default_device(None)
+    assert torch.equal(got, wanted)
+
+
+def test_a_walk_that_is_not_looked_at_keeps_no_graph():
+    w = torch.ones(1, requires_grad=True)
+    [(_, x_0, _)] = set_out(lambda x, t: w*x, LINEAR, (2, 3), [9, 4, 1], ddim_coefs(LINEAR, [9, 4, 1]), None, normal(2, 3).float(), None, None, False, look=False)
+    assert not x_0.requires_grad
+    for _ in ddim_steps(lambda x, t: w*x, LINEAR, (2, 3), steps=3): assert (w*2).requires_grad and not torch.is_inference_mode_enabled()
