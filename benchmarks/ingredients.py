@@ -30,38 +30,6 @@ from ddpm_lesson.train import Ema
 from .same_minutes import preset_run, steps_in, train_for
 
 
-def orthogonal(g, rounds=5):
-    "The nearest matrix with singular values near 1, by five odd polynomials. Jordan et al. 2024; torch.optim.Muon does the same in bfloat16, which many a CPU lacks."
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = g/(g.norm() + 1e-7)
-    if tall := len(x) > x.shape[1]: x = x.T
-    for _ in range(rounds):
-        y = x @ x.T
-        x = a*x + (b*y + c*y @ y) @ x
-    return x.T if tall else x
-
-
-class Muon(torch.optim.AdamW):
-    "Convolutions inside the network move by the orthogonal part of their momentum, all else by AdamW."
-    def __init__(self, net, recipe, lr=0.02, momentum=0.95):
-        inside = {id(p): p for name, p in net.named_parameters() if p.ndim == 4 and name not in ('stem.weight', 'out.weight')}
-        super().__init__([p for p in net.parameters() if id(p) not in inside], recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay, fused=True)
-        self.inside, self.lr, self.momentum, self.mean = list(inside.values()), lr/recipe.lr, momentum, [torch.zeros_like(p) for p in inside.values()]
-
-    @torch.no_grad()
-    def step(self):
-        super().step()
-        group = self.param_groups[0]
-        for p, mean in zip(self.inside, self.mean):
-            mean.lerp_(p.grad, 1 - self.momentum)
-            move = orthogonal(p.grad.lerp(mean, self.momentum).flatten(1))*max(1, len(p)/p[0].numel())**0.5
-            p.mul_(1 - self.lr*group['lr']*group['weight_decay']).sub_(move.view_as(p), alpha=self.lr*group['lr'])
-
-    def zero_grad(self):
-        super().zero_grad()
-        for p in self.inside: p.grad = None
-
-
 def spread_out(t, T):
     "One time from each of as many equal parts of 1..T as there are images: each uniform still, all together less by chance. Kingma et al. 2021, appendix I.1."
     return ((torch.arange(len(t)) + (t - 0.5).double()/T)*T/len(t)).floor().long() + 1
@@ -72,16 +40,11 @@ def bell(t, T):
     return (torch.special.ndtri((t - 0.5).double()/T).sigmoid()*T).floor().long() + 1
 
 
-def early(t, T):
-    "Times that crowd where there is little noise: uniform to the power 1.5."
-    return (((t - 0.5).double()/T)**1.5*T).floor().long() + 1
-
-
 def v_at(times):
     return lambda net, sched, x_0, t, eps, *labels, distance: v_loss(net, sched, x_0, times(t, sched.T), eps, *labels, distance=distance)
 
 
-targets |= {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV), 'v, early': (v_at(early), PredictsV)}
+targets |= {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV)}
 
 BASE = dict(weight='even')  # what the laptop preset was when this began
 TRAININGS = [  # (part of the recipe, what it is here, how it differs from the preset)
@@ -93,21 +56,15 @@ TRAININGS = [  # (part of the recipe, what it is here, how it differs from the p
     ('times', 'bell', dict(target='v, bell')),
     ('target', 'eps', dict(target='eps')),
     ('times', 'spread out', dict(target='v, spread')),
-    ('precision', 'bf16', dict(precision='bf16')),
-    ('weight', 'min-SNR, seed 1', dict(weight='min_snr', seed=1)), ('weight', 'min-SNR, seed 2', dict(weight='min_snr', seed=2)),
-    ('optimizer', 'Muon, batch 32', dict(batch=32)),
-    ('target', 'x_0', dict(target='x_0')),
+    ('weight', 'min-SNR, seed 1', dict(weight='min_snr', seed=1)),
 ]
 AVERAGES = {'none': 0.0, 'memory of 100 steps': 0.99, 'memory of 10,000 steps': 0.9999}
 DRAWN = {'guidance 2, half the steps': dict(guidance=2.0, steps=12), 'guidance 3, half the steps': dict(guidance=3.0, steps=12), 'guidance 2': dict(guidance=2.0),
          'eta 1': dict(eta=1.0), 'not clipped': dict(clip=None), 'twice the steps': dict(steps=50)}
 
 
-def training(part, changes, data, seconds):
-    def make(steps):
-        run = preset_run('laptop', data, **BASE | changes, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
-        if part == 'optimizer': run.opt = Muon(run.net, run.recipe)
-        return run
+def training(changes, data, seconds):
+    make = lambda steps: preset_run('laptop', data, **BASE | changes, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
     return make(steps_in(make, seconds))
 
 
@@ -135,9 +92,9 @@ def add(rows, path):
     for r in rows: print(f"{r['part']:14} {r['here']:30} KID {r['KID']:.3f} +- {r['interval']:.3f}  loss {r['loss']:.4f}  {r['images']:,} images", flush=True)
 
 
-def trained(part, changes, data, seconds, averages):
+def trained(changes, data, seconds, averages):
     "A run, the averages kept beside its own, and the seconds it took."
-    run = training(part, changes, data, seconds)
+    run = training(changes, data, seconds)
     beside, own = {name: Ema(run.net, decay) for name, decay in averages.items()}, run.ema.update
     def update(net, step):
         own(net, step)
@@ -158,13 +115,13 @@ def main():
     data = bundled_fashion()
     ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
     if a.five:
-        run, _, spent = trained('preset', dict(weight='min_snr'), data, a.seconds, {})
+        run, _, spent = trained(dict(weight='min_snr'), data, a.seconds, {})
         return add([row('preset', 'as it is now', run, spent, judged(run, run.averaged(), ref, a.count, **run.card['sample']))], a.out)
     for part, here, changes in TRAININGS:
         if not re.search(a.only, f'{part}: {here}'): continue
         if a.out.exists() and any((r['part'], str(r['here'])) == (part, here) for r in read_table(a.out)): continue
         more = part == 'as it is' and not changes
-        run, beside, spent = trained(part, changes, data, a.seconds, AVERAGES if more else {})
+        run, beside, spent = trained(changes, data, a.seconds, AVERAGES if more else {})
         look = lambda model, **how: judged(run, model, ref, a.count, **how)
         add([row(part, here, run, spent, look(run.averaged()))], a.out)
         for name, ema in beside.items(): add([row('average', name, run, spent, look(with_weights(run, ema)))], a.out)

@@ -86,10 +86,11 @@ def way_of(
     p:dict,   # from `plan`
     classes,  # what label k is called; empty: no labels
 )->dict:
-    "The entry `sample` of a card. No guidance, but twice the steps, where a network learns no labels or never goes without; no more steps than the schedule has."
-    way = dict(p['sample'])
-    if 'guidance' in way and not (classes and p.get('label_drop', Recipe.label_drop)): way = way | dict(steps=2*way['steps'], guidance=1.0)
-    return way | dict(steps=min(way['steps'], p['T'])) if way.get('steps') else way
+    "The entry `sample` of a card. Guidance, and the steps chosen for it, only where a network learns labels and sometimes goes without; no more steps than the schedule has."
+    guided = classes and p.get('label_drop', Recipe.label_drop)
+    way = p['sample'] if guided or 'guidance' not in p['sample'] else {k: v for k, v in p['sample'].items() if k not in ('guidance', 'steps')}
+    steps = way.get('steps', 50)
+    return way if steps is None else way | dict(steps=min(steps, p['T']))
 
 def card_for(
     data:Images,  # from `prepared`

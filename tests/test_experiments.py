@@ -143,7 +143,9 @@ def test_laptop_insists_on_labels_only_where_there_are_some():
     assert way_to_sample(with_labels)['guidance'] == presets['laptop']['sample']['guidance'] > 1 == way_to_sample(without)['guidance']
     always, _ = preset_card('laptop', garments, steps=1, label_drop=0.0)   # knows nothing without a label
     assert with_labels['sample']['steps'] == presets['laptop']['sample']['steps'] and short['sample']['steps'] == 10
-    assert without['sample'] == always['sample'] == dict(steps=2*presets['laptop']['sample']['steps'], guidance=1.0)
+    assert without['sample'] == always['sample'] == dict(steps=50) and way_to_sample(always)['guidance'] == 1
+    assert preset_card('laptop', garments, steps=1, labels=False, sample=dict(guidance=3.0), T=20)[0]['sample'] == dict(steps=20)
+    assert preset_card('hackernoon-ddpm', garments, steps=1)[0]['sample'] == presets['hackernoon-ddpm']['sample']   # None: every step
 
 
 @pytest.mark.parametrize('wrong', ['2', True, -1, float('nan'), float('inf'), 10**400, None, [2]])
