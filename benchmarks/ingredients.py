@@ -5,8 +5,8 @@
     python -m benchmarks.ingredients --five --seconds 600 --count 1000 --out benchmarks/five_minutes.csv
 
 Every training learns the 10,000 bundled garments in one process with one thread, until the processor (not the clock) has
-spent the given seconds on its steps. 'as it is' is the laptop preset with every time weighed alike, as it was when this
-began, trained from three seeds: as far apart as these lie, two rows may lie by chance. All are drawn alike (same seeds, same
+spent the given seconds on its steps. 'as it is' is the laptop preset as it was when this began: every time weighed alike,
+AdamW, no scaling by the time; trained from three seeds: as far apart as these lie, two rows may lie by chance. All are drawn alike (same seeds, same
 labels, DDIM) and judged by KID-Lite0. Other averages of the weights and other ways to draw need no training of their own.
 Several processes may write to one table, each with trainings of its own: --only times, --only 'batch|target'. On a busy
 machine a processor second does less: compare the images seen too.
@@ -24,6 +24,7 @@ from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.files import read_table, write_table
 from ddpm_lesson.loss import PredictsV, targets, v_loss
 from ddpm_lesson.metrics import evaluate, lite0_judge, reference
+from ddpm_lesson.presets import presets
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.train import Ema
 
@@ -46,7 +47,8 @@ def v_at(times):
 
 targets |= {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV)}
 
-BASE = dict(weight='even')  # what the laptop preset was when this began
+BASE = dict(weight='even', optimizer='adamw', scale_shift=False)  # what the laptop preset was when this began
+NOW = {name: presets['laptop'][name] for name in BASE}
 TRAININGS = [  # (part of the recipe, what it is here, how it differs from the preset)
     ('as it is', 'seed 0', {}), ('as it is', 'seed 1', dict(seed=1)), ('as it is', 'seed 2', dict(seed=2)),
     ('network', 'folded 2x2, width 32', dict(patch=2, width=32, mults='1,2,4', attend='2')),
@@ -57,6 +59,9 @@ TRAININGS = [  # (part of the recipe, what it is here, how it differs from the p
     ('target', 'eps', dict(target='eps')),
     ('times', 'spread out', dict(target='v, spread')),
     ('weight', 'min-SNR, seed 1', dict(weight='min_snr', seed=1)),
+    ('network', 'time scales, too', dict(scale_shift=True)),
+    ('optimizer', 'Muon', dict(optimizer='muon')),
+    ('together', 'min-SNR, time scales, Muon', NOW),
 ]
 AVERAGES = {'none': 0.0, 'memory of 100 steps': 0.99, 'memory of 10,000 steps': 0.9999}
 DRAWN = {'guidance 2, half the steps': dict(guidance=2.0, steps=12), 'guidance 3, half the steps': dict(guidance=3.0, steps=12), 'guidance 2': dict(guidance=2.0),
@@ -115,8 +120,10 @@ def main():
     data = bundled_fashion()
     ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
     if a.five:
-        run, _, spent = trained(dict(weight='min_snr'), data, a.seconds, {})
-        return add([row('preset', 'as it is now', run, spent, judged(run, run.averaged(), ref, a.count, **run.card['sample']))], a.out)
+        run, _, spent = trained(NOW, data, a.seconds, {})
+        model, how = run.averaged(), run.card['sample']
+        for name, steps in ('as it is now', how['steps']), ('50 network calls', 25): add([row('preset', name, run, spent, judged(run, model, ref, a.count, **how | dict(steps=steps)))], a.out)
+        return
     for part, here, changes in TRAININGS:
         if not re.search(a.only, f'{part}: {here}'): continue
         if a.out.exists() and any((r['part'], str(r['here'])) == (part, here) for r in read_table(a.out)): continue

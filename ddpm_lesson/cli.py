@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['recorded', 'not_flags', 'best_device', 'Friendly', 'main', 'wanted_labels', 'how_to_draw', 'insisting', 'calls_of',
            'fingerprint', 'wrong_entry', 'fits_picture', 'read_sheet', 'take_over', 'same_weights', 'unlike',
-           'compared', 'sample', 'check_endings', 'recipe_options', 'reporter', 'log_run', 'tensorboard_log',
-           'log_settings', 'train', 'made', 'find_lr', 'judges', 'real_images', 'evaluate', 'report_lines',
-           'experiment', 'diagnose', 'lessons']
+           'compared', 'sample', 'check_endings', 'recipe_options', 'few_steps', 'reporter', 'log_run',
+           'tensorboard_log', 'log_settings', 'train', 'made', 'find_lr', 'judges', 'real_images', 'evaluate',
+           'report_lines', 'experiment', 'diagnose', 'lessons']
 
 # %% ../nbs/93_cli.ipynb #88937b2b
 import hashlib, importlib.util, json, math, os, platform, re, sys, time
@@ -254,6 +254,13 @@ def recipe_options(command):
     return command
 
 # %% ../nbs/93_cli.ipynb #e436ef32
+def few_steps(
+    card:dict,
+    T:int,     # steps of its schedule
+)->dict:       # sampler and steps
+    "For a quick look: DDIM, in the steps that the card asks for, but no more than 20."
+    return dict(sampler='ddim', steps=min(20, T, card.get('sample', {}).get('steps') or T))
+
 def reporter(
     folder:Path,
     tensorboard:bool,  # also write scalars and sheets for TensorBoard
@@ -266,7 +273,7 @@ def reporter(
     def report(run):
         step, n, device = len(run.losses), 40, run.data.pixels.device
         y = wanted_labels('all', run.card['classes'], n)
-        how = dict(sampler='ddim', steps=min(20, run.sched.T))
+        how = few_steps(run.card, run.sched.T)
         images = draw_as_card(run.averaged(), run.sched, run.card, n, y, device=device, **how)
         save_png(folder/'samples.png', sheet(images, 10, 2), {'step': str(step), 'seeds': f'0 to {n - 1}', 'run': run.card} | how | versions())
         if log: log_run(log, run, logged[0], sheet(images, 10))
@@ -324,6 +331,7 @@ def log_settings(
 @click.option('--attend', default=None, help='Levels with attention, e.g. 1,2.')
 @click.option('--patch', default=None, type=int, help='Side of the squares folded into channels first.')
 @click.option('--dropout', default=None, type=click.FloatRange(0, 1))
+@click.option('--scale-shift/--no-scale-shift', default=None, help='Let the time scale what the network sees, not only shift it.')
 @click.option('--epochs', default=None, type=click.IntRange(1), help='Times through the images, instead of --steps.')
 @recipe_options
 @click.option('--folder', default=None, type=click.Path(file_okay=False), help='Where everything goes; default runs/PRESET.')
@@ -356,7 +364,7 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, device, **
             raise click.ClickException(f'{e or "stopped"}; the same command with --resume goes on') from None
     if rank: return
     save_model(folder/'model.safetensors', run.averaged().net, run.card | made(began, run, device), half)
-    click.get_current_context().invoke(sample, weights=str(folder/'model.safetensors'), count=40, sampler='ddim', steps=min(20, run.sched.T), out=str(folder/'samples.png'), device=device)
+    click.get_current_context().invoke(sample, weights=str(folder/'model.safetensors'), count=40, out=str(folder/'samples.png'), device=device, **few_steps(run.card, run.sched.T))
     click.echo(f'{folder}/model.safetensors and samples.png; draw more with: ddpm_lesson sample --weights {folder}/model.safetensors')
 
 # %% ../nbs/93_cli.ipynb #39891190

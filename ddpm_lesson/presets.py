@@ -19,7 +19,7 @@ hackernoon = dict(data='flowers102', size=64, kind='simple', width=64, labels=Fa
                   epochs=300, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
                   sample=dict(sampler='ddpm', steps=None, clip=None))
 presets = {
-    'laptop':  dict(data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, weight='min_snr', steps=1500, batch=16, warmup=150, sample=dict(steps=25, guidance=2.0)),
+    'laptop':  dict(data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, scale_shift=True, weight='min_snr', optimizer='muon', steps=1500, batch=16, warmup=150, sample=dict(steps=12, guidance=2.0)),
     'shipped': dict(data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2, steps=7000, batch=64, lr=1e-3, warmup=200, precision='bf16'),
     'photos':  dict(data='flowers102', size=64, width=96, mults='1,2,3', blocks=2, attend='2', patch=2, steps=60_000, batch=128, lr=4e-4, warmup=1000, flip=True, ema_decay=0.9995),
     'debug':   dict(data='debug', size=32, width=32, mults='1,2', blocks=1, attend='1', patch=2, steps=60, batch=2, warmup=10),
@@ -30,8 +30,8 @@ presets = {
 }
 recipe_help = dict(
     target='What the network predicts: eps, x_0, v, or eps_on_image (eps, judged by its image).', distance='How an error is measured: mse or mae.', weight='How much each time counts: even or min_snr.',
-    steps='Batches seen.', batch='Images a batch.', lr='Highest learning rate.', warmup='Steps until it is reached.',
-    decay='Bring the learning rate down to 0.', weight_decay="AdamW's weight decay.", beta_2="AdamW's memory of squared gradients.",
+    steps='Batches seen.', batch='Images a batch.', optimizer='adamw, or muon: whole kernels at once, AdamW for the rest.', lr='Highest learning rate.', warmup='Steps until it is reached.',
+    decay='Bring the learning rate down to 0.', weight_decay='Share of the learning rate by which weights shrink, each step.', beta_2="AdamW's memory of squared gradients.",
     clip_grad='Longest gradient allowed; 0: any.', ema_decay='Memory of the averaged weights; 0: none.',
     label_drop='Share of images shown without their label.', flip='Mirror half the images.',
     precision='auto, bf16 or float32.', seed='Decides weights, batches, times and noise.')
@@ -49,7 +49,7 @@ def plan(
 )->dict:        # flag -> value
     "What was said, over the preset, over the defaults."
     if preset not in presets: raise ValueError(f'preset wanted one of {", ".join(presets)}, got {preset!r}')
-    basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, dropout=0.0, standardise=False, epochs=None)
+    basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, dropout=0.0, scale_shift=False, standardise=False, epochs=None)
     said = {k: v for k, v in given.items() if v is not None}
     merged = basics | presets[preset] | said
     return merged | dict(epochs=None) if 'steps' in said and 'epochs' not in said else merged  # a number of steps overrides the preset's epochs
@@ -79,7 +79,7 @@ def network_settings(
     "The entry `network` of a card."
     if p['kind'] == 'posit': return dict(kind='posit', channels=channels, width=p['width'], mults=numbers(p['mults']), depth=p['blocks'])
     if p['kind'] == 'simple': return dict(kind='simple', channels=channels, width=p['width'])
-    return dict(channels=channels, width=p['width'], mults=numbers(p['mults']), blocks=p['blocks'], attend=numbers(p['attend']), patch=p['patch'], classes=classes, dropout=p['dropout'])
+    return dict(channels=channels, width=p['width'], mults=numbers(p['mults']), blocks=p['blocks'], attend=numbers(p['attend']), patch=p['patch'], classes=classes, dropout=p['dropout'], scale_shift=p['scale_shift'])
 
 # %% ../nbs/96_presets.ipynb #4c9cf050
 def way_of(

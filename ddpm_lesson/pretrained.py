@@ -78,6 +78,7 @@ def check_network(
     for name in network.keys() & limits.keys(): check_limit(name, network[name])
     for name, lo in ('mults', 1), ('attend', 0): check_list(name, network.get(name, []), lambda m: type(m) is int and lo <= m <= 64, f'whole numbers in {lo}..64', 8)
     if network.get('mults') in ([], ()): raise ValueError('the card wanted mults at least one number, got none')
+    if type(scaled := network.get('scale_shift', False)) is not bool: raise ValueError(f'the card wanted scale_shift true or false, got {scaled!r:.60}')
     if not type(drop := network.get('dropout', 0)) in (int, float) or not 0 <= drop <= 1: raise ValueError(f'the card wanted dropout a number in [0, 1], got {drop!r:.60}')
 
 # %% ../nbs/91_pretrained.ipynb #4fabd6b5

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['in_x_0', 'weights', 'looked_back', 'even', 'min_snr', 'Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw',
-           'learning_rate', 'learned', 'Ema', 'make_optimizer', 'train_step', 'seconds', 'bf16_helps', 'as_images',
-           'check_fit', 'allocate_moments', 'moment', 'check_losses', 'own_stream', 'learn', 'kept_of', 'Run',
-           'differences', 'check_checkpoint', 'make_card', 'resume', 'kept', 'check_ahead', 'fit', 'smoothed',
-           'find_lr', 'suggest_lr']
+           'learning_rate', 'learned', 'Ema', 'adamw', 'make_optimizer', 'train_step', 'seconds', 'bf16_helps',
+           'as_images', 'check_fit', 'allocate_moments', 'moment', 'check_losses', 'own_stream', 'learn', 'kept_of',
+           'Run', 'differences', 'as_trained', 'check_checkpoint', 'make_card', 'resume', 'kept', 'check_ahead', 'fit',
+           'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time, warnings
@@ -21,6 +21,7 @@ from .data import Images, check_unit, to_pixels, to_unit
 from .files import load_tensors, save_tensors
 from .forward import at, shaped
 from .loss import distances, targets
+from .muon import Muon, Together, between_channels
 from .pretrained import build, describe_mismatch, units
 from .safety import Listener, Stopped, as_usual, claimed, last_whole, memory_named, newest_name, previous_name, risen, say_more, versions
 
@@ -56,10 +57,11 @@ class Recipe:
     weight:str = 'even'            # how much each time counts: even or min_snr
     steps:int = 1000               # batches seen
     batch:int = 64                 # images a batch
+    optimizer:str = 'adamw'        # adamw or muon
     lr:float = 2e-3                # highest learning rate
     warmup:int = 100               # steps until it is reached
     decay:bool = True              # bring it down to 0 along half a cosine, or keep it
-    weight_decay:float = 0.01      # AdamW's
+    weight_decay:float = 0.01      # share of lr by which weights shrink, each step
     beta_2:float = 0.99            # AdamW's memory of squared gradients
     clip_grad:float = 1.0          # longest gradient allowed; 0: any
     ema_decay:float = 0.999        # memory of the averaged weights; 0: none
@@ -72,6 +74,7 @@ class Recipe:
         if self.target not in targets: raise ValueError(f'target wanted one of {", ".join(targets)}, got {self.target!r}')
         if self.precision not in ('auto', 'bf16', 'float32'): raise ValueError(f'precision wanted auto, bf16 or float32, got {self.precision!r}')
         if self.distance not in distances: raise ValueError(f'distance wanted one of {", ".join(distances)}, got {self.distance!r}')
+        if self.optimizer not in ('adamw', 'muon'): raise ValueError(f'optimizer wanted adamw or muon, got {self.optimizer!r}')
         if self.weight not in weights: raise ValueError(f'weight wanted one of {", ".join(weights)}, got {self.weight!r}')
         if self.weight == 'min_snr' and self.distance != 'mse': raise ValueError(f'weight min_snr wanted distance mse, of which it knows the size at each time, got {self.distance!r}')
         for name in 'steps', 'batch', 'warmup', 'seed':
@@ -173,13 +176,23 @@ class Ema:
         return net
 
 # %% ../nbs/10_train.ipynb #c66b11fb
+def adamw(
+    params:list,
+    recipe:Recipe,
+)->torch.optim.AdamW:
+    "AdamW, all parameters in one kernel where the device has one."
+    return torch.optim.AdamW(params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay, fused=params[0].device.type in ('cpu', 'cuda'))
+
 def make_optimizer(
     net:nn.Module,
     recipe:Recipe,
-)->torch.optim.Optimizer:
-    "AdamW, all parameters in one kernel where the device has one."
-    fused = next(net.parameters()).device.type in ('cpu', 'cuda')
-    return torch.optim.AdamW(net.parameters(), recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay, fused=fused)
+):                 # a torch optimizer, or two that act as one
+    "AdamW for all; or Muon for the kernels between channels and AdamW for the rest: see the page on Muon."
+    if recipe.optimizer == 'adamw': return adamw(list(net.parameters()), recipe)
+    kernels = between_channels(net)
+    if not kernels: raise ValueError('muon wanted convolutions between at least 16 channels, and this network has none: train it with adamw')
+    ours = set(map(id, kernels))
+    return Together(Muon(kernels, recipe.lr, weight_decay=recipe.weight_decay), adamw([p for p in net.parameters() if id(p) not in ours], recipe))
 
 # %% ../nbs/10_train.ipynb #91225ed5
 def train_step(
@@ -247,10 +260,12 @@ def check_fit(
 
 # %% ../nbs/10_train.ipynb #111836a8
 def allocate_moments(opt, net:nn.Module)->None:
-    "Give an AdamW optimizer its (zero) state, so that a checkpoint can be copied into it."
-    for p in net.parameters():
-        counted_on = p.device if opt.defaults['fused'] else 'cpu'  # where AdamW itself keeps the number of steps
-        if not opt.state[p]: opt.state[p].update(step=torch.zeros((), dtype=torch.float32, device=counted_on), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+    "Give an optimizer its state by a step that moves nothing, so that a checkpoint can be copied into it."
+    if opt.state: return
+    for p in net.parameters(): p.grad = torch.zeros_like(p)
+    for group in opt.param_groups: group['lr'] = 0.0   # `train_step` sets it anew
+    opt.step()
+    opt.zero_grad()
 
 # %% ../nbs/10_train.ipynb #349fb7d3
 looked_back = 5000  # losses that are searched for a rise: to look at all of a long run each time would cost more the longer it is
@@ -306,7 +321,8 @@ def kept_of(
 )->dict:            # name -> tensor, which shares their memory
     "What network, average and optimizer remember, by name."
     out = {f'net.{k}': v for k, v in net.state_dict().items()} | {f'ema.{k}': s for k, s in zip(learned(net), ema.shadow)}
-    for n, m in ((n, opt.state[p]) for n, p in net.named_parameters()): out |= {f'opt.{k}.{n}': v for k, v in m.items()}
+    remembered = opt.state
+    for n, p in net.named_parameters(): out |= {f'opt.{k}.{n}': v for k, v in remembered.get(p, {}).items()}
     return out
 
 # %% ../nbs/10_train.ipynb #0a6c0d6a
@@ -389,6 +405,13 @@ def differences(
     a, b = flat(a), flat(b)
     return ', '.join(f'{k} {a.get(k)!r} there, {b.get(k)!r} here' for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k))
 
+def as_trained(
+    card, # as it was read
+)->dict:
+    "What of a card decides a training, with what a card of an earlier version leaves open as it was then; not how to draw afterwards."
+    if not isinstance(card, dict) or not all(isinstance(card.get(k), dict) for k in ('network', 'recipe')): return {}
+    return {k: v for k, v in card.items() if k != 'sample'} | dict(network=dict(scale_shift=False) | card['network'], recipe=asdict(Recipe()) | card['recipe'])
+
 # %% ../nbs/10_train.ipynb #bccdeef7
 def check_checkpoint(
     path,           # where it was read, for the reader
@@ -397,8 +420,8 @@ def check_checkpoint(
     about:dict,     # its note
 )->None:
     "Raise if it belongs to another run or is incomplete; warn if another torch wrote it."
-    card = about.get('card')
-    if card != run.card: raise ValueError(f'{path} is a checkpoint of another run: {differences(card if isinstance(card, dict) else {}, run.card)}')
+    there, here = as_trained(about.get('card')), as_trained(run.card)
+    if there != here: raise ValueError(f'{path} is a checkpoint of another run: {differences(there, here)}')
     if type(step := about.get('step')) is not int or step < 0 or 'bf16' not in about: raise ValueError(f'{path} does not fit its card: its note lacks step or precision')
     wrong = describe_mismatch(run.state() | {'losses': torch.empty(step, device='meta')}, tensors)
     if wrong: raise ValueError(f'{path} does not fit its card: {wrong}')

@@ -1,0 +1,159 @@
+"Muon and the blocks that the time scales: exact in float64, saved and resumed like everything else."
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from conftest import normal
+from ddpm_lesson.data import Images, bundled_fashion
+from ddpm_lesson.muon import Muon, Together, between_channels, even_lengths
+from ddpm_lesson.pretrained import check_card, load_pretrained, save_model
+from ddpm_lesson.train import Recipe, Run, as_trained, fit, make_card, make_optimizer
+from ddpm_lesson.unet import ResBlock, ScaledBlock, UNet
+
+DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
+NETWORK = dict(channels=1, width=16, mults=[1], patch=1, blocks=1, attend=[], scale_shift=True)
+
+
+def card(steps=8, **recipe): return make_card(NETWORK, Recipe(steps=steps, **dict(batch=8, warmup=3, precision='float32', optimizer='muon') | recipe))
+
+
+def svd_polar(G, rounds):
+    "The five-term polynomial on singular values, matrix by matrix."
+    U, s, V = torch.linalg.svd(G/G.norm(), full_matrices=False)
+    for _ in range(rounds): s = 3.4445*s - 4.7750*s**3 + 2.0315*s**5
+    return U @ torch.diag(s) @ V
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 6), st.floats(1e-3, 1e3), st.integers(0, 99))
+def test_lengths_follow_the_polynomial_and_directions_stay(k, r, c, rounds, size, seed):
+    # checks (25.2), (25.3)
+    G = size*normal(k, r, c, seed=seed)
+    assert_close(even_lengths(G, rounds), torch.stack([svd_polar(M, rounds) for M in G]), rtol=1e-6, atol=1e-6)
+
+
+def test_a_step_is_the_turned_average_with_one_look_ahead():
+    "Two steps by hand, on a wide and a tall kernel at once and with others of the same shape."
+    start = [normal(5, 2, 3, 3), normal(5, 2, 3, 3, seed=1), normal(20, 3)]
+    grads = [[normal(*p.shape, seed=10*k + i) for i, p in enumerate(start)] for k in range(2)]
+    params = [nn.Parameter(p.clone()) for p in start]
+    opt = Muon(params, lr=0.1, momentum=0.8, weight_decay=0.5)
+    for step in grads:
+        for p, g in zip(params, step): p.grad = g.clone()
+        opt.step()
+    for p, w, g0, g1 in zip(params, start, *grads):
+        memory = torch.zeros_like(w)
+        for g in g0, g1:
+            memory = 0.8*memory + 0.2*g
+            turned = svd_polar((0.2*g + 0.8*memory).flatten(1), 5).view_as(w)
+            w = w*(1 - 0.1*0.5) - 0.1*0.2*max(turned.flatten(1).shape)**0.5*turned
+        assert_close(p.detach(), w, rtol=1e-6, atol=1e-7)
+
+
+def test_no_gradient_no_step():
+    p, q = nn.Parameter(normal(4, 4)), nn.Parameter(normal(4, 4))
+    before, p.grad = q.detach().clone(), normal(4, 4, seed=1)
+    Muon([p, q], lr=0.1).step()
+    assert torch.equal(q, before)
+
+
+def test_muon_takes_the_kernels_between_channels_and_adamw_the_rest():
+    net = UNet(1, 16, (1, 2), 1, (1,), 1, classes=3)
+    opt = make_optimizer(net, Recipe(optimizer='muon'))
+    muon, adamw = ([p for g in part.param_groups for p in g['params']] for part in opt.parts)
+    assert {id(p) for p in muon} | {id(p) for p in adamw} == {id(p) for p in net.parameters()} and len(muon) + len(adamw) == len(list(net.parameters()))
+    ids = {id(p) for p in muon}
+    assert all(p.ndim == 4 for p in muon) and ids == {id(p) for p in between_channels(net)}
+    assert not ids & {id(net.stem.weight), id(net.out.weight), id(net.label.weight)} and {id(net.down[0].block.conv1.weight), id(net.mid[0].attend.qkv.weight)} <= ids
+    assert {g['weight_decay'] for g in opt.param_groups} == {Recipe.weight_decay}
+
+
+@pytest.mark.parametrize('at', [1, 5])
+def test_resumed_with_muon_is_bit_identical(at, tmp_path):
+    whole, half = fit(Run(card(), DATA), progress=False), Run(card(), DATA)
+    for step, _ in half.steps():
+        if step == at: break
+    half.save(tmp_path/'half.safetensors')
+    again = fit(Run(card(), DATA).load(tmp_path/'half.safetensors'), progress=False)
+    assert whole.state().keys() == again.state().keys() and all(torch.equal(v, again.state()[k]) for k, v in whole.state().items())
+    assert any(k.startswith('opt.momentum_buffer') for k in whole.state()) and any(k.startswith('opt.exp_avg_sq') for k in whole.state())
+
+
+def test_moving_nothing_moves_nothing(tmp_path):
+    "A run that takes over a checkpoint is its checkpoint, weights included, before its next step."
+    run, other = fit(Run(card(4), DATA), progress=False), Run(card(4), DATA)
+    run.save(tmp_path/'end.safetensors')
+    other.load(tmp_path/'end.safetensors')
+    assert all(torch.equal(v, other.state()[k]) for k, v in run.state().items()) and all(p.grad is None for p in other.net.parameters())
+
+
+@pytest.mark.parametrize('optimizer', ['adamw', 'muon'])
+def test_a_state_is_made_without_a_step(optimizer):
+    from ddpm_lesson.train import allocate_moments
+    run = Run(card(optimizer=optimizer), DATA)
+    for p in run.net.parameters(): nn.init.normal_(p)
+    before = {k: v.clone() for k, v in run.net.state_dict().items()}
+    allocate_moments(run.opt, run.net)
+    assert all(torch.equal(v, before[k]) for k, v in run.net.state_dict().items())
+    assert len(run.opt.state) == len(before) and all(not v.any() for s in run.opt.state.values() for k, v in s.items() if k != 'step')
+
+
+def test_muon_says_where_it_has_nothing_to_do():
+    with pytest.raises(ValueError, match='optimizer wanted adamw or muon, got .sgd.'): Recipe(optimizer='sgd')
+    small = make_card(NETWORK | dict(width=8), Recipe(optimizer='muon', batch=8))
+    with pytest.raises(ValueError, match='at least 16 channels, and this network has none'): Run(small, DATA)
+
+
+def test_old_checkpoints_go_on_and_others_do_not(tmp_path):
+    "A card from before an entry existed is completed with what was done then; how to draw may change; nothing else may."
+    now = make_card(NETWORK | dict(scale_shift=False), Recipe(steps=6, batch=8, precision='float32'), sample=dict(steps=25))
+    old = {k: v for k, v in now.items() if k != 'sample'} | dict(network={k: v for k, v in now['network'].items() if k != 'scale_shift'}, recipe={k: v for k, v in now['recipe'].items() if k not in ('optimizer', 'weight')})
+    assert old != now and as_trained(old) == as_trained(now)
+    run = Run(old, DATA)
+    next(run.steps())
+    run.save(tmp_path/'old.safetensors')
+    Run(now, DATA).load(tmp_path/'old.safetensors')
+    for other, word in (now | dict(network=NETWORK), 'network.scale_shift False there, True here'), (now | dict(recipe=now['recipe'] | dict(optimizer='muon')), "recipe.optimizer 'adamw' there, 'muon' here"):
+        with pytest.raises(ValueError, match=word): Run(other, DATA).load(tmp_path/'old.safetensors')
+    assert as_trained(None) == as_trained(dict(recipe=3)) == {}
+
+
+def test_two_act_as_one():
+    p, q = nn.Parameter(normal(3, 3)), nn.Parameter(normal(3))
+    both = Together(Muon([p], lr=1.0), torch.optim.AdamW([q], lr=1.0))
+    for group in both.param_groups: group['lr'] = 0.0
+    before = p.detach().clone(), q.detach().clone()
+    p.grad, q.grad = normal(3, 3, seed=1), normal(3, seed=1)
+    both.step()
+    assert torch.equal(p, before[0]) and torch.equal(q, before[1]) and both.state.keys() == {p, q}   # the rates that were set are the rates used
+    both.zero_grad()
+    assert p.grad is q.grad is None
+
+
+def test_a_scaled_block_by_hand():
+    # checks (8.5a)
+    block = ScaledBlock(8, 12, 6).double()
+    for p in block.parameters(): nn.init.normal_(p, std=0.3)
+    x, emb, phi = normal(2, 8, 5, 3), normal(2, 6), nn.functional.silu
+    a, b = block.emb(phi(emb))[:, :12, None, None], block.emb(phi(emb))[:, 12:, None, None]
+    want = block.skip(x) + block.conv2(phi((1 + a)*block.norm2(block.conv1(phi(block.norm1(x)))) + b))
+    assert_close(block(x, emb), want, rtol=1e-12, atol=1e-12)
+
+
+def test_a_network_scales_everywhere_or_nowhere_and_its_card_says_so(tmp_path):
+    kinds = {s: {type(m) for m in UNet(1, 16, (1, 2), 1, (1,), 1, scale_shift=s).modules() if isinstance(m, ResBlock)} for s in (False, True)}
+    assert kinds == {False: {ResBlock}, True: {ScaledBlock}}
+    run = Run(card(2), DATA)
+    save_model(tmp_path/'m.safetensors', run.averaged().net, run.card)
+    model, _ = load_pretrained(tmp_path/'m.safetensors')
+    assert model.net.settings['scale_shift'] is True
+    with pytest.raises(ValueError, match='scale_shift true or false, got .yes.'): check_card(run.card | dict(network=NETWORK | dict(scale_shift='yes')))
+
+
+@pytest.mark.parametrize('way, T, wanted', [(None, 1000, 20), (dict(steps=12, guidance=2.0), 1000, 12), (dict(sampler='ddpm', steps=None), 300, 20), (dict(steps=25), 1000, 20), (dict(steps=12), 7, 7)])
+def test_a_quick_look_takes_the_cards_steps_but_few(way, T, wanted):
+    from ddpm_lesson.cli import few_steps
+    assert few_steps({} if way is None else dict(sample=way), T) == dict(sampler='ddim', steps=wanted)
