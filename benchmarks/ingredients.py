@@ -47,7 +47,7 @@ def v_at(times):
 
 targets |= {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV)}
 
-BASE = dict(weight='even', optimizer='adamw', scale_shift=False)  # what the laptop preset was when this began
+BASE = dict(target='v', weight='even', optimizer='adamw', scale_shift=False)  # what the laptop preset was when this began
 NOW = {name: presets['laptop'][name] for name in BASE}
 TRAININGS = [  # (part of the recipe, what it is here, how it differs from the preset)
     ('as it is', 'seed 0', {}), ('as it is', 'seed 1', dict(seed=1)), ('as it is', 'seed 2', dict(seed=2)),
@@ -61,7 +61,9 @@ TRAININGS = [  # (part of the recipe, what it is here, how it differs from the p
     ('weight', 'min-SNR, seed 1', dict(weight='min_snr', seed=1)),
     ('network', 'time scales, too', dict(scale_shift=True)),
     ('optimizer', 'Muon', dict(optimizer='muon')),
-    ('together', 'min-SNR, time scales, Muon', NOW),
+    ('together', 'min-SNR, time scales, Muon', NOW | dict(target='v')),
+    ('target', 'x_0, with min-SNR', dict(target='x_0', weight='min_snr')),
+    ('together', 'and x_0', NOW),
 ]
 AVERAGES = {'none': 0.0, 'memory of 100 steps': 0.99, 'memory of 10,000 steps': 0.9999}
 DRAWN = {'guidance 2, half the steps': dict(guidance=2.0, steps=12), 'guidance 3, half the steps': dict(guidance=3.0, steps=12), 'guidance 2': dict(guidance=2.0),
@@ -121,9 +123,7 @@ def main():
     ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
     if a.five:
         run, _, spent = trained(NOW, data, a.seconds, {})
-        model, how = run.averaged(), run.card['sample']
-        for name, steps in ('as it is now', how['steps']), ('50 network calls', 25): add([row('preset', name, run, spent, judged(run, model, ref, a.count, **how | dict(steps=steps)))], a.out)
-        return
+        return add([row('preset', 'as it is now', run, spent, judged(run, run.averaged(), ref, a.count, **run.card['sample']))], a.out)
     for part, here, changes in TRAININGS:
         if not re.search(a.only, f'{part}: {here}'): continue
         if a.out.exists() and any((r['part'], str(r['here'])) == (part, here) for r in read_table(a.out)): continue

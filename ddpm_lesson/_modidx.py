@@ -216,6 +216,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_lesson.muon.Together.zero_grad': ('muon.html#together.zero_grad', 'ddpm_lesson/muon.py'),
                                   'ddpm_lesson.muon.between_channels': ('muon.html#between_channels', 'ddpm_lesson/muon.py'),
                                   'ddpm_lesson.muon.even_lengths': ('muon.html#even_lengths', 'ddpm_lesson/muon.py'),
+                                  'ddpm_lesson.muon.lift': ('muon.html#lift', 'ddpm_lesson/muon.py'),
                                   'ddpm_lesson.muon.of_one_shape': ('muon.html#of_one_shape', 'ddpm_lesson/muon.py')},
             'ddpm_lesson.museum': { 'ddpm_lesson.museum.exact_step_error': ('museum.html#exact_step_error', 'ddpm_lesson/museum.py'),
                                     'ddpm_lesson.museum.step_weights': ('museum.html#step_weights', 'ddpm_lesson/museum.py')},

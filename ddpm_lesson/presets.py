@@ -19,7 +19,7 @@ hackernoon = dict(data='flowers102', size=64, kind='simple', width=64, labels=Fa
                   epochs=300, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
                   sample=dict(sampler='ddpm', steps=None, clip=None))
 presets = {
-    'laptop':  dict(data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, scale_shift=True, weight='min_snr', optimizer='muon', steps=1500, batch=16, warmup=150, sample=dict(steps=12, guidance=2.0)),
+    'laptop':  dict(data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, scale_shift=True, target='x_0', weight='min_snr', optimizer='muon', steps=1500, batch=16, warmup=150, sample=dict(steps=25, guidance=2.0)),
     'shipped': dict(data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2, steps=7000, batch=64, lr=1e-3, warmup=200, precision='bf16'),
     'photos':  dict(data='flowers102', size=64, width=96, mults='1,2,3', blocks=2, attend='2', patch=2, steps=60_000, batch=128, lr=4e-4, warmup=1000, flip=True, ema_decay=0.9995),
     'debug':   dict(data='debug', size=32, width=32, mults='1,2', blocks=1, attend='1', patch=2, steps=60, batch=2, warmup=10),

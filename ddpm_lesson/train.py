@@ -262,10 +262,14 @@ def check_fit(
 def allocate_moments(opt, net:nn.Module)->None:
     "Give an optimizer its state by a step that moves nothing, so that a checkpoint can be copied into it."
     if opt.state: return
-    for p in net.parameters(): p.grad = torch.zeros_like(p)
-    for group in opt.param_groups: group['lr'] = 0.0   # `train_step` sets it anew
+    rates = [group['lr'] for group in opt.param_groups]
+    for p in net.parameters(): p.grad = torch.zeros_like(p) if p.requires_grad else None
+    for group in opt.param_groups: group['lr'] = 0.0
     opt.step()
     opt.zero_grad()
+    for group, lr in zip(opt.param_groups, rates): group['lr'] = lr
+    for state in opt.state.values():
+        for v in state.values(): v.zero_()   # the steps counted
 
 # %% ../nbs/10_train.ipynb #349fb7d3
 looked_back = 5000  # losses that are searched for a rise: to look at all of a long run each time would cost more the longer it is
@@ -410,7 +414,7 @@ def as_trained(
 )->dict:
     "What of a card decides a training, with what a card of an earlier version leaves open as it was then; not how to draw afterwards."
     if not isinstance(card, dict) or not all(isinstance(card.get(k), dict) for k in ('network', 'recipe')): return {}
-    return {k: v for k, v in card.items() if k != 'sample'} | dict(network=dict(scale_shift=False) | card['network'], recipe=asdict(Recipe()) | card['recipe'])
+    return {k: v for k, v in card.items() if k != 'sample'} | dict(network=dict(scale_shift=False) | card['network'], recipe=dict(weight='even', optimizer='adamw') | card['recipe'])
 
 # %% ../nbs/10_train.ipynb #bccdeef7
 def check_checkpoint(

@@ -61,7 +61,7 @@ class ResBlock(nn.Module):
 
 # %% ../nbs/08_unet.ipynb #a6515c83
 class ScaledBlock(ResBlock):
-    "A residual block whose second norm the time scales and shifts. Dhariwal and Nichol 2021, section 3."
+    "A residual block whose second norm the time scales and shifts. Nichol and Dhariwal 2021."
     def __init__(self,
         c_in:int, c_out:int,   # channels in and out
         c_emb:int,             # size of the time embedding

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from conftest import normal
 from ddpm_lesson.data import Images, bundled_fashion
-from ddpm_lesson.muon import Muon, Together, between_channels, even_lengths
+from ddpm_lesson.muon import Muon, Together, between_channels, even_lengths, lift
 from ddpm_lesson.pretrained import check_card, load_pretrained, save_model
 from ddpm_lesson.train import Recipe, Run, as_trained, fit, make_card, make_optimizer
 from ddpm_lesson.unet import ResBlock, ScaledBlock, UNet
@@ -28,11 +28,22 @@ def svd_polar(G, rounds):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 6), st.floats(1e-3, 1e3), st.integers(0, 99))
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.floats(1e-3, 1e3), st.integers(0, 99))
 def test_lengths_follow_the_polynomial_and_directions_stay(k, r, c, rounds, size, seed):
     # checks (25.2), (25.3)
     G = size*normal(k, r, c, seed=seed)
-    assert_close(even_lengths(G, rounds), torch.stack([svd_polar(M, rounds) for M in G]), rtol=1e-6, atol=1e-6)
+    assert_close(even_lengths(G), torch.stack([svd_polar(M, 5) for M in G]), rtol=1e-6, atol=1e-6)
+    if r <= c: assert_close(lift(G/G.norm(dim=(1, 2), keepdim=True), rounds), torch.stack([svd_polar(M, rounds) for M in G]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize('steep', [-2, -4])
+def test_lopsided_gradients_survive_single_precision_and_a_callers_autocast(steep):
+    U, _, V = torch.linalg.svd(normal(64, 576), full_matrices=False)
+    G = U @ torch.diag(torch.logspace(0, steep, 64, dtype=torch.float64)) @ V
+    far = lambda X: (X.double() - svd_polar(G, 5)).norm()/svd_polar(G, 5).norm()
+    with torch.autocast('cpu', torch.bfloat16): single = even_lengths(G.float()[None])[0]
+    assert single.dtype == torch.float32 and far(single) < 0.01
+    assert torch.linalg.matrix_norm(even_lengths(G.bfloat16()[None])[0], 2) < 1.3   # nothing thrown out of bounds
 
 
 def test_a_step_is_the_turned_average_with_one_look_ahead():
@@ -53,6 +64,25 @@ def test_a_step_is_the_turned_average_with_one_look_ahead():
         assert_close(p.detach(), w, rtol=1e-6, atol=1e-7)
 
 
+def test_muon_takes_named_parameters_and_schedulers_but_no_lists_and_no_closure():
+    p = nn.Parameter(normal(4, 4))
+    before, p.grad = p.detach().clone(), normal(4, 4, seed=1)
+    opt = Muon([('kernel', p)], lr=0.1)
+    torch.optim.lr_scheduler.LambdaLR(opt, lambda k: 0.5)
+    opt.step()
+    half = p.detach().clone()
+    assert_close((half - before)/(after(before, p.grad, 0.05) - before), torch.ones_like(p))
+    with pytest.raises(ValueError, match='no closure'): opt.step(lambda: 0.0)
+    with pytest.raises(ValueError, match=r'\(3,\).*AdamW'): Muon([nn.Parameter(torch.zeros(3))])
+
+
+def after(w, grad, lr):
+    p = nn.Parameter(w.clone())
+    p.grad = grad.clone()
+    Muon([p], lr=lr).step()
+    return p.detach()
+
+
 def test_no_gradient_no_step():
     p, q = nn.Parameter(normal(4, 4)), nn.Parameter(normal(4, 4))
     before, p.grad = q.detach().clone(), normal(4, 4, seed=1)
@@ -66,6 +96,8 @@ def test_muon_takes_the_kernels_between_channels_and_adamw_the_rest():
     muon, adamw = ([p for g in part.param_groups for p in g['params']] for part in opt.parts)
     assert {id(p) for p in muon} | {id(p) for p in adamw} == {id(p) for p in net.parameters()} and len(muon) + len(adamw) == len(list(net.parameters()))
     ids = {id(p) for p in muon}
+    folded = UNet(1, 16, (1, 2), 1, (1,), 4)   # sixteen pixels are sixteen channels, and image still
+    assert not {id(folded.stem.weight), id(folded.out.weight)} & {id(p) for p in between_channels(folded)}
     assert all(p.ndim == 4 for p in muon) and ids == {id(p) for p in between_channels(net)}
     assert not ids & {id(net.stem.weight), id(net.out.weight), id(net.label.weight)} and {id(net.down[0].block.conv1.weight), id(net.mid[0].attend.qkv.weight)} <= ids
     assert {g['weight_decay'] for g in opt.param_groups} == {Recipe.weight_decay}
@@ -95,10 +127,10 @@ def test_a_state_is_made_without_a_step(optimizer):
     from ddpm_lesson.train import allocate_moments
     run = Run(card(optimizer=optimizer), DATA)
     for p in run.net.parameters(): nn.init.normal_(p)
-    before = {k: v.clone() for k, v in run.net.state_dict().items()}
+    before, rates = {k: v.clone() for k, v in run.net.state_dict().items()}, [g['lr'] for g in run.opt.param_groups]
     allocate_moments(run.opt, run.net)
     assert all(torch.equal(v, before[k]) for k, v in run.net.state_dict().items())
-    assert len(run.opt.state) == len(before) and all(not v.any() for s in run.opt.state.values() for k, v in s.items() if k != 'step')
+    assert len(run.opt.state) == len(before) and all(not v.any() for s in run.opt.state.values() for v in s.values()) and [g['lr'] for g in run.opt.param_groups] == rates
 
 
 def test_muon_says_where_it_has_nothing_to_do():

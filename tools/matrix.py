@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ['3.10', '3.11', '3.12', '3.13']
-QUICK = ['schedule', 'forward_posterior', 'oracle', 'sampler', 'loss', 'parity', 'metrics', 'training', 'scale', 'device', 'files', 'reproducible', 'package']
+QUICK = ['schedule', 'forward_posterior', 'oracle', 'sampler', 'loss', 'parity', 'metrics', 'training', 'muon', 'scale', 'device', 'files', 'reproducible', 'package']
 TABLE, LICENCES = ROOT/'benchmarks'/'matrix.csv', ROOT/'benchmarks'/'licences.csv'
 COLUMNS = ['with', 'python', 'torch', 'torchvision', 'part', 'passed', 'failed', 'skipped', 'pip check', 'seconds']
 
