@@ -63,7 +63,7 @@ TRAININGS = [  # (part of the recipe, what it is here, how it differs from the p
     ('optimizer', 'Muon', dict(optimizer='muon')),
     ('together', 'min-SNR, time scales, Muon', NOW | dict(target='v')),
     ('target', 'x_0, with min-SNR', dict(target='x_0', weight='min_snr')),
-    ('together', 'and x_0', NOW),
+    ('together', 'all three, and x_0', NOW),
 ]
 AVERAGES = {'none': 0.0, 'memory of 100 steps': 0.99, 'memory of 10,000 steps': 0.9999}
 DRAWN = {'guidance 2, half the steps': dict(guidance=2.0, steps=12), 'guidance 3, half the steps': dict(guidance=3.0, steps=12), 'guidance 2': dict(guidance=2.0),

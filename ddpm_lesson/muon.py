@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['lift', 'even_lengths', 'of_one_shape', 'Muon', 'between_channels', 'Together']
 
-# %% ../nbs/25_muon.ipynb #e6013e7b
+# %% ../nbs/25_muon.ipynb #4da15d85
 import torch
 from torch import Tensor, nn
 
-# %% ../nbs/25_muon.ipynb #13c6c6a1
+# %% ../nbs/25_muon.ipynb #567e35b1
 def lift(
     X:Tensor,    # (K, r, c), r <= c, no singular value above 1
     rounds:int,  # from 1
@@ -32,7 +32,7 @@ def even_lengths(
         X = G if G.dtype == torch.float64 else G.float()
         return lift(lift(X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7), 2), 3)
 
-# %% ../nbs/25_muon.ipynb #bcf5a082
+# %% ../nbs/25_muon.ipynb #f650388d
 def of_one_shape(
     params, # tensors with gradients
 )->list:    # lists of them
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(kernels, 1 - lr*weight_decay)
         torch._foreach_add_(kernels, steps, alpha=-lr*0.2*max(G.shape[1:])**0.5)
 
-# %% ../nbs/25_muon.ipynb #2c23766f
+# %% ../nbs/25_muon.ipynb #0e2aba4c
 def between_channels(
     net:nn.Module, # whose first and last convolution touch the image
 )->list:           # its parameters (c_out, c_in, k, k), but for those two, with at least 16 channels on either side

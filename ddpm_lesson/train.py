@@ -526,14 +526,15 @@ def find_lr(
     steps:int=100,       # batches spent on it
     device='cpu',
 )->tuple:                # (learning rates tried, their losses), each (N,) with N <= steps
-    "The loss while the learning rate grows by equal factors; stops when it is four times its best. Smith 2017, section 3.3."
+    "The loss while the learning rate grows by equal factors; stops when its running average is four times its best. Smith 2017, section 3.3."
     if not 0 < lo < hi: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
     run, losses = Run(card, data, device), []
     run.net.train()
     rates = torch.logspace(math.log10(lo), math.log10(hi), steps, dtype=torch.float64)
     for k, lr in enumerate(rates.tolist()):
         losses.append(run.step(k, replace(run.recipe, lr=lr, warmup=0, decay=False)).item())
-        if not losses[-1] <= 4*min(losses): break
+        averages = smoothed(torch.tensor(losses))[9:]  # of ten losses at least: a single one is luck
+        if len(averages) and not averages[-1] <= 4*averages.min(): break
     return rates[:len(losses)], torch.tensor(losses, dtype=torch.float64)
 
 def suggest_lr(
@@ -541,6 +542,7 @@ def suggest_lr(
     losses:Tensor,  # (N,)
 )->float:
     "A tenth of the rate at which the smoothed loss is least: large, and still far from the edge."
-    if len(rates) < 10: raise ValueError(f'wanted at least 10 steps to judge by, got {len(rates)}: start lower')
     kept = losses.isfinite()
-    return rates[kept][smoothed(losses[kept]).argmin()].item()/10
+    if kept.sum() < 10: raise ValueError(f'wanted at least 10 steps to judge by, got {kept.sum()}: start lower')
+    best = smoothed(losses[kept])[9:].argmin() + 9   # an average of fewer than ten is luck
+    return rates[kept][best].item()/10

@@ -295,3 +295,13 @@ def test_shipped_model_draws_clothes():
 def test_too_few_labels_for_the_network_are_refused():
     data = bundled_fashion()
     with pytest.raises(ValueError, match='labels wanted'): Run(make_card(dict(channels=1, width=8, classes=4), Recipe(batch=8)), data)
+
+
+def test_a_lucky_first_loss_gives_no_advice():
+    from ddpm_lesson.train import suggest_lr
+    rates = torch.logspace(-6, 0, 36, dtype=torch.float64)
+    losses = torch.tensor([0.01] + 10*[1.0] + 20*[0.5] + 5*[3.0], dtype=torch.float64)
+    assert suggest_lr(rates, losses) == rates[30].item()/10      # the last before it rises, not the first
+    losses[-1] = float('nan')
+    assert suggest_lr(rates, losses) == rates[30].item()/10
+    with pytest.raises(ValueError, match='at least 10 steps to judge by, got 9'): suggest_lr(rates[:10], torch.cat([losses[:9], losses[-1:]]))
