@@ -16,7 +16,7 @@ STEPS = 4
 
 
 def make_run(device, precision):
-    card, data = preset_card('laptop', bundled_fashion(), labels=False, target='eps', precision=precision, steps=10**9)
+    card, data = preset_card('laptop', bundled_fashion(), labels=False, target='eps', optimizer='adamw', precision=precision, steps=10**9)
     run = Run(card, data, device)
     run.net.train()
     return run
