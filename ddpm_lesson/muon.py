@@ -42,7 +42,7 @@ def of_one_shape(
     return list(shapes.values())
 
 class Muon(torch.optim.Optimizer):
-    "Steps that count every direction of a kernel alike, as long as AdamW's. Jordan et al. 2024; length: Liu et al. 2025, section 2.2."
+    "Steps that count the directions of a kernel nearly alike, as long as AdamW's. Jordan et al. 2024; length: Liu et al. 2025, section 2.2."
     def __init__(self,
         params,                    # each (c_out, c_in, ...): a matrix from c_in and the rest to c_out
         lr:float=2e-3,
@@ -76,8 +76,8 @@ def between_channels(
     net:nn.Module, # whose first and last convolution touch the image
 )->list:           # its parameters (c_out, c_in, k, k), but for those two, with at least 16 channels on either side
     "The kernels that mix channels into channels: those that Muon is for."
-    kernels = [p for p in net.parameters() if p.ndim == 4 and p.requires_grad]
-    return [p for p in kernels[1:-1] if min(p.shape[:2]) >= 16]
+    inner = [p for p in net.parameters() if p.ndim == 4][1:-1]
+    return [p for p in inner if min(p.shape[:2]) >= 16 and p.requires_grad]
 
 class Together:
     "Optimizers that act as one; every parameter belongs to one of them."

@@ -79,7 +79,6 @@ class ScaledBlock(ResBlock):
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         return self.skip(x) + self.conv2(self.drop(F.silu(h*(1 + scale) + shift)))
 
-
 # %% ../nbs/08_unet.ipynb #435d47a8
 class Attention(nn.Module):
     "Every position looks at every other: one head of self-attention, added to what came in. DDPM appendix B."

@@ -7,10 +7,11 @@ from torch import nn
 from torch.testing import assert_close
 
 from conftest import normal
+from ddpm_lesson.cli import few_steps
 from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.muon import Muon, Together, between_channels, even_lengths, lift
 from ddpm_lesson.pretrained import check_card, load_pretrained, save_model
-from ddpm_lesson.train import Recipe, Run, as_trained, fit, make_card, make_optimizer
+from ddpm_lesson.train import Recipe, Run, allocate_moments, as_trained, fit, make_card, make_optimizer
 from ddpm_lesson.unet import ResBlock, ScaledBlock, UNet
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -98,6 +99,11 @@ def test_muon_takes_the_kernels_between_channels_and_adamw_the_rest():
     ids = {id(p) for p in muon}
     folded = UNet(1, 16, (1, 2), 1, (1,), 4)   # sixteen pixels are sixteen channels, and image still
     assert not {id(folded.stem.weight), id(folded.out.weight)} & {id(p) for p in between_channels(folded)}
+    many = len(between_channels(folded))
+    folded.stem.requires_grad_(False)          # a frozen layer is left alone, and no other is left out for it
+    assert len(between_channels(folded)) == many
+    folded.mid[0].block.conv1.requires_grad_(False)
+    assert len(between_channels(folded)) == many - 1
     assert all(p.ndim == 4 for p in muon) and ids == {id(p) for p in between_channels(net)}
     assert not ids & {id(net.stem.weight), id(net.out.weight), id(net.label.weight)} and {id(net.down[0].block.conv1.weight), id(net.mid[0].attend.qkv.weight)} <= ids
     assert {g['weight_decay'] for g in opt.param_groups} == {Recipe.weight_decay}
@@ -124,7 +130,6 @@ def test_moving_nothing_moves_nothing(tmp_path):
 
 @pytest.mark.parametrize('optimizer', ['adamw', 'muon'])
 def test_a_state_is_made_without_a_step(optimizer):
-    from ddpm_lesson.train import allocate_moments
     run = Run(card(optimizer=optimizer), DATA)
     for p in run.net.parameters(): nn.init.normal_(p)
     before, rates = {k: v.clone() for k, v in run.net.state_dict().items()}, [g['lr'] for g in run.opt.param_groups]
@@ -187,5 +192,4 @@ def test_a_network_scales_everywhere_or_nowhere_and_its_card_says_so(tmp_path):
 
 @pytest.mark.parametrize('way, T, wanted', [(None, 1000, 20), (dict(steps=12, guidance=2.0), 1000, 12), (dict(sampler='ddpm', steps=None), 300, 20), (dict(steps=25), 1000, 20), (dict(steps=12), 7, 7)])
 def test_a_quick_look_takes_the_cards_steps_but_few(way, T, wanted):
-    from ddpm_lesson.cli import few_steps
     assert few_steps({} if way is None else dict(sample=way), T) == dict(sampler='ddim', steps=wanted)

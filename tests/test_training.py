@@ -18,7 +18,7 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, fit, learning_rate, looked_back, make_card, min_snr, weights
+from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, fit, learning_rate, looked_back, make_card, min_snr, suggest_lr, weights
 from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -298,7 +298,6 @@ def test_too_few_labels_for_the_network_are_refused():
 
 
 def test_a_lucky_first_loss_gives_no_advice():
-    from ddpm_lesson.train import suggest_lr
     rates = torch.logspace(-6, 0, 36, dtype=torch.float64)
     losses = torch.tensor([0.01] + 10*[1.0] + 20*[0.5] + 5*[3.0], dtype=torch.float64)
     assert suggest_lr(rates, losses) == rates[30].item()/10      # the last before it rises, not the first
