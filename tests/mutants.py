@@ -93,6 +93,8 @@ MUTANTS = {
     'a step of Muon without a look ahead': ('muon', 'torch.stack(grads).lerp(torch.stack(remembered), momentum)', 'torch.stack(remembered)', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
     'a step of Muon as long as its kernel is narrow': ('muon', '0.2*max(G.shape[1:])**0.5', '0.2*min(G.shape[1:])**0.5', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
     'Newton and Schulz from the left only': ('muon', 'A = p @ A @ p', 'A = p @ A', 'test_muon.py::test_lengths_follow_the_polynomial_and_directions_stay'),
+    'five rounds in one small square': ('muon', 'lift(lift(X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7), 2), 3)', 'lift(X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7), 5)', 'test_muon.py::test_lopsided_gradients_survive_single_precision_and_a_callers_autocast'),
+    'Muon in the precision around it': ('muon', 'enabled=False', 'enabled=True', 'test_muon.py::test_lopsided_gradients_survive_single_precision_and_a_callers_autocast'),
     'the image layers turned, too': ('muon', 'if p.ndim == 4][1:-1]', 'if p.ndim == 4]', 'test_muon.py::test_muon_takes_the_kernels_between_channels_and_adamw_the_rest'),
     'the time scales from nothing': ('unet', 'h*(1 + scale) + shift', 'h*scale + shift', 'test_muon.py::test_a_scaled_block_by_hand'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_training.py::test_an_epoch_shows_each_image_once'),

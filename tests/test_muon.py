@@ -43,7 +43,7 @@ def test_lopsided_gradients_survive_single_precision_and_a_callers_autocast(stee
     G = U @ torch.diag(torch.logspace(0, steep, 64, dtype=torch.float64)) @ V
     far = lambda X: (X.double() - svd_polar(G, 5)).norm()/svd_polar(G, 5).norm()
     with torch.autocast('cpu', torch.bfloat16): single = even_lengths(G.float()[None])[0]
-    assert single.dtype == torch.float32 and far(single) < 0.01
+    assert single.dtype == torch.float32 and far(single) < 3e-5   # five rounds in one square are off by 5e-5 and 2e-4
     assert torch.linalg.matrix_norm(even_lengths(G.bfloat16()[None])[0], 2) < 1.3   # nothing thrown out of bounds
 
 

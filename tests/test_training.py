@@ -18,7 +18,7 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, fit, learning_rate, looked_back, make_card, min_snr, suggest_lr, weights
+from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, find_lr, fit, learning_rate, looked_back, make_card, min_snr, suggest_lr, weights
 from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -304,3 +304,10 @@ def test_a_lucky_first_loss_gives_no_advice():
     losses[-1] = float('nan')
     assert suggest_lr(rates, losses) == rates[30].item()/10
     with pytest.raises(ValueError, match='at least 10 steps to judge by, got 9'): suggest_lr(rates[:10], torch.cat([losses[:9], losses[-1:]]))
+
+
+@pytest.mark.parametrize('losses, looked_at', [([0.01] + 20*[1.0] + 9*[100.0], 22), (12*[1.0] + [math.nan] + 17*[1.0], 13), (30*[1.0], 30), ([1.0, 50.0] + 28*[1.0], 30)])
+def test_the_search_for_a_rate_stops_for_an_average_and_not_for_one_loss(losses, looked_at, monkeypatch):
+    monkeypatch.setattr(Run, 'step', lambda self, k, recipe: torch.tensor(losses[k]))
+    rates, seen = find_lr(card(), DATA, lo=1e-6, hi=1.0, steps=30)
+    assert len(rates) == len(seen) == looked_at
