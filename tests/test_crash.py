@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -373,7 +374,37 @@ def test_two_damaged_checkpoints_are_an_error(two, tmp_path):
     folder = Path(shutil.copytree(two[0], tmp_path/'run'))
     for name in newest_name, previous_name: (folder/name).write_bytes((folder/name).read_bytes()[:-1])
     with pytest.warns(UserWarning, match='damaged'), pytest.raises(ValueError, match='none'): resume(Run(card(6), DATA), folder)
-    assert len(list(folder.glob('*.damaged.safetensors'))) == 2  # nothing is thrown away
+    assert len(list(folder.glob('*.damaged-*.safetensors'))) == 2  # nothing is thrown away
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOENT])
+def test_what_the_system_can_not_read_is_passed_on_and_nothing_is_renamed(two, number, tmp_path, monkeypatch):
+    "Wrong program: every error of reading counts as damage, and one bad moment of a disk costs both checkpoints."
+    folder, right = Path(shutil.copytree(two[0], tmp_path/'run')), Path.read_bytes
+    def failing(path):
+        if path.suffix == '.safetensors': raise OSError(number, os.strerror(number), str(path))
+        return right(path)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with monkeypatch.context() as m:
+        m.setattr(Path, 'read_bytes', failing)
+        for work in lambda: resume(Run(card(6), DATA), folder), lambda: fit(Run(card(6), DATA), folder, progress=False):
+            with pytest.raises(OSError, match=re.escape(os.strerror(number))) as e: work()
+            assert e.value.errno == number
+    assert before == {p.name: p.read_bytes() for p in folder.iterdir()} and len(resume(Run(card(6), DATA), folder).losses) == 6
+
+
+def test_a_second_damaged_checkpoint_does_not_replace_the_first(two, tmp_path):
+    "Wrong program: one name for all that is set aside."
+    folder = Path(shutil.copytree(two[0], tmp_path/'run'))
+    for k in range(3):
+        (folder/newest_name).write_bytes(b'damage %d' % k)
+        with pytest.warns(UserWarning, match='damaged'): assert last_whole(folder)[0].name == previous_name
+    assert sorted(p.read_bytes() for p in folder.glob('*.damaged-*')) == [b'damage 0', b'damage 1', b'damage 2']
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_no_damage(two, tmp_path):
+    folder = Path(shutil.copytree(two[0], tmp_path/os.fsdecode(b'n\xff')))
+    assert len(resume(Run(card(6), DATA), folder).losses) == 6
 
 
 def test_a_fresh_run_does_not_overwrite_one_that_is_further(two, tmp_path):
