@@ -1,7 +1,7 @@
 """How many wrong programs the tests reject: python tools/mutation.py [module ...] [--folder F]
 
-mutmut (a dev requirement) changes one thing at a time in `schedule`, `forward`, `posterior`, `sampler` and `loss`: an operator, a number, an
-argument, a default, a branch. Each wrong program is run in a fork of one warm process until the first test fails. Two files are written:
+mutmut (a dev requirement) changes one thing at a time in each module named in `TESTS`: an operator, a number, an argument, a default, a branch.
+Each wrong program is run in a fork of one warm process until the first test fails. Two files are written:
 `benchmarks/mutation.csv` counts them, `benchmarks/mutation_survivors.txt` shows each change that no test noticed, with the reason it was left;
 a reason written there by hand is kept as long as its change survives. The exit status is 1 below 95 %, or where a reason is missing.
 
@@ -21,8 +21,12 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = dict(schedule='test_schedule', forward='test_forward_posterior', posterior='test_forward_posterior', sampler='test_sampler', loss='test_loss')
-MODULES = list(TESTS)   # each with its own tests, and test_properties
+TESTS = dict(
+    schedule=['test_schedule', 'test_properties'], forward=['test_forward_posterior', 'test_properties'],
+    posterior=['test_forward_posterior', 'test_properties'], sampler=['test_sampler', 'test_properties'], loss=['test_loss', 'test_properties'],
+    guidance=['test_guidance'], muon=['test_muon'], metrics=['test_metrics'], unet=['test_unet', 'test_training', 'test_muon'], train=['test_training', 'test_muon'],
+)   # the files whose tests are to reject what is wrong in a module
+MODULES = list(TESTS)
 TABLE, SURVIVORS = ROOT/'benchmarks'/'mutation.csv', ROOT/'benchmarks'/'mutation_survivors.txt'
 WANTED, MISSING = 0.95, 'not yet explained'
 KILLED = {1, 3} | {2, 255} | {24, 36, 152, -24}   # a test failed; or conftest.py, which builds schedules, could not be loaded; or the program never ended
@@ -31,7 +35,7 @@ SETTINGS = '''[tool.mutmut]
 source_paths = ["ddpm_lesson"]
 only_mutate = ["ddpm_lesson/{module}.py"]
 do_not_mutate_patterns = ['^ *raise ']
-pytest_add_cli_args_test_selection = ["tests/{tests}.py", "tests/test_properties.py"]
+pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "fast_first", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception", "--deselect", "tests/test_properties.py::test_float32_stays_near_float64"]
 process_isolation = "forkserver"
 use_git_change_detection = false
@@ -78,7 +82,7 @@ def prepare(folder, module):
     for name in 'ddpm_lesson', 'tests': shutil.copytree(ROOT/name, folder/name, ignore=shutil.ignore_patterns('__pycache__'))
     source = folder/'ddpm_lesson'/f'{module}.py'
     source.write_text(plain(source.read_text(encoding='utf-8')), encoding='utf-8')
-    (folder/'pyproject.toml').write_text(SETTINGS.format(module=module, tests=TESTS[module]))
+    (folder/'pyproject.toml').write_text(SETTINGS.format(module=module, tests=json.dumps([f'tests/{t}.py' for t in TESTS[module]])))
     (folder/'plugin').mkdir()   # not in the folder itself: mutmut takes that off the path
     (folder/'plugin'/'fast_first.py').write_text(FAST_FIRST)
 

@@ -1,0 +1,208 @@
+"The network against a second one, written with nothing but torch's functions and the names of the weights."
+import inspect
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from conftest import normal
+from ddpm_lesson.unet import Attention, Down, ResBlock, ScaledBlock, Stage, UNet, Up, count_parameters, norm, time_embedding, zeroed
+
+SHAPES = [
+    dict(channels=2, width=8, mults=(1, 2, 3), blocks=1, attend=(1,), patch=1),
+    dict(channels=1, width=16, mults=(2, 1), blocks=2, attend=(0, 1), patch=2, classes=3, scale_shift=True),
+    dict(channels=3, width=4, mults=(1,), blocks=1, attend=(), patch=3),
+]
+
+
+def stirred(net, seed=0):
+    "The same network with every weight random, those that start at zero too."
+    g = torch.Generator().manual_seed(seed)
+    for p in net.parameters(): p.data = torch.randn(p.shape, generator=g)*(0.3 if p.ndim > 1 else 0.5)
+    return net.eval()
+
+
+def groups_of(c):
+    "As many groups as the lesson says: up to 32, a power of two, at least 4 channels in each."
+    return max([g for g in (32, 16, 8, 4, 2) if c % g == 0 and c//g >= 4], default=1)
+
+
+class Second:
+    "The network again, from its weights: (x_t, t, y) -> (B, C, H, W)."
+    def __init__(self, weights, channels, width, mults, blocks, attend, patch, classes=0, scale_shift=False):
+        self.w, self.width, self.mults, self.blocks, self.attend = weights, width, mults, blocks, attend
+        self.patch, self.classes, self.scaled = patch, classes, scale_shift
+
+    def normed(self, name, x): return F.group_norm(x, groups_of(x.shape[1]), self.w[f'{name}.weight'], self.w[f'{name}.bias'], eps=1e-6)
+    def conv(self, name, x, **how): return F.conv2d(x, self.w[f'{name}.weight'], self.w[f'{name}.bias'], **how)
+    def linear(self, name, x): return F.linear(x, self.w[f'{name}.weight'], self.w[f'{name}.bias'])
+
+    def block(self, name, x, emb):
+        h, told = self.conv(f'{name}.conv1', F.silu(self.normed(f'{name}.norm1', x)), padding=1), self.linear(f'{name}.emb', F.silu(emb))
+        told = told.reshape(*told.shape, 1, 1)
+        if self.scaled:
+            factor, shift = told[:, :h.shape[1]], told[:, h.shape[1]:]
+            h = self.normed(f'{name}.norm2', h)*(1 + factor) + shift
+        else: h = self.normed(f'{name}.norm2', h + told)
+        kept = self.conv(f'{name}.skip', x) if f'{name}.skip.weight' in self.w else x
+        return kept + self.conv(f'{name}.conv2', F.silu(h), padding=1)
+
+    def look(self, name, x):
+        B, C, H, W = x.shape
+        q, k, v = self.conv(f'{name}.qkv', self.normed(f'{name}.norm', x)).reshape(B, 3, C, H*W).unbind(1)
+        share = torch.softmax(q.transpose(1, 2) @ k/math.sqrt(C), dim=2)
+        return x + self.conv(f'{name}.out', (v @ share.transpose(1, 2)).reshape(B, C, H, W))
+
+    def stage(self, name, x, emb, looks):
+        x = self.block(f'{name}.block', x, emb)
+        return self.look(f'{name}.attend', x) if looks else x
+
+    def __call__(self, x_t, t, y=None):
+        half = self.width//2
+        angle = t.float()[:, None]*1e4**(-torch.arange(half)/(half - 1))
+        emb = self.linear('time.2', F.silu(self.linear('time.0', torch.cat([angle.sin(), angle.cos()], 1))))
+        if self.classes: emb = emb + self.w['label.weight'][torch.full_like(t, self.classes) if y is None else y]
+        x = self.conv('stem', F.pixel_unshuffle(x_t, self.patch), padding=1)
+        kept, i = [x], 0
+        for level in range(len(self.mults)):
+            if level:
+                x = self.conv(f'down.{i}.conv', x, stride=2, padding=1)
+                kept, i = kept + [x], i + 1
+            for _ in range(self.blocks):
+                x = self.stage(f'down.{i}', x, emb, level in self.attend)
+                kept, i = kept + [x], i + 1
+        x, i = self.block('mid.1', self.stage('mid.0', x, emb, True), emb), 0
+        for level in reversed(range(len(self.mults))):
+            for _ in range(self.blocks + 1):
+                x, i = self.stage(f'up.{i}', torch.cat([x, kept.pop()], 1), emb, level in self.attend), i + 1
+            if level: x, i = self.conv(f'up.{i}.conv', F.interpolate(x, kept[-1].shape[2:]), padding=1), i + 1
+        return F.pixel_shuffle(self.conv('out', F.silu(self.normed('norm', x)), padding=1), self.patch)
+
+
+@pytest.mark.parametrize('how', SHAPES, ids=str)
+@pytest.mark.parametrize('labelled', [False, True])
+def test_the_network_is_the_second_network(how, labelled):
+    "Rejects a skip joined to the wrong level, a norm or swish left out, a block too few, attention where it does not belong."
+    net, side = stirred(UNet(**how)), 6*how['patch']
+    x_t, t = normal(3, how['channels'], side, 7*how['patch'], dtype=torch.float32), torch.tensor([1, 40, 1000])
+    y = torch.tensor([2, 0, 1]) if labelled and how.get('classes') else None
+    with torch.no_grad(): ours, theirs = net(x_t, t, y), Second(net.state_dict(), **how)(x_t, t, y)
+    assert ours.shape == x_t.shape and ours.std() > 0.1
+    assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
+
+
+def test_no_label_is_the_last_label():
+    net, x_t, t = stirred(UNet(**SHAPES[1])), normal(2, 1, 8, 8, dtype=torch.float32), torch.tensor([3, 500])
+    with torch.no_grad(): assert torch.equal(net(x_t, t), net(x_t, t, torch.tensor([3, 3])))
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 6, 8, 12, 16, 24, 32, 64, 96, 128, 192, 256])
+def test_groups_of_a_norm(channels):
+    made = norm(channels)
+    assert (made.num_groups, made.num_channels, made.eps) == (groups_of(channels), channels, 1e-6)
+
+
+def test_the_clock_by_hand():
+    t = torch.tensor([0.0, 1.0, 250.0])
+    for dim, period in (4, 100.0), (6, 1e4):
+        wanted = [[f(s*period**(-i/(dim//2 - 1))) for f in (math.sin, math.cos) for i in range(dim//2)] for s in t.tolist()]
+        assert_close(time_embedding(t, dim, period), torch.tensor(wanted), rtol=1e-4, atol=1e-4)
+    assert torch.equal(time_embedding(t, 8), time_embedding(t, 8, 1e4))
+    assert time_embedding(torch.tensor([5]), 4).dtype == torch.float32
+    for dim in 0, 2, 3, 5, -4:
+        with pytest.raises(ValueError, match='dim wanted an even number'): time_embedding(t, dim)
+
+
+@pytest.mark.parametrize('block', [ResBlock, ScaledBlock])
+def test_a_block_starts_as_what_carries_over(block):
+    "Rejects a last convolution that does not start at zero, and a 1x1 convolution where none is needed."
+    x, emb = normal(2, 8, 5, 5, dtype=torch.float32), normal(2, 12, dtype=torch.float32)
+    assert torch.equal(block(8, 8, 12)(x, emb), x)
+    wider = block(8, 16, 12)
+    assert_close(wider(x, emb), F.conv2d(x, wider.skip.weight, wider.skip.bias))
+    assert wider.skip.kernel_size == (1, 1) and isinstance(block(8, 8, 12).skip, torch.nn.Identity)
+
+
+@pytest.mark.parametrize('block', [ResBlock, ScaledBlock])
+def test_dropout_drops_before_the_last_convolution_and_only_in_training(block):
+    made = stirred(block(8, 8, 12, 0.5))
+    x, emb = normal(2, 8, 5, 5, dtype=torch.float32), normal(2, 12, dtype=torch.float32)
+    assert made.drop.p == 0.5 and block(8, 8, 12).drop.p == 0 and torch.equal(made(x, emb), made(x, emb))
+    made.train()
+    assert not torch.equal(made(x, emb), made(x, emb))
+    made.drop.p = 1.0                     # everything dropped: only the bias of the last convolution is left
+    assert_close(made(x, emb), x + made.conv2.bias[:, None, None])
+
+
+def test_dropout_reaches_every_block():
+    net = UNet(**SHAPES[1], dropout=0.3)
+    assert {m.p for m in net.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+    assert {m.p for m in UNet().modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
+
+
+def test_zeroed_gives_the_layer_back_with_nothing_in_it():
+    layer = torch.nn.Conv2d(2, 3, 3)
+    assert zeroed(layer) is layer and not layer.weight.any() and not layer.bias.any()
+
+
+def test_a_network_starts_by_saying_nothing():
+    net = UNet(**SHAPES[1])
+    assert not net(normal(2, 1, 8, 8, dtype=torch.float32), torch.tensor([1, 9]), torch.tensor([0, 2])).any()
+    assert not net.out.weight.any() and not any(m.out.weight.any() for m in net.modules() if isinstance(m, Attention))
+
+
+def test_odd_sides_round_up_and_come_back():
+    x = normal(1, 3, 5, 9, dtype=torch.float32)
+    assert Down(3)(x).shape == (1, 3, 3, 5) and Up(3)(Down(3)(x), (5, 9)).shape == x.shape
+
+
+def test_a_stage_attends_when_asked():
+    assert isinstance(Stage(8, 8, 12, True, 0.0).attend, Attention) and Stage(8, 8, 12, False, 0.0).attend is None
+    assert type(Stage(8, 8, 12, False, 0.0).block) is ResBlock and type(Stage(8, 8, 12, False, 0.0, ScaledBlock).block) is ScaledBlock
+
+
+def test_settings_rebuild_the_network():
+    "Rejects a setting that is not written down, or written down as another."
+    net = UNet(channels=3, width=8, mults=(1, 3), blocks=3, attend=(0,), patch=1, classes=4, dropout=0.2, scale_shift=True)
+    assert net.settings == dict(channels=3, width=8, mults=[1, 3], blocks=3, attend=[0], patch=1, classes=4, dropout=0.2, scale_shift=True)
+    again = UNet(**net.settings)
+    assert [(n, p.shape) for n, p in again.named_parameters()] == [(n, p.shape) for n, p in net.named_parameters()]
+    default = dict(channels=1, width=64, mults=(1, 2), blocks=2, attend=(1,), patch=2, classes=0, dropout=0.0, scale_shift=False)
+    assert {k: p.default for k, p in inspect.signature(UNet).parameters.items()} == default
+    assert UNet().settings == default | dict(mults=[1, 2], attend=[1])
+
+
+@pytest.mark.parametrize('how', [dict(width=0), dict(blocks=0), dict(patch=0), dict(channels=0), dict(mults=(1, 0))], ids=str)
+def test_numbers_below_one_are_refused(how):
+    with pytest.raises(ValueError, match='numbers >= 1'): UNet(**how)
+
+
+@pytest.mark.parametrize('width', [2, 3, 5, 7])
+def test_widths_the_clock_cannot_take_are_refused(width):
+    with pytest.raises(ValueError, match='even number, at least 4'): UNet(width=width)
+
+
+def test_a_network_of_one_is_built(): assert UNet(channels=1, width=4, mults=(1,), blocks=1, patch=1).settings['width'] == 4
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 8), (2, 2, 8, 8), (2, 1, 8, 8, 1), (2, 3, 8, 8)])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r'x_t wanted shape \(B, 1, H, W\)'): UNet(**SHAPES[1])(torch.zeros(shape), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize('sides', [(7, 8), (8, 7), (9, 9)])
+def test_sides_that_the_patch_does_not_divide_are_refused(sides):
+    with pytest.raises(ValueError, match='sides wanted a multiple of 2'): UNet(**SHAPES[1])(torch.zeros(2, 1, *sides), torch.tensor([1, 2]))
+
+
+def test_labels_for_a_network_without_are_refused():
+    with pytest.raises(ValueError, match='knows no labels'): UNet(**SHAPES[0])(torch.zeros(1, 2, 8, 8), torch.tensor([1]), torch.tensor([0]))
+
+
+def test_only_what_learns_is_counted():
+    net = torch.nn.Linear(3, 4)
+    assert count_parameters(net) == 16
+    net.bias.requires_grad_(False)
+    assert count_parameters(net) == 12
