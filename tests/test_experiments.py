@@ -12,10 +12,10 @@ import ddpm_lesson.experiments as experiments
 from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
-from ddpm_lesson.experiments import cell_name, run_cell, s1_cells, s2_cells, split
+from ddpm_lesson.experiments import cell_name, materials, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.files import read_table, save_png, sheet, write_table
 from ddpm_lesson.loss import eps_loss, eps_on_image_loss, mean_abs
-from ddpm_lesson.metrics import reference
+from ddpm_lesson.metrics import image_hashes, reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
 from ddpm_lesson.presets import channel_units, plan, preset_card, presets
@@ -265,6 +265,52 @@ def test_split_keeps_every_image_once():
     assert len(b) == 3 and sorted(a.labels.tolist() + b.labels.tolist()) == list(range(10)) and torch.equal(a.pixels[:, 0, 0, 0].long(), a.labels)
     for held in 0, 10, 11:
         with pytest.raises(ValueError, match='held wanted'): split(data, held)
+
+
+def photographs(folder, seeds):
+    "A folder of small pictures, one for each seed."
+    folder.mkdir(parents=True)
+    for k in seeds: save_png(folder/f'{k:03}.png', torch.randint(0, 255, (3, 16, 16), generator=torch.Generator().manual_seed(k), dtype=torch.uint8))
+    return folder
+
+
+def test_no_held_out_image_was_learned_from_however_the_folder_is_named(tmp_path, monkeypatch):
+    "Rejects a program that asks whether the *name* is a folder: '~/pics' was not, and all its images were in both parts."
+    home = photographs(tmp_path/'home'/'pics', range(30)).parent
+    save_png(home/'pics'/'copy.png', torch.randint(0, 255, (3, 16, 16), generator=torch.Generator().manual_seed(2), dtype=torch.uint8))
+    monkeypatch.setenv('HOME', str(home))
+    monkeypatch.chdir(home)
+    for name in '~/pics', 'pics', './pics', home/'pics', 'debug', 'fashion':
+        held = 1 if name == 'debug' else 8
+        train, test = parts(name, 16, held)
+        assert len(test) == held and not set(image_hashes(train)) & set(image_hashes(test)), name
+    assert len(parts('fashion', 28, 5000)[1]) == 2000
+
+
+def test_the_judged_images_are_kept_by_what_they_show_not_by_their_name(tmp_path, monkeypatch):
+    "Rejects a cache keyed by the name that was given: after a change of folder it handed out the images of the other."
+    monkeypatch.setattr(experiments, 'lite0_judge', lambda: small_judge)
+    photographs(tmp_path/'a'/'pics', range(30)), photographs(tmp_path/'b'/'pics', range(100, 130))
+    found = []
+    for folder in 'a', 'b', 'b':
+        monkeypatch.chdir(tmp_path/folder)
+        found.append(materials('pics', 16, 8, 20))
+    (_, a, _), (_, b, ref), (_, _, again) = found
+    assert not set(image_hashes(a)) & set(image_hashes(b)) and ref is again and torch.equal(ref.real, small_judge(b.pixels))
+
+
+def test_a_result_is_not_taken_for_another_of_the_same_name(tmp_path, monkeypatch):
+    "Rejects a key of base name and given settings: other images, or another preset under one name, read the first one's rows."
+    monkeypatch.setattr(experiments, 'lite0_judge', lambda: small_judge)
+    monkeypatch.setattr(experiments, 'measures', {'posit-ddim': [('raw', 'ddim', 2)]})
+    cell = s1_cells(1, width=8, blocks=1, batch=4, steps=2, precision='float32')[0]
+    how = dict(size=16, held=20, n=20)
+    a, b = photographs(tmp_path/'a'/'pics', range(60)), photographs(tmp_path/'b'/'pics', range(100, 160))
+    rows = run_cell(cell, tmp_path/'out', data=a, **how)
+    assert run_cell(cell, tmp_path/'out', data=str(a), **how) == rows      # the same images by another name
+    with pytest.raises(ValueError, match='differs in card, learned, judged: name another folder'): run_cell(cell, tmp_path/'out', data=b, **how)
+    monkeypatch.setitem(presets, 'posit-ddim', presets['posit-ddim'] | dict(lr=5e-4))
+    with pytest.raises(ValueError, match='differs in card'): run_cell(cell, tmp_path/'out', data=a, **how)
 
 
 # ---- commands
