@@ -340,8 +340,9 @@ def log_settings(
 @click.option('--tensorboard/--no-tensorboard', default=None, show_default='where it is installed', help='Log settings, losses and sheets for TensorBoard.')
 @click.option('--half', is_flag=True, help='Store the final weights in float16.')
 @click.option('--compile', 'compiled', is_flag=True, help='Translate the network first (torch.compile): minutes lost, then faster steps.')
+@click.option('--graphs/--no-graphs', default=True, help='On a GPU, record the training step once and replay it.')
 @click.option('--device', default='auto', help='auto, cpu, cuda or mps.')
-def train(preset, folder, resume, every, tensorboard, half, compiled, device, **given):
+def train(preset, folder, resume, every, tensorboard, half, compiled, graphs, device, **given):
     "Train a model; Ctrl-C and SIGTERM are safe, --resume goes on. Under torchrun, all processes train one model together."
     from ddpm_lesson.data import load_images
     from ddpm_lesson.pretrained import save_model
@@ -355,7 +356,7 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, device, **
     data = prepared(load_images(p['data'], p['size'], progress=True), p)
     with together(device) as device:
         (rank, world), began = place(), time.time()
-        run = run_here(card_for(data, p), data, device, compiled)
+        run = run_here(card_for(data, p), data, device, compiled, graphs)
         if resume: resume_here(run, folder)
         if not rank: click.echo(f'{len(data):,} images {tuple(data.pixels.shape[1:])}, {sum(w.numel() for w in run.net.parameters()):,} parameters, {f"{world} processes, " if world > 1 else ""}{device}, {"bf16" if run.bf16 else "float32"}')
         try: fit_here(run, folder, every, report=lambda: reporter(folder, tensorboard, run.card))

@@ -26,6 +26,7 @@ def check_t(
         try: t = torch.tensor(operator.index(t))
         except TypeError: raise TypeError(f't wanted an int or an int64 tensor, got {type(t).__name__}') from None
     if t.ndim and B is not None and t.shape != (B,): raise ValueError(f't wanted one step an image, shape ({B},), got {tuple(t.shape)}')
+    if t.is_cuda and torch.cuda.is_current_stream_capturing(): return t.long()  # a step that is being recorded can't be looked at
     if t.numel() and not (low <= t.min() and t.max() <= T): raise ValueError(f't wanted {low}..{T}: t >= {low} and t <= {T}, got {t.min().item()}..{t.max().item()}')
     return t.long()
 

@@ -85,10 +85,10 @@ def from_first(
 
 # %% ../nbs/18_scale.ipynb #fd3bc815
 def run_here(
-    card:dict, data, device='cpu', compiled=False, # as for `Run`
+    card:dict, data, device='cpu', compiled=False, graphs=True, # as for `Run`
 )->Run:
     "A `Run`, or a `SharedRun` where several processes work together."
-    return (Run if place()[1] == 1 else SharedRun)(card, data, device, compiled)
+    return Run(card, data, device, compiled, graphs) if place()[1] == 1 else SharedRun(card, data, device, compiled)
 
 # %% ../nbs/18_scale.ipynb #9f606bca
 def resume_here(

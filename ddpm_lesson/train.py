@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['in_x_0', 'weights', 'looked_back', 'even', 'min_snr', 'Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw',
-           'learning_rate', 'learned', 'Ema', 'adamw', 'make_optimizer', 'train_step', 'seconds', 'bf16_helps',
-           'as_images', 'check_fit', 'allocate_moments', 'moment', 'check_losses', 'own_stream', 'learn', 'kept_of',
-           'Run', 'differences', 'as_trained', 'check_checkpoint', 'make_card', 'resume', 'kept', 'check_ahead', 'fit',
-           'smoothed', 'find_lr', 'suggest_lr']
+           'learning_rate', 'learned', 'Ema', 'adamw', 'make_optimizer', 'gradient_step', 'train_step', 'seconds',
+           'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'moment', 'check_losses', 'own_stream', 'learn',
+           'step_on_gpu', 'kept_of', 'Run', 'differences', 'as_trained', 'check_checkpoint', 'make_card', 'resume',
+           'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time, warnings
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .data import Images, check_unit, to_pixels, to_unit
 from .files import load_tensors, save_tensors
 from .forward import at, shaped
+from .graphs import Replayed, scalars
 from .loss import distances, targets
 from .muon import Muon, Together, between_channels
 from .pretrained import build, describe_mismatch, units
@@ -161,13 +162,24 @@ class Ema:
     def __init__(self, net:nn.Module, decay:float=0.999):
         self.decay, self.shadow = decay, [v.clone() for v in learned(net).values()]
 
+    def share(self,
+        step:int,    # updates there have been
+    )->float:
+        "How far the average moves: 1 - min(decay, (1 + step)/(10 + step))."
+        return 1 - min(self.decay, (1 + step)/(10 + step))
+
+    def update(self, net:nn.Module, step:int):
+        "Move the average towards the parameters by the share of this step."
+        self.move(net, self.share(step))
+
     @torch.no_grad()
-    def update(self,
-        net:nn.Module,
-        step:int,   # updates there have been
-    ):
-        "Move the average towards the parameters by 1 - min(decay, (1 + step)/(10 + step))."
-        torch._foreach_lerp_(self.shadow, list(learned(net).values()), 1 - min(self.decay, (1 + step)/(10 + step)))
+    def move(self, net:nn.Module, share):
+        "Move it by a share, a number; or a tensor on the device, which a recorded step reads anew."
+        live = list(learned(net).values())
+        if not isinstance(share, Tensor): return torch._foreach_lerp_(self.shadow, live, share)
+        away = torch._foreach_sub(live, self.shadow)
+        torch._foreach_mul_(away, share)
+        torch._foreach_add_(self.shadow, away)
 
     @torch.no_grad()
     def copy_to(self, net:nn.Module)->nn.Module:
@@ -181,7 +193,9 @@ def adamw(
     recipe:Recipe,
 )->torch.optim.AdamW:
     "AdamW, all parameters in one kernel where the device has one."
-    return torch.optim.AdamW(params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay, fused=params[0].device.type in ('cpu', 'cuda'))
+    kind = params[0].device.type
+    return torch.optim.AdamW(params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,
+                             fused=kind in ('cpu', 'cuda'), capturable=kind == 'cuda')
 
 def make_optimizer(
     net:nn.Module,
@@ -195,14 +209,12 @@ def make_optimizer(
     return Together(Muon(kernels, recipe.lr, weight_decay=recipe.weight_decay), adamw([p for p in net.parameters() if id(p) not in ours], recipe))
 
 # %% ../nbs/10_train.ipynb #91225ed5
-def train_step(
+def gradient_step(
     net:nn.Module, sched, opt, recipe,
-    batch:tuple,    # from `draw`
-    step:int,       # from 0
+    batch:tuple,    # x_0, t, eps, and labels if there are any
     bf16:bool,      # run the network in bfloat16?
 )->Tensor:          # () the loss, still on the device
-    "One step: loss, gradient, clipped, applied."
-    for group in opt.param_groups: group['lr'] = learning_rate(step, recipe)
+    "Loss, gradient, clipped, applied at the learning rate that the optimizer has."
     with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=bf16):
         losses = targets[recipe.target][0](net, sched, *batch, distance=distances[recipe.distance])
     loss = weights[recipe.weight](losses, sched, batch[1], recipe.target).mean()
@@ -211,6 +223,16 @@ def train_step(
     opt.step()
     opt.zero_grad()
     return loss.detach()
+
+def train_step(
+    net:nn.Module, sched, opt, recipe,
+    batch:tuple,    # from `draw`
+    step:int,       # from 0
+    bf16:bool,      # run the network in bfloat16?
+)->Tensor:          # () the loss, still on the device
+    "One step, at the learning rate of that step."
+    for group in opt.param_groups: group['lr'] = learning_rate(step, recipe)
+    return gradient_step(net, sched, opt, recipe, batch, bf16)
 
 # %% ../nbs/10_train.ipynb #9c337b30
 def seconds(f, repeats:int=3)->float:
@@ -317,7 +339,25 @@ def learn(
     "Batch `step`, drawn, brought into the model's units, learned from."
     with memory_named(**run.needs), own_stream(run.data.pixels.device, run.recipe.seed, 3, step, first) if run.card['network'].get('dropout') else nullcontext():
         x_0, *rest = (part[first::every] for part in draw(run.data, run.recipe, run.sched.T, step))
-        return train_step(net, run.sched, run.opt, recipe, ((x_0 - run.mean)/run.std, *rest), step, run.bf16)
+        batch = (x_0 - run.mean)/run.std, *rest
+        if run.replayed is None: return train_step(net, run.sched, run.opt, recipe, batch, step, run.bf16)
+        return run.replayed(learning_rate(step, recipe), run.ema.share(step), *batch)
+
+# %% ../nbs/10_train.ipynb #b04bad33
+def step_on_gpu(
+    run,    # a `Run` on a GPU, alone
+    graphs:bool, # record the step and replay it?
+):          # (lr, share, x_0, t, eps, ...) -> () the loss
+    "Gradient step and average as one function whose every changing number lies on the device."
+    device = run.data.pixels.device
+    there = run.sched.to(device)
+    def step(lr, share, *batch):
+        for group in run.opt.param_groups: group['lr'] = lr
+        sched = there if batch[1].device == device else run.sched
+        loss = gradient_step(run.net, sched, run.opt, run.recipe, batch, run.bf16)
+        run.ema.move(run.net, share)
+        return loss
+    return Replayed(step, device) if graphs else lambda *inputs: step(*scalars(inputs, device))
 
 # %% ../nbs/10_train.ipynb #2a4c01fb
 def kept_of(
@@ -339,6 +379,7 @@ class Run:
         data,           # Images, or a float tensor in [-1, 1]
         device='cpu',
         compiled=False, # translate the network first (torch.compile): minutes lost, then faster steps
+        graphs=True,    # on a GPU, record the step once and replay it
     ):
         self.card, self.recipe, data = copy.deepcopy(card), Recipe(**card['recipe']), as_images(data)
         check_fit(data, card, self.recipe)
@@ -351,6 +392,12 @@ class Run:
             self.bf16 = bf16_helps(device) if self.recipe.precision == 'auto' else self.recipe.precision == 'bf16'
         if compiled: self.net.compile()
         (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
+        self.replayed, self.graphs = None, graphs
+        self.make_ready()
+
+    def make_ready(self):
+        "On a GPU, where no other process takes part: the step as one function, recorded if wanted."
+        if self.alone and self.data.pixels.is_cuda: self.replayed = step_on_gpu(self, self.graphs)
 
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
@@ -361,7 +408,7 @@ class Run:
         self.net.train()
         for step in range(len(self.losses), self.recipe.steps):
             loss = self.step(step, self.recipe)
-            self.ema.update(self.net, step)
+            if self.replayed is None: self.ema.update(self.net, step)
             self.losses.append(loss)
             if (step + 1) % 50 == 0: check_losses(self.losses, self.recipe)  # not at every step: on a GPU it waits
             yield step + 1, loss
@@ -398,6 +445,7 @@ class Run:
         for k, v in self.state().items():
             if k != 'losses': v.copy_(tensors[k])
         self.bf16, self.losses = about['bf16'], list(tensors['losses'].to(self.data.pixels.device))
+        self.make_ready()
         return self
 
 # %% ../nbs/10_train.ipynb #584fc9db
