@@ -6,8 +6,8 @@
 __all__ = ['in_x_0', 'weights', 'looked_back', 'even', 'min_snr', 'Recipe', 'generator', 'epoch_order', 'batch_indices', 'draw',
            'learning_rate', 'learned', 'Ema', 'adamw', 'make_optimizer', 'gradient_step', 'train_step', 'seconds',
            'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'moment', 'check_losses', 'own_stream', 'learn',
-           'step_on_gpu', 'kept_of', 'Run', 'differences', 'as_trained', 'check_checkpoint', 'make_card', 'resume',
-           'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
+           'recordable_step', 'step_on_gpu', 'kept_of', 'Run', 'differences', 'as_trained', 'check_checkpoint',
+           'make_card', 'resume', 'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time, warnings
@@ -344,11 +344,10 @@ def learn(
         return run.replayed(learning_rate(step, recipe), run.ema.share(step), *batch)
 
 # %% ../nbs/10_train.ipynb #b04bad33
-def step_on_gpu(
-    run,    # a `Run` on a GPU, alone
-    graphs:bool, # record the step and replay it?
-):          # (lr, share, x_0, t, eps, ...) -> () the loss
-    "Gradient step and average as one function whose every changing number lies on the device."
+def recordable_step(
+    run,    # a `Run`
+):          # (lr, share, x_0, t, eps, ...) -> () the loss; lr and share are () tensors
+    "Gradient step and average as one function whose every changing number is an argument and lies on the device."
     device = run.data.pixels.device
     there = run.sched.to(device)
     def step(lr, share, *batch):
@@ -357,7 +356,16 @@ def step_on_gpu(
         loss = gradient_step(run.net, sched, run.opt, run.recipe, batch, run.bf16)
         run.ema.move(run.net, share)
         return loss
-    return Replayed(step, device) if graphs else lambda *inputs: step(*scalars(inputs, device))
+    return step
+
+def step_on_gpu(
+    run,    # a `Run`
+):          # (lr, share, x_0, t, eps, ...) -> () the loss; None: the ordinary step is to be used
+    "On a GPU, where no other process takes part: the step as one function, recorded if the run wants that."
+    device = run.data.pixels.device
+    if device.type != 'cuda' or not run.alone: return None
+    step = recordable_step(run)
+    return Replayed(step, device) if run.graphs else lambda *inputs: step(*scalars(inputs, device))
 
 # %% ../nbs/10_train.ipynb #2a4c01fb
 def kept_of(
@@ -392,12 +400,8 @@ class Run:
             self.bf16 = bf16_helps(device) if self.recipe.precision == 'auto' else self.recipe.precision == 'bf16'
         if compiled: self.net.compile()
         (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
-        self.replayed, self.graphs = None, graphs
-        self.make_ready()
-
-    def make_ready(self):
-        "On a GPU, where no other process takes part: the step as one function, recorded if wanted."
-        if self.alone and self.data.pixels.is_cuda: self.replayed = step_on_gpu(self, self.graphs)
+        self.graphs = graphs
+        self.replayed = step_on_gpu(self)
 
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
@@ -445,7 +449,7 @@ class Run:
         for k, v in self.state().items():
             if k != 'losses': v.copy_(tensors[k])
         self.bf16, self.losses = about['bf16'], list(tensors['losses'].to(self.data.pixels.device))
-        self.make_ready()
+        self.replayed = step_on_gpu(self)
         return self
 
 # %% ../nbs/10_train.ipynb #584fc9db
