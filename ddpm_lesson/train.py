@@ -7,7 +7,7 @@ __all__ = ['in_x_0', 'weights', 'looked_back', 'even', 'min_snr', 'Recipe', 'gen
            'learning_rate', 'learned', 'Ema', 'adamw', 'make_optimizer', 'gradient_step', 'train_step', 'seconds',
            'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'moment', 'check_losses', 'own_stream', 'learn',
            'recordable_step', 'step_on_gpu', 'kept_of', 'Run', 'differences', 'as_trained', 'check_checkpoint',
-           'make_card', 'resume', 'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
+           'go_on_from', 'make_card', 'resume', 'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, math, time, warnings
@@ -360,12 +360,13 @@ def recordable_step(
 
 def step_on_gpu(
     run,    # a `Run`
+    graphs:bool, # record it?
 ):          # (lr, share, x_0, t, eps, ...) -> () the loss; None: the ordinary step is to be used
-    "On a GPU, where no other process takes part: the step as one function, recorded if the run wants that."
+    "On a GPU, where no other process takes part: the step as one function, recorded if wanted."
     device = run.data.pixels.device
     if device.type != 'cuda' or not run.alone: return None
     step = recordable_step(run)
-    return Replayed(step, device) if run.graphs else lambda *inputs: step(*scalars(inputs, device))
+    return Replayed(step, device) if graphs else lambda *inputs: step(*scalars(inputs, device))
 
 # %% ../nbs/10_train.ipynb #2a4c01fb
 def kept_of(
@@ -400,8 +401,7 @@ class Run:
             self.bf16 = bf16_helps(device) if self.recipe.precision == 'auto' else self.recipe.precision == 'bf16'
         if compiled: self.net.compile()
         (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
-        self.graphs = graphs
-        self.replayed = step_on_gpu(self)
+        self.graphs, self.replayed = graphs, step_on_gpu(self, graphs)
 
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
@@ -440,17 +440,7 @@ class Run:
 
     def load(self, path):
         "Go on from a checkpoint of the same card. Another card, or a damaged file, raises `ValueError`."
-        return self.take(path, *load_tensors(path))
-
-    def take(self, path, tensors:dict, about:dict):
-        "Go on from what `load_tensors` read from `path`."
-        allocate_moments(self.opt, self.net)
-        check_checkpoint(path, self, tensors, about)
-        for k, v in self.state().items():
-            if k != 'losses': v.copy_(tensors[k])
-        self.bf16, self.losses = about['bf16'], list(tensors['losses'].to(self.data.pixels.device))
-        self.replayed = step_on_gpu(self)
-        return self
+        return go_on_from(self, path, *load_tensors(path))
 
 # %% ../nbs/10_train.ipynb #584fc9db
 def differences(
@@ -483,6 +473,21 @@ def check_checkpoint(
     if wrong: raise ValueError(f'{path} does not fit its card: {wrong}')
     if about.get('torch') != torch.__version__: warnings.warn(f'{path} was written under torch {about.get("torch")}, this is {torch.__version__}: the run goes on, but its last bits may differ', stacklevel=5)
 
+def go_on_from(
+    run:Run,        # of the same card
+    path,           # where they were read, for the reader
+    tensors:dict,   # name -> tensor, by `load_tensors`
+    about:dict,     # their note
+)->Run:
+    "The same run, where the checkpoint was."
+    allocate_moments(run.opt, run.net)
+    check_checkpoint(path, run, tensors, about)
+    for k, v in run.state().items():
+        if k != 'losses': v.copy_(tensors[k])
+    run.bf16, run.losses = about['bf16'], list(tensors['losses'].to(run.data.pixels.device))
+    run.replayed = step_on_gpu(run, run.graphs)
+    return run
+
 # %% ../nbs/10_train.ipynb #369e8193
 def make_card(
     network:dict,              # settings of `UNet`
@@ -506,7 +511,7 @@ def resume(
     with claimed(folder):
         found = last_whole(folder)
         if found is None: raise ValueError(f'{folder} wanted a whole checkpoint to go on from, and there is none')
-        run.take(*found)
+        go_on_from(run, *found)
     if found[0].name == previous_name: warnings.warn(f'{Path(folder)/newest_name} is missing or damaged: went back to {previous_name}, step {len(run.losses)}', stacklevel=2)
     return run
 
