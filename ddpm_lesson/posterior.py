@@ -7,8 +7,8 @@ __all__ = ['posterior_var', 'posterior_mean', 'x_0_from_eps', 'eps_from_x_0', 'v
 
 # %% ../nbs/04_posterior.ipynb #b5f1ac9b
 from torch import Tensor
-from .schedule import Schedule
-from .forward import at, check_pair, check_t, shaped
+from .schedule import Schedule, check_schedule
+from .forward import at, check_pair, check_t, rates, shaped
 
 # %% ../nbs/04_posterior.ipynb #cab07aa7
 def posterior_var(
@@ -16,7 +16,7 @@ def posterior_var(
     t,              # int or (B,) int64 step in 1..T
 )->Tensor:          # () or (B,) float64 variance, data units squared; exactly 0 at t=1
     "Spread left in x_{t-1} once x_t and x_0 are known. DDPM Eq. 7."
-    t = check_t(t, sched.T, low=1)
+    t = check_t(t, check_schedule(sched).T, low=1)
     return at(sched.beta, t)*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))
 
 # %% ../nbs/04_posterior.ipynb #148d7fed
@@ -28,7 +28,7 @@ def posterior_mean(
 )->Tensor:          # (B, ...) mean of x_{t-1}
     "Where x_{t-1} lies on average once x_t and x_0 are known; x_0 itself at t=1. DDPM Eq. 7."
     check_pair(x_t, x_0, 'x_t', 'x_0')
-    t = check_t(t, sched.T, len(x_t), low=1)
+    t = check_t(t, check_schedule(sched).T, len(x_t), low=1)
     beta, alpha_bar_t, alpha_bar_s = at(sched.beta, t), at(sched.alpha_bar, t), at(sched.alpha_bar, t - 1)
     c_0 = alpha_bar_s.sqrt()*beta/(1 - alpha_bar_t)
     c_t = (1 - beta).sqrt()*(1 - alpha_bar_s)/(1 - alpha_bar_t)
@@ -43,8 +43,8 @@ def x_0_from_eps(
 )->Tensor:          # (B, ...) clean images
     "Solve x_t = signal_rate x_0 + noise_rate eps for x_0. DDPM Eq. 15."
     check_pair(x_t, eps, 'x_t', 'eps')
-    alpha_bar = at(sched.alpha_bar, check_t(t, sched.T, len(x_t)))
-    return (x_t - shaped((1 - alpha_bar).sqrt(), x_t)*eps)/shaped(alpha_bar.sqrt(), x_t)
+    signal, noise = rates(sched, t, x_t)
+    return (x_t - noise*eps)/signal
 
 # %% ../nbs/04_posterior.ipynb #9a8ed318
 def eps_from_x_0(
@@ -55,8 +55,8 @@ def eps_from_x_0(
 )->Tensor:          # (B, ...) noise
     "Solve x_t = signal_rate x_0 + noise_rate eps for eps."
     check_pair(x_t, x_0, 'x_t', 'x_0')
-    alpha_bar = at(sched.alpha_bar, check_t(t, sched.T, len(x_t), low=1))
-    return (x_t - shaped(alpha_bar.sqrt(), x_t)*x_0)/shaped((1 - alpha_bar).sqrt(), x_t)
+    signal, noise = rates(sched, t, x_t, low=1)
+    return (x_t - signal*x_0)/noise
 
 # %% ../nbs/04_posterior.ipynb #8f072734
 def v_from_eps(
@@ -67,8 +67,8 @@ def v_from_eps(
 )->Tensor:          # (B, ...) velocity
     "The velocity v = signal_rate eps - noise_rate x_0. Progressive distillation (Salimans and Ho 2022), appendix D."
     check_pair(x_0, eps, 'x_0', 'eps')
-    alpha_bar = at(sched.alpha_bar, check_t(t, sched.T, len(x_0)))
-    return shaped(alpha_bar.sqrt(), x_0)*eps - shaped((1 - alpha_bar).sqrt(), x_0)*x_0
+    signal, noise = rates(sched, t, x_0)
+    return signal*eps - noise*x_0
 
 # %% ../nbs/04_posterior.ipynb #17a17788
 def eps_from_v(
@@ -79,8 +79,8 @@ def eps_from_v(
 )->Tensor:          # (B, ...) noise
     "eps = noise_rate x_t + signal_rate v: the turn that gave v, undone. Salimans and Ho 2022, appendix D."
     check_pair(x_t, v, 'x_t', 'v')
-    alpha_bar = at(sched.alpha_bar, check_t(t, sched.T, len(x_t)))
-    return shaped((1 - alpha_bar).sqrt(), x_t)*x_t + shaped(alpha_bar.sqrt(), x_t)*v
+    signal, noise = rates(sched, t, x_t)
+    return noise*x_t + signal*v
 
 # %% ../nbs/04_posterior.ipynb #eaccd20e
 def x_0_from_v(
@@ -91,5 +91,5 @@ def x_0_from_v(
 )->Tensor:          # (B, ...) clean images
     "x_0 = signal_rate x_t - noise_rate v. Salimans and Ho 2022, appendix D."
     check_pair(x_t, v, 'x_t', 'v')
-    alpha_bar = at(sched.alpha_bar, check_t(t, sched.T, len(x_t)))
-    return shaped(alpha_bar.sqrt(), x_t)*x_t - shaped((1 - alpha_bar).sqrt(), x_t)*v
+    signal, noise = rates(sched, t, x_t)
+    return signal*x_t - noise*v

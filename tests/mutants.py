@@ -19,17 +19,17 @@ HERE = Path(__file__).resolve().parent
 MUTANTS = {
     # forward
     'noise scaled by beta, not by its root': ('forward', 'shaped(beta.sqrt(), x_s)*eps', 'shaped(beta, x_s)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
-    'std in the covariance slot': ('forward', 'shaped((1 - alpha_bar).sqrt(), x_0)*eps', 'shaped((1 - alpha_bar).sqrt().sqrt(), x_0)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
+    'std in the covariance slot': ('forward', 'signal*x_0 + noise*eps', 'signal*x_0 + noise.sqrt()*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
     'image shrunk by 1 - beta': ('forward', 'shaped((1 - beta).sqrt(), x_s)*x_s', 'shaped(1 - beta, x_s)*x_s', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
-    'standard deviation without its root': ('forward', 'shaped((1 - alpha_bar).sqrt(), x_0)*eps', 'shaped(1 - alpha_bar, x_0)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
+    'standard deviation without its root': ('forward', 'signal*x_0 + noise*eps', 'signal*x_0 + noise**2*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
     # posterior
     'posterior variance is beta': ('posterior', 'return at(sched.beta, t)*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', 'return at(sched.beta, t)', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior variance without its divisor': ('posterior', '*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', '*(1 - at(sched.alpha_bar, t - 1))', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior variance with the index one low': ('posterior', '*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', '*(1 - at(sched.alpha_bar, t))/(1 - at(sched.alpha_bar, t))', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior mean forgets a root': ('posterior', 'c_0 = alpha_bar_s.sqrt()*beta', 'c_0 = alpha_bar_s*beta', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior mean with both coefficients of x_0': ('posterior', '(1 - beta).sqrt()*(1 - alpha_bar_s)', '(1 - beta).sqrt()*(1 - alpha_bar_t)', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
-    'velocity with the other sign': ('posterior', 'shaped(alpha_bar.sqrt(), x_0)*eps - shaped((1 - alpha_bar).sqrt(), x_0)*x_0', 'shaped((1 - alpha_bar).sqrt(), x_0)*x_0 - shaped(alpha_bar.sqrt(), x_0)*eps', 'test_forward_posterior.py::test_conversions_undo_each_other'),
-    'x_0 from eps, divided by alpha_bar': ('posterior', '*eps)/shaped(alpha_bar.sqrt(), x_t)', '*eps)/shaped(alpha_bar, x_t)', 'test_forward_posterior.py::test_conversions_undo_each_other'),
+    'velocity with the other sign': ('posterior', 'signal*eps - noise*x_0', 'noise*x_0 - signal*eps', 'test_forward_posterior.py::test_conversions_undo_each_other'),
+    'x_0 from eps, divided by alpha_bar': ('posterior', '(x_t - noise*eps)/signal', '(x_t - noise*eps)/signal**2', 'test_forward_posterior.py::test_conversions_undo_each_other'),
     # oracle
     'oracle forgets that data have spread': ('oracle', 'alpha_bar*self.std**2 + 1 - alpha_bar', '1 - alpha_bar + 0*self.std', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
     'score without its minus': ('oracle', '(x - mean)/var', '(mean - x)/var', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
@@ -39,7 +39,7 @@ MUTANTS = {
     'cosine without its cap': ('schedule', 'beta_max=0.999)', 'beta_max=1 - 1e-9)', 'test_schedule.py::test_cosine_follows_its_definition_where_it_is_not_capped'),
     'cosine without its square': ('schedule', '.cos()**2\n    return schedule_from_alpha_bar(f/f[0]', '.cos()\n    return schedule_from_alpha_bar(f/f[0]', 'test_schedule.py::test_same_as_diffusers_to_its_float32'),
     'rates clipped in power, not in amplitude': ('schedule', 'angle.cos()**2', 'angle.cos()', 'test_schedule.py::test_rate_schedule_turns_through_equal_angles'),
-    'float32 tables': ('schedule', 'return torch.as_tensor(values, dtype=torch.float64)', 'return torch.as_tensor(values, dtype=torch.float32)', 'test_schedule.py::test_entries_count_like_the_paper'),
+    'float32 tables': ('schedule', 'torch.as_tensor(values, dtype=torch.float64,', 'torch.as_tensor(values, dtype=torch.float32,', 'test_schedule.py::test_entries_count_like_the_paper'),
     # sampler
     'eta not squared in sigma^2': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**0.5*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
     'eta squared twice': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**2*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),

@@ -1,6 +1,8 @@
 "Forward process, posterior and conversions: two roads to every number, in float64."
+import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -96,7 +98,7 @@ def test_float32_is_float64_rounded(sched):
 
 
 BAD = [
-    (dict(t=1001), ValueError, '1000'), (dict(t=-1), ValueError, 'got -1'), (dict(t=torch.tensor([1, 5000])), ValueError, '5000'), (dict(t=torch.tensor([1, 2, 3])), ValueError, 'one step an image'),
+    (dict(t=1001), ValueError, '1000'), (dict(t=-1), ValueError, 'got -1'), (dict(t=torch.tensor([1, 5000])), ValueError, '5000'), (dict(t=torch.tensor([1, 2, 3])), ValueError, 'one step for each image'),
     (dict(t=1.0), TypeError, 'int'), (dict(t=torch.tensor([1., 2.])), TypeError, 'float32'), (dict(t=True), TypeError, 'bool'), (dict(t='1'), TypeError, 'str'),
     (dict(a=torch.zeros(2, 3, dtype=torch.uint8)), TypeError, 'uint8'), (dict(a=torch.zeros(2, 3, dtype=torch.int64)), TypeError, 'int64'), (dict(b=torch.zeros(2, 4)), ValueError, 'one shape'),
     (dict(b=torch.zeros(1, 3)), ValueError, 'one shape'), (dict(a=torch.tensor(1.), b=torch.tensor(1.)), ValueError, 'batch'), (dict(b=[1, 2]), TypeError, 'list'),
@@ -148,6 +150,51 @@ def test_check_t():
     with pytest.raises(ValueError, match='t >= 2'): check_t(1, 5, low=2)
     for t in torch.tensor([1, 2]), torch.tensor([[1]]):
         with pytest.raises(ValueError, match=r'shape \(1,\)'): check_t(t, 5, B=1)
+
+
+def test_steps_of_numpy_are_steps():
+    "A wrong program: one that takes Python's and torch's whole numbers only."
+    for t in np.int64(3), np.uint8(3), np.array(3): assert check_t(t, 5) == 3
+    for kind in np.int16, np.uint16, np.int64, np.uint64: assert check_t(np.array([1, 5], dtype=kind), 5, B=2).tolist() == [1, 5]
+    x, eps, sched = normal(2, 3), normal(2, 3, seed=1), linear_schedule()
+    assert torch.equal(q_sample(sched, x, np.array([1, 900]), eps), q_sample(sched, x, torch.tensor([1, 900]), eps))
+    for t in np.bool_(True), np.float64(3), np.array([1.5]), np.array(['1']), np.array([None]):
+        with pytest.raises(TypeError, match='^t wanted'): check_t(t, 5)
+    for t in 2**63, 10**400, -10**400, np.uint64(2**64 - 1):
+        with pytest.raises(ValueError, match=r'^t wanted 0\.\.5: .*, got '): check_t(t, 5)
+
+
+def every_call(sched, x, t): return [
+    q_sample(sched, x, t, x), q_step(sched, x, t, x), posterior_mean(sched, x, x, t), posterior_var(sched, t), x_0_from_eps(sched, x, x, t),
+    eps_from_x_0(sched, x, x, t), v_from_eps(sched, x, x, t), eps_from_v(sched, x, x, t), x_0_from_v(sched, x, x, t)]
+
+
+def test_a_default_device_changes_nothing():
+    "A wrong program: a step that becomes a tensor on the default device, and a table looked up there."
+    sched, x = linear_schedule(), normal(2, 3)
+    here = every_call(sched, x, 5)
+    try:
+        torch.set_default_device('meta')
+        there = every_call(sched, x, 5)
+    finally: torch.set_default_device(None)
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+def test_images_on_meta_give_shapes_without_numbers():
+    "Shape inference, and networks too large to load, use this device."
+    x = torch.zeros(2, 3, device='meta')
+    assert {y.device.type for y in every_call(linear_schedule(), x, 5) if y.ndim} == {'meta'}
+
+
+@pytest.mark.parametrize('sched', [DDPMScheduler(), torch.linspace(1e-4, 0.02, 1000), None], ids=['diffusers', 'betas', 'nothing'])
+def test_what_is_no_schedule_is_named(sched):
+    "A wrong program: AttributeError from inside, no attribute 'alpha_bar'."
+    x = normal(2, 3)
+    for f in q_sample, q_step, posterior_mean, x_0_from_eps, eps_from_x_0, v_from_eps, eps_from_v, x_0_from_v:
+        args = (sched, x, 5, x) if f in (q_sample, q_step) else (sched, x, x, 5)
+        with pytest.raises(TypeError, match=f'^sched wanted a Schedule.*got {type(sched).__name__}'): f(*args)
+    with pytest.raises(TypeError, match='^sched wanted a Schedule'): posterior_var(sched, 5)
+    with pytest.raises(TypeError, match='^x_0 wanted a floating-point tensor.*got Schedule$'): q_sample(x, linear_schedule(), 5, x)
 
 
 def test_shaped_multiplies_along_the_batch():

@@ -75,7 +75,7 @@ def test_the_step_goes_where_the_image_is(loss):
 
 def test_ask_refuses_what_the_closed_form_would_take():
     with pytest.raises(ValueError, match='t >= 1'): ask(Listener(EPS), SCHED, X_0, 0, EPS)   # no noise there to find
-    with pytest.raises(ValueError, match='one step an image'): ask(Listener(EPS), SCHED, X_0, T[:2], EPS)
+    with pytest.raises(ValueError, match='one step for each image'): ask(Listener(EPS), SCHED, X_0, T[:2], EPS)
     with pytest.raises(ValueError, match='1000'): ask(Listener(EPS), SCHED, X_0, 1001, EPS)
 
 
@@ -91,7 +91,7 @@ def test_wrappers_pass_image_step_and_labels_on(wrapper):
 @pytest.mark.parametrize('wrapper', WRAPPERS)
 def test_wrappers_refuse_bad_steps_and_images(wrapper):
     model = wrapper(Listener(EPS), SCHED)
-    for t, said in (0, 't >= 1'), (1001, '1000'), (torch.tensor([1, 2]), 'one step an image'), (torch.tensor([0, 1, 2]), 't >= 1'):
+    for t, said in (0, 't >= 1'), (1001, '1000'), (torch.tensor([1, 2]), 'one step for each image'), (torch.tensor([0, 1, 2]), 't >= 1'):
         with pytest.raises(ValueError, match=said): model(X_0, t)
     for x in X_0.long(), X_0.tolist(), None:
         with pytest.raises(TypeError, match='floating-point'): model(x, T)

@@ -9,7 +9,9 @@ from diffusers import DDPMScheduler
 from torch.testing import assert_close
 
 from conftest import SCHEDULES
-from ddpm_lesson.schedule import Schedule, brightness_kept, brightness_std, check_whole, cosine_schedule, diagnose, kl_at_T, linear_schedule, prescribe, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std
+from ddpm_lesson.schedule import (
+    Schedule, brightness_kept, brightness_std, check_schedule, check_whole, cosine_schedule, diagnose, kl_at_T, linear_schedule,
+    prescribe, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std)
 
 
 def test_entries_count_like_the_paper(sched):
@@ -132,6 +134,8 @@ def test_an_error_names_the_argument(name, call):
 @pytest.mark.parametrize('make, name', [(Schedule, 'beta'), (schedule_from_alpha_bar, 'alpha_bar')])
 def test_complex_tables_are_refused_not_cut(make, name):
     with pytest.raises(TypeError, match=f'^{name} wanted real numbers, got torch.complex64'): make(torch.tensor([1.0, 0.5j]))
+    with pytest.raises(TypeError, match=f'^{name} wanted real numbers, got complex128'): make(np.array([1.0, 0.5j]))
+    with pytest.raises(TypeError, match=f'^{name} wanted real numbers, got list'): make([1.0, 0.5j])
     for values in [1.0], [[1.0, 0.5]], []:
         with pytest.raises(ValueError, match=rf'^{name} wanted T\+1 entries'): make(values)
 
@@ -140,6 +144,47 @@ def test_numpy_and_lists_make_float64_tables():
     "A list read as float32 first has seven digits."
     for values in [0, 0.1, 0.2], np.array([0, 0.1, 0.2]), torch.tensor([0, 0.1, 0.2], dtype=torch.float64): assert Schedule(values).beta.tolist() == [0, 0.1, 0.2]
     assert schedule_from_alpha_bar([1, 0.9]).alpha_bar[1].item() == pytest.approx(0.9, rel=1e-15)
+
+
+def test_a_table_has_a_limit_in_words():
+    "A wrong program: one that asks for the memory of 10^12 steps, or turns a number of 400 digits into a float."
+    for T in 1_000_001, 10**12, 10**400, 10**5000:
+        for make in linear_schedule, cosine_schedule, rate_schedule, rescaled_linear_schedule:
+            with pytest.raises(ValueError, match=r'^T wanted at most 1,000,000, got [0-9.]+(e\+[0-9]+)?$'): make(T=T)
+    for pixels in 2**63, 10**400, 10**5000:
+        for call in brightness_std, lambda n: diagnose(linear_schedule(9), n):
+            with pytest.raises(ValueError, match='^pixels wanted at most'): call(pixels)
+    for n in -10**400, -10**5000:
+        with pytest.raises(ValueError, match=r'^n wanted at least 1, got -1'): check_whole(n, 'n')
+    assert diagnose(linear_schedule(9), np.int64(48)) == diagnose(linear_schedule(9), 48)
+
+
+def test_tables_lie_on_the_cpu_whatever_the_default_device_is():
+    "A wrong program: `torch.linspace` without a device. A table on `meta` holds no numbers."
+    def tables(): return [make(T=30).beta for make in (linear_schedule, cosine_schedule, rate_schedule, rescaled_linear_schedule)] + [
+        Schedule([0, .1]).beta, Schedule(np.array([0, .1])).beta, schedule_from_alpha_bar([1, .5]).beta]
+    here = tables()
+    try:
+        torch.set_default_device('meta')
+        there, report = tables(), str(diagnose(linear_schedule(30)))
+    finally: torch.set_default_device(None)
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True)) and report == str(diagnose(linear_schedule(30)))
+
+
+def test_a_scheduler_of_diffusers_is_refused_with_the_cure():
+    "A wrong program: AttributeError, no attribute 'T'."
+    scheduler = DDPMScheduler()
+    cure = r'got DDPMScheduler; from a diffusers scheduler: schedule_from_alpha_bar\(\[1, \*scheduler.alphas_cumprod\]\)$'
+    for call in Schedule, schedule_from_alpha_bar, diagnose, brightness_kept, check_schedule:
+        with pytest.raises(TypeError, match=cure): call(scheduler)
+    assert_close(schedule_from_alpha_bar([1, *scheduler.alphas_cumprod]).alpha_bar, linear_schedule().alpha_bar, rtol=2e-4, atol=0)
+    for other in None, 1000, [0, .1], torch.zeros(3):
+        with pytest.raises(TypeError, match=f'^sched wanted a Schedule.*got {type(other).__name__}$'): check_schedule(other)
+    for values in object(), 'beta', [0, 'x'], [[0, .1], [0]], {}, None, torch.zeros(3, device='meta'):
+        with pytest.raises(TypeError, match='^beta wanted real numbers, got '): Schedule(values)
+
+
+def test_a_schedule_prints_one_line(sched): assert len(repr(sched).splitlines()) == 1 and len(repr(sched)) < 80
 
 
 def test_the_same_schedule_elsewhere():
@@ -218,7 +263,7 @@ def test_the_report_says_what_was_found():
     assert str(d) == f'''schedule of 300 steps, images of 12288 numbers
   signal rate at T       0.2192
   bright image at T      {d.start_bias:.1f} sigma from N(0, I)
-  KL at T, worst case    {d.kl_T:.1e} bits a number
+  KL at T, worst case    {d.kl_T:.1e} bits per number
   brightness kept, DDPM  {d.kept_ddpm:.0%}
   brightness kept, DDIM  {d.kept_ddim:.0%}
   noise rate at t=1      0.0100
