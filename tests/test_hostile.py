@@ -28,7 +28,7 @@ from torchvision import datasets
 
 from ddpm_lesson import data, pretrained
 from ddpm_lesson.cli import main
-from ddpm_lesson.data import bundled_fashion, folder_images, load_images, most_bytes, read_or_none
+from ddpm_lesson.data import Unreadable, bundled_fashion, find_source, folder_images, full_path, image_files, jpeg_scans, load_images, most_bytes, read_image
 from ddpm_lesson.files import load_tensors, save_tensors
 from ddpm_lesson.pretrained import check_card, draw_as_card, load_card, load_pretrained, make_network, make_schedule, save_model
 from ddpm_lesson.train import Recipe, Run, make_card
@@ -371,8 +371,8 @@ def test_writing_goes_where_it_was_told_or_nowhere(tmp_path):
 
 def test_names_of_data_sets_never_lead_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in '../mnist', 'mnist/../../x', '/mnist', 'mnist\0', '\0', '~nobody/x', 'x'*10_000, '../../no such folder':
-        with pytest.raises(ValueError, match='images wanted'): load_images(name, root=tmp_path/'data')
+    for name in '../mnist', 'mnist/../../x', '/mnist', 'mnist\0', '\0', '~nobody/x', '~no such user/x', 'x'*10_000, '../../no such folder':
+        with pytest.raises(ValueError, match='wanted'): load_images(name, root=tmp_path/'data')
     assert not list(tmp_path.iterdir())
 
 
@@ -491,6 +491,12 @@ def write(folder, files):
     return folder
 
 
+def why_not(path):
+    "Why a picture can't be read; None if it can."
+    try: read_image(path, 16)
+    except Unreadable as error: return str(error)
+
+
 def test_pictures_of_every_kind_are_read_as_they_are_seen(tmp_path, record):
     files = readable()
     write(tmp_path, {k: v[0] for k, v in files.items()})
@@ -511,7 +517,7 @@ def test_what_can_not_be_read_is_left_out_counted_and_named(tmp_path, record, ca
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         images = folder_images(tmp_path, 16)
-        read = [name for name in files if read_or_none(tmp_path/name, 16) is not None]
+        read = [name for name in files if why_not(tmp_path/name) is None]
     said, = [str(w.message) for w in caught if 'left out' in str(w.message)]
     record('A damaged, lying or foreign file named as a picture is left out, counted and named', len(files), len(read))
     assert not read and len(images) == 1 and (images.pixels[0].permute(1, 2, 0).numpy() == VIEW).all()
@@ -527,7 +533,7 @@ def test_no_program_is_asked_to_read_a_picture(tmp_path, monkeypatch):
         raise RuntimeError('no program here')
     monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', ghostscript)
     (tmp_path/'x.jpg').write_bytes(saved(Image.fromarray(VIEW), 'EPS'))
-    assert read_or_none(tmp_path/'x.jpg', 16) is None and not asked
+    assert why_not(tmp_path/'x.jpg') == 'not an image' and not asked
     with Image.open(tmp_path/'x.jpg') as image, pytest.raises(RuntimeError, match='no program'): image.load()  # what Pillow left to itself does
     assert len(asked) == 1
 
@@ -535,7 +541,7 @@ def test_no_program_is_asked_to_read_a_picture(tmp_path, monkeypatch):
 def test_avif_and_heic_are_read_where_pillow_can(tmp_path):
     if not features.check('avif'): pytest.skip('this Pillow reads no AVIF')
     (tmp_path/'x.avif').write_bytes(saved(Image.new('RGB', (16, 16), (200, 100, 50)), 'AVIF', quality=100))
-    assert (read_or_none(tmp_path/'x.avif', 16).float().mean((1, 2)) - torch.tensor([200., 100., 50.])).abs().max() < 4
+    assert (read_image(tmp_path/'x.avif', 16).float().mean((1, 2)) - torch.tensor([200., 100., 50.])).abs().max() < 4
 
 
 @linux
@@ -575,7 +581,8 @@ def test_what_is_named_like_a_picture_and_is_no_file(tmp_path):
         try: s.bind('socket.png')
         finally: os.chdir(ROOT)
     n, said = left_out(folder)
-    assert n == 1 and said.startswith('5 of 6 files') and said.endswith('dangling.png, pipe.jpg, round.png, socket.png, zero.png')
+    assert n == 1 and said.startswith('5 of 6 files') and 'dangling.png (No such file or directory)' in said and 'round.png (Too many levels' in said
+    assert all(f'{name} (a pipe, a device or a folder' in said for name in ('pipe.jpg', 'socket.png', 'zero.png'))
 
 
 @linux
@@ -583,16 +590,16 @@ def test_a_file_that_fails_while_it_is_read(tmp_path):
     folder = good(tmp_path/'set')
     (folder/'memory.png').symlink_to('/proc/self/mem')
     with pytest.raises(OSError), open(folder/'memory.png', 'rb') as f: f.read(16)
-    assert left_out(folder) == (1, '1 of 2 files could not be read (damaged, no image, or too large) and are left out: memory.png')
+    assert left_out(folder) == (1, '1 of 2 files could not be read and are left out: memory.png (Input/output error)')
 
 
 def test_a_file_nobody_may_read(tmp_path, monkeypatch):
-    folder, opened = good(good(tmp_path/'set'), 'secret.png'), Image.open
-    def refuse(path, *a, **k):
+    folder, opened = good(good(tmp_path/'set'), 'secret.png'), data.open_regular
+    def refuse(path):
         if 'secret' in str(path): raise PermissionError(13, 'Permission denied', str(path))
-        return opened(path, *a, **k)
-    monkeypatch.setattr(Image, 'open', refuse)
-    assert left_out(folder)[1].endswith(': secret.png')
+        return opened(path)
+    monkeypatch.setattr(data, 'open_regular', refuse)
+    assert left_out(folder)[1].endswith(': secret.png (Permission denied)')
 
 
 def test_links(tmp_path):
@@ -634,7 +641,7 @@ def test_only_the_first_five_of_many_are_named(tmp_path):
     folder = good(tmp_path/'set')
     for k in range(1000): (folder/f'{k:04}.jpg').touch()
     n, said = left_out(folder)
-    assert n == 1 and said.startswith('1000 of 1001') and said.endswith('0000.jpg, 0001.jpg, 0002.jpg, 0003.jpg, 0004.jpg ...')
+    assert n == 1 and said.startswith('1000 of 1001') and said.endswith('0000.jpg (empty), 0001.jpg (empty), 0002.jpg (empty), 0003.jpg (empty), 0004.jpg (empty) ...')
 
 
 def test_hidden_names_are_passed_over_and_a_folder_of_bad_files_is_refused(tmp_path):
@@ -642,7 +649,7 @@ def test_hidden_names_are_passed_over_and_a_folder_of_bad_files_is_refused(tmp_p
     (folder/'a folder.png').mkdir()
     with pytest.raises(ValueError, match='found none'): folder_images(folder)
     for k in range(7): (folder/f'{k}.png').touch()
-    with pytest.raises(ValueError, match=r'at least one image that can be read: 7 of 7 files .* 4.png \.\.\.$'): folder_images(folder)
+    with pytest.raises(ValueError, match=r'at least one image that can be read: 7 of 7 files .* 4.png \(empty\) \.\.\.$'): folder_images(folder)
 
 
 # ---- downloads
