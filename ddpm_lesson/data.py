@@ -382,7 +382,7 @@ def check_size(
 
 def _int64(labels)->Tensor:
     "Whole numbers as a tensor on the CPU, whatever torch's default device is."
-    return torch.from_numpy(np.array(labels, dtype=np.int64))
+    return torch.as_tensor(labels, dtype=torch.int64, device='cpu')
 
 # %% ../nbs/01_data.ipynb #31803c85
 def folder_images(
