@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 import torch
 from torch import Tensor
-from .data import Images, load_images, to_pixels, to_unit
+from .data import Images, find_source, load_images, to_pixels, to_unit
 from .files import save_png, sheet, whole
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge, reference, subset, unseen
@@ -68,9 +68,10 @@ def parts(
     held:int,   # images to judge by, at most
 )->tuple:       # images to learn from, images to judge by
     "The training split, and as many images as wanted of the test split; without a test split, a part set aside."
-    train = load_images(data, size)
-    test = unseen(load_images(data, size, train=False), set(image_hashes(train)))
-    if test is None: return split(train, held)   # what was offered for testing is what is learned from
+    source = find_source(data)
+    train = load_images(source, size)
+    test = unseen(load_images(source, size, train=False), set(image_hashes(train))) if source.has_test else None
+    if test is None: return split(train, held)   # nothing for testing, or what is learned from
     return train, test if held >= len(test) else split(test, held)[1]
 
 _judged = {}   # of the last images: what the judge saw in them
