@@ -25,6 +25,7 @@ MUTANTS = {
     # posterior
     'posterior variance is beta': ('posterior', 'return at(sched.beta, t)*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', 'return at(sched.beta, t)', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior variance without its divisor': ('posterior', '*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', '*(1 - at(sched.alpha_bar, t - 1))', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
+    'posterior variance with another divisor': ('posterior', '*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', '*(1 - at(sched.alpha_bar, t - 1))/at(sched.beta, t)', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior variance with the index one low': ('posterior', '*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))', '*(1 - at(sched.alpha_bar, t))/(1 - at(sched.alpha_bar, t))', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior mean forgets a root': ('posterior', 'c_0 = alpha_bar_s.sqrt()*beta', 'c_0 = alpha_bar_s*beta', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),
     'posterior mean with both coefficients of x_0': ('posterior', '(1 - beta).sqrt()*(1 - alpha_bar_s)', '(1 - beta).sqrt()*(1 - alpha_bar_t)', 'test_forward_posterior.py::test_posterior_is_bayes_by_precision'),

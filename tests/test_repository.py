@@ -48,6 +48,13 @@ def test_page_is_fit_to_be_read(page):
     assert not [source(c)[:80] for c in read(page) if c['cell_type'] == 'code' and len(source(c).splitlines()) > 70]
 
 
+@pytest.mark.parametrize('page', [*PAGES, *SOLUTIONS], ids=lambda p: f'{p.parent.name}-{p.stem}')
+def test_a_cell_that_draws_shows_a_picture(page):
+    "Rejects a page run with matplotlib set to draw nowhere."
+    draws = [c for c in read(page) if c['cell_type'] == 'code' and re.search(r'^(fig, .*= plt\.subplots|show_rows)\(', source(c), re.M) and 'eval: false' not in source(c)]
+    assert not [source(c)[:80] for c in draws if not any('image/png' in o.get('data', {}) for o in c['outputs'])]
+
+
 def test_links_between_pages_lead_somewhere():
     for page in [*PAGES, *SOLUTIONS, ROOT/'README.md', ROOT/'CONTRIBUTING.md']:
         text = page.read_text(encoding='utf-8') if page.suffix == '.md' else '\n'.join(source(c) for c in read(page) if c['cell_type'] == 'markdown')

@@ -2,6 +2,7 @@
 
 Cells that nbdev_test skips (`#| eval: false`, or a flag of settings.ini such as `#| slow`) are skipped here too.
 """
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbdev.config import get_config
 
+os.environ.pop('MPLBACKEND', None)   # with one named, a notebook's pictures would be drawn and not kept
 cfg = get_config()
 flags = set(cfg.tst_flags.split())
 
