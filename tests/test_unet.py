@@ -206,3 +206,6 @@ def test_only_what_learns_is_counted():
     assert count_parameters(net) == 16
     net.bias.requires_grad_(False)
     assert count_parameters(net) == 12
+
+
+def test_the_clock_stays_on_its_device(): assert time_embedding(torch.zeros(2, device='meta'), 8).device.type == 'meta'
