@@ -138,13 +138,11 @@ def main():
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary)).resolve()
-        known, rows = known_reasons(), []
-        left = {key: why for key, why in known.items() if key[0].split('.')[0] not in args.modules}
-        for module in args.modules:
+        for module in args.modules:   # the files are read and written after each, so that what was found stays, whatever happens to the next
             row, alive = test(module, folder/module)
-            rows.append(row)
-            left |= {key: known.get(key, MISSING) for key in alive}
-        rows = write(rows, left)
+            known = known_reasons()
+            left = {key: why for key, why in known.items() if key[0].split('.')[0] != module} | {key: known.get(key, MISSING) for key in alive}
+            rows = write([row], left)
     for r in rows: print(f"{r['module']:10} {r['killed']:>5} of {r['mutants']:>5} rejected")
     score = sum(int(r['killed']) for r in rows)/sum(int(r['mutants']) for r in rows)
     print(f'{score:.1%} in all; {MISSING}: {sum(why == MISSING for why in left.values())}')
