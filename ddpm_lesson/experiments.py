@@ -8,6 +8,7 @@ __all__ = ['measures', 'default_measures', 'student', 's1_cells', 's2_cells', 'c
            'run_cells', 'mean_interval', 'paired']
 
 # %% ../nbs/12_experiments.ipynb #b1600d3d
+import itertools
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,9 +29,10 @@ def s1_cells(
     seeds:int=3,    # trainings of each cell
     **scale,        # changes to the preset that all cells share: width, blocks, batch, steps ...
 )->list:            # of dicts
-    "S1's grid, loss x target x schedule, its linear arm once as published and once clipped where the cosine arm is."
-    return [dict(preset='posit-ddim', distance=d, target=y, schedule=s, seed=k, ema_decay=0.999, **scale) for k in range(seeds)
-            for s in ('rate', 'posit_linear', 'posit_linear_fixed') for d in ('mae', 'mse') for y in ('eps', 'eps_on_image')]
+    "S1's grid, loss x what is predicted x schedule, its linear arm once as published and once clipped where the cosine arm is."
+    arms = itertools.product(range(seeds), ('rate', 'posit_linear', 'posit_linear_fixed'), ('mae', 'mse'), ('eps', 'x_0'))
+    shared = dict(preset='posit-ddim', ema_decay=0.999) | scale
+    return [shared | dict(distance=d, target=y, schedule=s, seed=k) for k, s, d, y in arms]
 
 # %% ../nbs/12_experiments.ipynb #213b106e
 def s2_cells(
@@ -102,34 +104,40 @@ def brightness_spread(
 def held_out_losses(
     model, sched, card,
     test:Images,       # not trained on
-    n:int=200,         # of them, how many at most
+    device='cpu',      # where the model lives
+    n:int=1000,        # images, at most
 )->dict:               # noise_loss, image_loss: mean absolute errors in the model's units, as S1 reports them
-    "How far the noise, and the image that follows from it, are off, each image at a step drawn by lot."
+    "How far the noise, and the image that follows from it, are off; the images' steps are spread evenly over 1..T."
     mean, std = units(card)
     x_0 = (to_unit(test.pixels[:n]) - mean)/std
-    t, eps = torch.randint(1, sched.T + 1, (len(x_0),), generator=generator(0, 7)), torch.randn(x_0.shape, generator=generator(0, 8))
-    said = torch.cat([ask(model, sched, *some) for some in zip(x_0.split(50), t.split(50), eps.split(50))])
-    noise, to_image = mean_abs(said, eps), sched.snr[t]**-0.5    # an error in eps, seen in x_0
-    return dict(noise_loss=noise.mean().item(), image_loss=(to_image*noise).mean().item())
+    t = torch.linspace(1, sched.T, len(x_0)).round().long()[torch.randperm(len(x_0), generator=generator(0, 7))]
+    eps, errors = torch.randn(x_0.shape, generator=generator(0, 8)), []
+    for some in zip(x_0.split(50), t.split(50), eps.split(50)):
+        x, at, e = (v.to(device) for v in some)
+        errors.append(mean_abs(ask(model, sched, x, at, e), e).cpu())
+    noise = torch.cat(errors)
+    return dict(noise_loss=noise.mean().item(), image_loss=(sched.snr[t]**-0.5*noise).mean().item())  # an error in eps, seen in x_0
 
 # %% ../nbs/12_experiments.ipynb #f8e0b3d8
-measures = {'posit-ddim': [(w, 'ddim', s) for w in ('raw', 'ema') for s in (4, 20)]}  # which weights, sampler, network calls
+measures = {'posit-ddim': [(w, 'ddim', s) for w in ('raw', 'ema') for s in (4, 19)]}  # which weights, sampler, network calls
 default_measures = [('raw', 'ddpm', None)]
 
 def measured(
     run:Run,           # finished
-    test:Images, ref,  # from `materials`
+    test:Images,       # from `images_of`
     wanted:list,       # (weights, sampler, calls)
     n:int,             # samples
-)->tuple:              # rows, a dict each; the images of the last
-    "A trained cell under every measure."
-    models, rows = dict(raw=run.model.eval(), ema=run.averaged()), []
-    losses = {weights: held_out_losses(models[weights], run.sched, run.card, test) for weights in {w for w, *_ in wanted}}
+):                     # yields a row, a dict; the images it is about
+    "A trained cell under every measure but the judge's."
+    device = run.data.pixels.device
+    models = dict(raw=run.model.eval(), ema=run.averaged())
+    losses = {w: held_out_losses(models[w], run.sched, run.card, test, device) for w in {w for w, *_ in wanted}}
     for weights, sampler, calls in wanted:
-        pixels = to_pixels(draw_as_card(models[weights], run.sched, run.card, n, sampler=sampler, steps=calls, batch=50))
+        how = dict(sampler=sampler, steps=calls, batch=50, device=device)
+        pixels = to_pixels(draw_as_card(models[weights], run.sched, run.card, n, **how))
         bright = brightness_spread(pixels)/brightness_spread(test.pixels)
-        rows.append(dict(weights=weights, sampler=sampler, calls=calls or run.sched.T) | evaluate_samples(pixels, ref) | losses[weights] | dict(brightness=bright))
-    return rows, pixels
+        row = dict(weights=weights, sampler=sampler, calls=calls or run.sched.T, brightness=bright)
+        yield row | losses[weights], pixels
 
 # %% ../nbs/12_experiments.ipynb #dab01c3b
 def identity(
@@ -173,10 +181,11 @@ def run_cell(
     run, began = Run(card, images), time.process_time()
     fit(run, progress=False)
     seconds = time.process_time() - began
-    rows, pixels = measured(run, test, ref, wanted, n)
     shared = dict(loss=torch.stack(run.losses[-50:]).mean().item(), train_cpu_seconds=round(seconds), size=size,
                   data=train.name)
-    rows = [cell | row | shared for row in rows]
+    rows = []
+    for row, pixels in measured(run, test, wanted, n):
+        rows.append(cell | row | evaluate_samples(pixels, ref) | shared)
     save_png(path.with_suffix('.png'), sheet(to_unit(pixels[:8]), cols=8))
     save_model(Path(folder)/'weights'/f'{name}.safetensors', run.net, card)
     result = dict(about=about, rows=rows, torch=torch.__version__)

@@ -8,13 +8,15 @@ __all__ = ['posit', 'hackernoon', 'presets', 'recipe_help', 'numbers', 'plan', '
 
 # %% ../nbs/96_presets.ipynb #8e551811
 from dataclasses import fields
+import torch
 from .data import Images, to_unit
-from .train import Recipe, make_card
+from .train import Recipe, batch_indices, make_card
 
 # %% ../nbs/96_presets.ipynb #0b03a769
-posit = dict(data='flowers102', size=64, kind='posit', width=32, mults='1,2,3,4', blocks=2, labels=False, standardise=True,
-             schedule='rate', target='eps', distance='mae', epochs=50, batch=64, lr=1e-3, warmup=0, decay=False,
-             weight_decay=1e-4, beta_2=0.999, clip_grad=0, ema_decay=0, sample=dict(sampler='ddim', steps=19, clip=None))  # its '20 steps' call the network 19 times
+posit = dict(data='flowers102', size=64, kind='posit_unet', width=32, mults='1,2,3,4', blocks=2, labels=False, standardise=True,
+             schedule='rate', target='eps', distance='mae', epochs=dict(any=250, oxfordiiitpet=150), batch=64, lr=1e-3, warmup=0, decay=False,
+             weight_decay=1e-4, beta_2=0.999, clip_grad=0, ema_decay=0, sample=dict(sampler='ddim', steps=19, clip=None))
+# target x_0 is its image arm; 50 epochs that show the flowers five times each, the pets three times; '20 steps' are 19 calls
 hackernoon = dict(data='flowers102', size=64, kind='simple', width=64, labels=False, schedule='linear', T=300, target='eps',
                   epochs=300, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
                   sample=dict(sampler='ddpm', steps=None, clip=None))
@@ -29,7 +31,7 @@ presets = {
     'hackernoon-ddpm-fixed': hackernoon | dict(schedule='rescaled_linear'),
 }
 recipe_help = dict(
-    target='What the network predicts: eps, x_0, v, or eps_on_image (eps, judged by its image).', distance='How an error is measured: mse or mae.', weight='How much each time counts: even or min_snr.',
+    target='What the network predicts: eps, x_0 or v.', distance='How an error is measured: mse or mae.', weight='How much each time counts: even or min_snr.',
     steps='Batches seen.', batch='Images a batch.', optimizer='adamw, or muon: whole kernels at once, AdamW for the rest.', lr='Highest learning rate.', warmup='Steps until it is reached.',
     decay='Bring the learning rate down to 0.', weight_decay='Share of the learning rate by which weights shrink, each step.', beta_2="AdamW's memory of squared gradients.",
     clip_grad='Longest gradient allowed; 0: any.', ema_decay='Memory of the averaged weights; 0: none.',
@@ -65,9 +67,13 @@ def prepared(
 # %% ../nbs/96_presets.ipynb #b630baae
 def channel_units(
     data:Images,
+    recipe:Recipe,
+    batches:int=55, # to look at, as S1 does
 )->dict: # mean and std, a list of floats each, one a channel
-    "What a model with standardised data calls 0 and 1, in the units of images in [-1, 1]."
-    x = to_unit(data.pixels).double().transpose(0, 1).flatten(1)
+    "What a model with standardised data calls 0 and 1, in the units of images in [-1, 1]: from the first batches it will see."
+    n = len(data)
+    seen = torch.cat([batch_indices(n, recipe.batch, k, recipe.seed) for k in range(min(batches, recipe.steps))])
+    x = to_unit(data.pixels[seen]).double().transpose(0, 1).flatten(1)
     return dict(mean=x.mean(1).tolist(), std=x.std(1).clamp(min=1e-3).tolist())
 
 # %% ../nbs/96_presets.ipynb #3cc7beb2
@@ -77,7 +83,7 @@ def network_settings(
     classes:int,   # labels there are
 )->dict:
     "The entry `network` of a card."
-    if p['kind'] == 'posit': return dict(kind='posit', channels=channels, width=p['width'], mults=numbers(p['mults']), depth=p['blocks'])
+    if p['kind'] == 'posit_unet': return dict(kind='posit_unet', channels=channels, width=p['width'], mults=numbers(p['mults']), depth=p['blocks'])
     if p['kind'] == 'simple': return dict(kind='simple', channels=channels, width=p['width'])
     return dict(channels=channels, width=p['width'], mults=numbers(p['mults']), blocks=p['blocks'], attend=numbers(p['attend']), patch=p['patch'], classes=classes, dropout=p['dropout'], scale_shift=p['scale_shift'])
 
@@ -97,9 +103,10 @@ def card_for(
     p:dict,       # from `plan`
 )->dict:
     "The card of a run on these images."
-    if p['epochs']: p = p | dict(steps=max(1, p['epochs']*(len(data)//p['batch'])))
+    epochs = p['epochs'].get(data.name, p['epochs']['any']) if isinstance(p['epochs'], dict) else p['epochs']
+    if epochs: p = p | dict(steps=max(1, epochs*(len(data)//p['batch'])))
     recipe = Recipe(**{f.name: p[f.name] for f in fields(Recipe) if f.name in p})
-    more = dict(units=channel_units(data)) if p['standardise'] else {}
+    more = dict(units=channel_units(data, recipe)) if p['standardise'] else {}
     if 'sample' in p: more['sample'] = way_of(p, data.classes)
     network = network_settings(p, data.pixels.shape[1], len(data.classes))
     return make_card(network, recipe, p['schedule'], p['T'], data.name, data.classes, data.pixels.shape[-1], **more)

@@ -27,7 +27,7 @@ from .pretrained import build, describe_mismatch, units
 from .safety import Listener, Stopped, as_usual, claimed, last_whole, memory_named, newest_name, previous_name, risen, say_more, versions
 
 # %% ../nbs/10_train.ipynb #49b34ef4
-in_x_0 = dict(x_0=lambda snr: 1, eps=lambda snr: snr, v=lambda snr: 1 + snr, eps_on_image=lambda snr: 1)  # how many times the mean square in x_0 the loss of each target is: (9.9)
+in_x_0 = dict(x_0=lambda snr: 1, eps=lambda snr: snr, v=lambda snr: 1 + snr)  # how many times the mean square in x_0 the loss of each target is: (9.9)
 
 def even(
     losses:Tensor,     # (B,) one an image
@@ -53,7 +53,7 @@ weights = dict(even=even, min_snr=min_snr)  # what a settings file calls them
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides how a network is trained, but not the network, the schedule or the images."
-    target:str = 'v'               # what the network predicts: eps, x_0 or v; eps_on_image: eps, judged by its image
+    target:str = 'v'               # what the network predicts: eps, x_0 or v
     distance:str = 'mse'           # how an error is measured: mse or mae
     weight:str = 'even'            # how much each time counts: even or min_snr
     steps:int = 1000               # batches seen

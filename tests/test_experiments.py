@@ -14,27 +14,82 @@ from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.experiments import cell_name, materials, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.files import read_table, save_png, sheet, write_table
-from ddpm_lesson.loss import eps_loss, eps_on_image_loss, mean_abs
+from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
+from ddpm_lesson.forward import q_sample
 from ddpm_lesson.metrics import image_hashes, reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
 from ddpm_lesson.presets import channel_units, plan, preset_card, presets
-from ddpm_lesson.pretrained import draw_as_card, load_card, save_model, schedules, to_image_range, units, way_to_sample
-from ddpm_lesson.published import PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
+from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, save_model, schedules, to_image_range, units, way_to_sample
+from ddpm_lesson.published import PositBlock, PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
 from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate
+from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate, make_card
 from ddpm_lesson.unet import count_parameters
 
 COLOUR = Images(torch.randint(0, 120, (60, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), name='dark')
 
 
-def test_published_network_sizes():
-    sched = rate_schedule()
-    with torch.device('meta'): assert count_parameters(PositUNet(sched.to('meta'))) == 3_562_211
+S1_BLOCKS = [  # channels in, channels out, side at 64x64: unet.R 11-141, worked out by hand for widths 32, 64, 96, 128
+    (64, 32, 64), (32, 32, 64), (32, 64, 32), (64, 64, 32), (64, 96, 16), (96, 96, 16), (96, 128, 8), (128, 128, 8),
+    (128, 256, 4), (256, 128, 4),
+    (256, 96, 8), (224, 96, 8), (192, 64, 16), (160, 64, 16), (128, 32, 32), (96, 32, 32), (64, 32, 64), (64, 32, 64)]
+
+
+def watched(net, x, t):
+    "Every block of S1's network in the order it is called: (block, what it was given, what it gave)."
+    seen = []
+    hooks = [m.register_forward_hook(lambda m, given, gave: seen.append((m, given[0], gave))) for m in net.modules() if isinstance(m, PositBlock)]
+    net(x, t)
+    for hook in hooks: hook.remove()
+    return seen
+
+
+def test_s1_network_is_wired_as_published_block_by_block():
+    "Rejects the wiring that has the same 3,562,211 numbers: inputs as skips, three blocks in the middle, two more at the end."
+    torch.manual_seed(0)
+    net, x, t = PositUNet(rate_schedule()).eval(), torch.randn(1, 3, 64, 64), torch.tensor([300])
+    seen = watched(net, x, t)
+    assert [(b.branch[1].in_channels, b.branch[1].out_channels, given.shape[-1]) for b, given, _ in seen] == S1_BLOCKS
+    assert count_parameters(net) == 3_562_211 and (count_parameters(net.lift), count_parameters(net.out)) == (128, 99)
+    inputs, outputs = [given for _, given, _ in seen], [gave for *_, gave in seen]
+    embedded = variance_embedding(net.told[t], 32)[:, :, None, None].expand(1, 32, 64, 64)
+    assert torch.equal(inputs[0], torch.cat([net.lift(x), embedded], 1))
+    pool, grow = torch.nn.functional.avg_pool2d, torch.nn.functional.interpolate
+    for k in 2, 4, 6, 8: assert torch.equal(inputs[k], pool(outputs[k - 1], 2))
+    for k in 1, 3, 5, 7, 9: assert torch.equal(inputs[k], outputs[k - 1])
+    for up in range(8):                               # last in, first out: outputs 7, 6, ... 0 of the way down
+        below = outputs[9 + up]
+        if up % 2 == 0: below = grow(below, scale_factor=2, mode='bilinear')
+        assert torch.equal(inputs[10 + up], torch.cat([below, outputs[7 - up]], 1))
+    assert not net.out.weight.any() and not net.out.bias.any()
+
+
+def test_s1_block_is_one_norm_before_two_convolutions_beside_a_carry():
+    "Rejects a second norm, a norm without scale, a carry without bias, and swish in another place: each line by hand."
+    torch.manual_seed(0)
+    block, x, F = PositBlock(3, 5), torch.randn(4, 3, 6, 7), torch.nn.functional
+    norm, first, _, second = block.branch
+    for p in block.parameters(): torch.nn.init.normal_(p)
+    of = x.transpose(0, 1).flatten(1)
+    normed = (x - of.mean(1)[:, None, None])/(of.var(1, unbiased=False)[:, None, None] + 1e-5).sqrt()*norm.weight[:, None, None] + norm.bias[:, None, None]
+    h = F.conv2d(normed, first.weight, first.bias, padding=1)
+    by_hand = F.conv2d(h*h.sigmoid(), second.weight, second.bias, padding=1) + F.conv2d(x, block.carry.weight, block.carry.bias)
+    assert_close(block(x), by_hand, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('channels, width, mults, depth', [(1, 8, (1, 2), 1), (3, 4, (1, 3, 2), 3), (2, 6, (2,), 2)])
+def test_s1_network_of_other_sizes(channels, width, mults, depth):
+    net = PositUNet(rate_schedule(), 'x_0', channels, width, mults, depth)
+    x = torch.randn(2, channels, 12, 20)
+    seen = watched(net, x, torch.tensor([1, 1000]))
+    assert net(x, torch.tensor([1, 1000])).shape == x.shape and len(seen) == 2*depth*len(mults) + 2
+
+
+def test_s2_network_has_its_size():
     with torch.device('meta'): assert count_parameters(SimpleUNet()) == 62_438_883
 
 
-@pytest.mark.parametrize('make', [lambda: PositUNet(rate_schedule(), 2, 8), lambda: SimpleUNet(None, 2, 8)], ids=['posit', 'simple'])
+@pytest.mark.parametrize('make', [lambda: PositUNet(rate_schedule(), 'eps', 2, 8), lambda: SimpleUNet(None, 2, 8)], ids=['posit', 'simple'])
 def test_published_networks_use_every_weight_the_image_and_the_time(make):
     torch.manual_seed(0)
     net = make()
@@ -48,13 +103,23 @@ def test_published_networks_use_every_weight_the_image_and_the_time(make):
     assert_close(net(x[:1], t[:1]), net(x, t)[:1], rtol=1e-4, atol=1e-5)
 
 
-def test_posit_embeds_the_noise_variance_not_the_step():
-    a, b = (PositUNet(s, 1, 8).eval() for s in (rate_schedule(), posit_linear_schedule()))
-    torch.nn.init.normal_(a.out.weight)
-    b.load_state_dict(a.state_dict())
-    x = torch.randn(1, 1, 16, 16)
-    b.var[7] = a.var[500]
-    assert torch.equal(b(x, torch.tensor([7])), a(x, torch.tensor([500]))) and not torch.allclose(b(x, torch.tensor([500])), a(x, torch.tensor([500])))
+def test_s1_network_is_told_the_noise_variance_or_the_signal_variance():
+    "Rejects a network that embeds the step, and an image network that is told how much noise there is."
+    nets = {(name, target): PositUNet(s, target, 1, 8) for name, s in (('rate', rate_schedule()), ('linear', posit_linear_schedule())) for target in ('eps', 'x_0', 'v')}
+    for (name, target), net in nets.items():
+        a = (rate_schedule() if name == 'rate' else posit_linear_schedule()).alpha_bar
+        assert_close(net.told.double(), a if target == 'x_0' else 1 - a, rtol=0, atol=1e-7)
+    model, sched = build(make_card(dict(kind='posit_unet', channels=1, width=8), Recipe(target='x_0'), 'posit_linear'))
+    assert torch.equal(model.net.told, sched.alpha_bar.float())   # a card's target decides
+
+
+@pytest.mark.parametrize('change', [dict(network=dict(kind='posit', channels=1, width=8)), dict(target='eps_on_image')])
+def test_cards_of_the_former_wiring_and_arm_are_refused_in_words(change, tmp_path):
+    card, data = preset_card('posit-ddim', bundled_fashion(), steps=1, batch=2, width=8, blocks=1)
+    run, path = Run(card, data), tmp_path/'a.safetensors'
+    save_model(path, run.net, card | change)
+    for refused in (lambda: load_pretrained(path), lambda: build(card | change), lambda: check_card(card | change)):
+        with pytest.raises(ValueError, match='earlier version.*rain again'): refused()
 
 
 def test_variance_embedding_has_the_published_frequencies():
@@ -97,15 +162,15 @@ def test_grown_is_undone():
         assert big.shape[2] % m == 0 and big.shape[3] % m == 0 and torch.equal(cut(big), x) and big.shape[2] - h < m
 
 
-def test_loss_on_the_image_is_the_distance_of_implied_images():
+def test_loss_on_the_image_is_the_distance_of_images():
+    "S1's image arm: the network IS the image. Rejects a noise network judged by its image."
     sched, x_0, eps, t = linear_schedule(), normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1), torch.tensor([1, 300, 1000])
     net = lambda x, t: (x + t.reshape(-1, 1, 1, 1)/900).sin()
-    from ddpm_lesson.forward import q_sample
     x_t = q_sample(sched, x_0, t, eps)
-    implied = x_0_from_eps(sched, x_t, net(x_t, t), t)
-    for distance, by_hand in (mean_abs, (implied - x_0).abs()), (None, (implied - x_0).square()):
-        how = {} if distance is None else dict(distance=distance)
-        assert_close(eps_on_image_loss(net, sched, x_0, t, eps, **how), by_hand.flatten(1).mean(1), rtol=1e-8, atol=1e-12)
+    says = net(x_t, t)
+    assert_close(x_0_loss(net, sched, x_0, t, eps, distance=mean_abs), (says - x_0).abs().flatten(1).mean(1))
+    implied = (x_0_from_eps(sched, x_t, says, t) - x_0).abs().flatten(1).mean(1)
+    with pytest.raises(AssertionError): assert_close(x_0_loss(net, sched, x_0, t, eps, distance=mean_abs), implied, rtol=1e-2, atol=0)
     assert_close(eps_loss(lambda x, t: 0*x, sched, x_0, t, eps, distance=mean_abs), eps.abs().flatten(1).mean(1))
 
 
@@ -178,7 +243,7 @@ def test_the_guidance_of_a_card_is_what_draws(tmp_path):
 def test_channel_units_survive_a_constant_channel():
     pixels = COLOUR.pixels.clone()
     pixels[:, 1] = 7
-    assert min(channel_units(Images(pixels))['std']) >= 1e-3
+    assert min(channel_units(Images(pixels), Recipe(batch=20))['std']) >= 1e-3
 
 
 # ---- recipe
@@ -223,7 +288,7 @@ def test_s1_grid_has_all_arms_and_differs_in_nothing_else():
     cells = s1_cells(3, width=8)
     assert len(cells) == 36 and len({cell_name(c) for c in cells}) == 36
     arms = {(c['distance'], c['target'], c['schedule'], c['seed']) for c in cells}
-    assert arms == set(itertools.product(('mae', 'mse'), ('eps', 'eps_on_image'), ('rate', 'posit_linear', 'posit_linear_fixed'), range(3)))
+    assert arms == set(itertools.product(('mae', 'mse'), ('eps', 'x_0'), ('rate', 'posit_linear', 'posit_linear_fixed'), range(3)))
     assert {tuple(sorted((k, v) for k, v in c.items() if k not in ('distance', 'target', 'schedule', 'seed'))) for c in cells} == {(('ema_decay', 0.999), ('preset', 'posit-ddim'), ('width', 8))}
     assert [c['preset'] for c in s2_cells(1)] == ['hackernoon-ddpm', 'hackernoon-ddpm-fixed']
 
@@ -320,9 +385,9 @@ def call(*args):
     return r.exit_code, r.output
 
 
-@pytest.mark.parametrize('name', ['posit-ddim', 'posit-ddim-fixed', 'hackernoon-ddpm', 'hackernoon-ddpm-fixed'])
-def test_published_preset_trains_and_samples_with_one_command_each(name, tmp_path):
-    status, said = call('train', '--preset', name, '--data', 'debug', '--size', 32, '--width', 8, '--steps', 2, '--batch', 2, '--folder', tmp_path/'run', '--device', 'cpu')
+@pytest.mark.parametrize('name, target', [('posit-ddim', 'eps'), ('posit-ddim', 'x_0'), ('posit-ddim-fixed', 'eps'), ('posit-ddim-fixed', 'x_0'), ('hackernoon-ddpm', 'eps'), ('hackernoon-ddpm-fixed', 'eps')])
+def test_published_preset_trains_and_samples_with_one_command_each(name, target, tmp_path):
+    status, said = call('train', '--preset', name, '--target', target, '--data', 'debug', '--size', 32, '--width', 8, '--steps', 2, '--batch', 2, '--folder', tmp_path/'run', '--device', 'cpu')
     assert status == 0, said
     own = tmp_path/'run'/'model.safetensors'
     assert list((tmp_path/'run').glob('events*')), 'no TensorBoard log'
@@ -336,7 +401,7 @@ def test_fixed_differs_from_published_in_the_repairs_alone():
     for name, repairs in ('posit-ddim', {'distance', 'ema_decay', 'sample'}), ('hackernoon-ddpm', {'schedule'}):
         a, b = presets[name], presets[name + '-fixed']
         assert {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)} == repairs
-    assert plan(dict(steps=9), 'posit-ddim')['epochs'] is None and plan({}, 'posit-ddim')['epochs'] == 50
+    assert plan(dict(steps=9), 'posit-ddim')['epochs'] is None and plan(dict(epochs=3), 'posit-ddim')['epochs'] == 3
 
 
 def test_evaluate_and_find_lr_from_the_command_line(tmp_path):

@@ -62,7 +62,7 @@ def to_end(r, replayed=None):
     return r
 
 
-@pytest.mark.parametrize('settings', [{}, dict(optimizer='adamw'), dict(target='v', weight='even', flip=True), dict(kind='posit', target='eps', weight='even', labels=False, optimizer='adamw', mults='1,2', patch=1)], ids=['laptop', 'adamw', 'v', 'batch-norm'])
+@pytest.mark.parametrize('settings', [{}, dict(optimizer='adamw'), dict(target='v', weight='even', flip=True), dict(kind='posit_unet', target='eps', weight='even', labels=False, optimizer='adamw', mults='1,2', patch=1)], ids=['laptop', 'adamw', 'v', 'batch-norm'])
 def test_a_replayed_step_learns_what_the_step_learns_to_the_last_bit(settings):
     want, got = (to_end(run(**settings), make) for make in (plainly, Replayed))
     assert got.replayed.tape is not None and len(got.replayed.tape.done) > 100

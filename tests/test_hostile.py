@@ -38,7 +38,7 @@ linux = pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 CARD = make_card(dict(channels=1, width=8, mults=[1], blocks=1, attend=[], patch=1, classes=3), Recipe(steps=2, batch=2, precision='float32'), 'linear', 50, classes=('a', 'b', 'c'), size=8)
 
 
-def fresh(card=CARD): return make_network(make_schedule(**card['schedule']), **card['network'])
+def fresh(card=CARD): return make_network(make_schedule(**card['schedule']), card['target'], **card['network'])
 
 
 @pytest.fixture
@@ -254,9 +254,9 @@ CARDS = [
     ('network.mults', [-1], 'mults'), ('network.mults', '11', 'mults'), ('network.mults', [[1]], 'mults'), ('network.mults', 1, 'mults'),
     ('network.attend', list(range(10**5)), 'attend'), ('network.blocks', 10**9, 'blocks'), ('network.patch', 10**9, 'patch'), ('network.patch', 0, 'patch'), ('network.channels', 10**9, 'channels'), ('network.channels', -1, 'channels'), ('network.classes', 10**9, 'classes'),
     ('network.classes', 4, 'label.weight wanted shape'), ('network.classes', -1, 'classes'),
-    ('network.dropout', 2, 'dropout'), ('network.dropout', 'x', 'dropout'), ('network.kind', 'posit', 'no network'), ('network.kind', '__import__', 'kind'), ('network.kind', ['unet'], 'kind'), ('network.unknown', 1, 'unknown'), ('network', [], 'network'), ('network', 'unet', 'network'),
+    ('network.dropout', 2, 'dropout'), ('network.dropout', 'x', 'dropout'), ('network.kind', 'posit', 'earlier version'), ('target', 'eps_on_image', 'earlier version'), ('network.kind', 'posit_unet', 'no network'), ('network.kind', '__import__', 'kind'), ('network.kind', ['unet'], 'kind'), ('network.unknown', 1, 'unknown'), ('network', [], 'network'), ('network', 'unet', 'network'),
     ('network', None, 'network'), ('-network', None, 'lacks network'),
-    ('network', dict(kind='posit', channels=1, width=512, mults=[64]*4), 'missing'), ('network', dict(kind='posit', mults=[1], depth=10**9), 'depth'), ('network', dict(kind='simple', levels=10**6), 'levels'), ('network', dict(kind='simple', width=8192, levels=8, channels=1), 'missing'),
+    ('network', dict(kind='posit_unet', channels=1, width=512, mults=[64]*4), 'missing'), ('network', dict(kind='posit_unet', mults=[1], depth=10**9), 'depth'), ('network', dict(kind='simple', levels=10**6), 'levels'), ('network', dict(kind='simple', width=8192, levels=8, channels=1), 'missing'),
     ('schedule.T', 10**12, 'T a whole number'), ('schedule.T', -1, 'T'), ('schedule.T', 0, 'T'), ('schedule.T', '50', 'T'), ('schedule.T', 50.0, 'T'), ('schedule.T', 10**6, 'alpha_bar'), ('schedule.name', 'eval', 'schedule wanted one of'),
     ('schedule.name', ['linear'], 'schedule wanted one of'), ('schedule.name', 7, 'schedule wanted'), ('schedule.beta_1', 2, 'beta_1'),
     ('schedule', 'linear', 'schedule'), ('schedule', None, 'schedule'), ('-schedule', None, 'lacks schedule'), ('target', 'noise', 'target'), ('target', ['v'], 'target'), ('target', {}, 'target'), ('size', 10**6, 'size'), ('size', -8, 'size'), ('size', '8', 'size'),
@@ -331,7 +331,7 @@ def test_the_measure_of_memory_sees_what_is_used():
 
 @linux
 def test_a_large_claim_costs_little_memory(own):
-    cards = [put(CARD, 'network', dict(channels=1, width=512, mults=[4, 4], classes=3)), put(CARD, 'network.width', 4096), put(CARD, 'network', dict(kind='posit', channels=1, width=512, mults=[1, 2, 4])), put(CARD, 'network', dict(kind='simple', channels=1, width=256))]
+    cards = [put(CARD, 'network', dict(channels=1, width=512, mults=[4, 4], classes=3)), put(CARD, 'network.width', 4096), put(CARD, 'network', dict(kind='posit_unet', channels=1, width=512, mults=[1, 2, 4])), put(CARD, 'network', dict(kind='simple', channels=1, width=256))]
     folder = own.parent
     for k, card in enumerate(cards):
         (folder/f'{k}.safetensors').write_bytes(own.read_bytes())

@@ -5,13 +5,13 @@ from torch.testing import assert_close
 
 from conftest import normal
 from ddpm_lesson.forward import q_sample
-from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, ask, distances, eps_loss, eps_on_image_loss, mean_abs, mean_square, targets, v_loss, x_0_loss
+from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, ask, distances, eps_loss, mean_abs, mean_square, targets, v_loss, x_0_loss
 from ddpm_lesson.posterior import v_from_eps
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 SCHED = linear_schedule()
 X_0, EPS, T = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1), torch.tensor([1, 300, 1000])
-LOSSES = [eps_loss, x_0_loss, v_loss, eps_on_image_loss]
+LOSSES = [eps_loss, x_0_loss, v_loss]
 WRAPPERS = [PredictsEps, PredictsX0, PredictsV]
 
 
@@ -44,13 +44,6 @@ def test_each_loss_compares_with_its_own_target(loss, wanted):
     said = normal(3, 2, 4, 5, seed=2)
     for distance in mean_square, mean_abs: assert_close(loss(Listener(said), SCHED, X_0, T, EPS, distance=distance), distance(said, wanted), rtol=1e-12, atol=0)
     assert_close(loss(Listener(said), SCHED, X_0, T, EPS), mean_square(said, wanted), rtol=1e-12, atol=0)
-
-
-def test_loss_on_the_image_is_the_loss_in_eps_over_the_snr():
-    said = normal(3, 2, 4, 5, seed=2)
-    assert_close(eps_on_image_loss(Listener(said), SCHED, X_0, T, EPS), mean_square(said, EPS)/SCHED.snr[T], rtol=1e-9, atol=0)
-    assert_close(eps_on_image_loss(Listener(said), SCHED, X_0, T, EPS, distance=mean_abs), mean_abs(said, EPS)/SCHED.snr[T].sqrt(), rtol=1e-9, atol=0)
-    with pytest.raises(ValueError, match='t >= 1'): eps_on_image_loss(Listener(said), SCHED, X_0, 0, EPS)
 
 
 @pytest.mark.parametrize('loss', LOSSES)
@@ -121,4 +114,4 @@ def test_wrappers_live_where_their_network_does():
 
 
 def test_names_of_targets():
-    assert targets == dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV), eps_on_image=(eps_on_image_loss, PredictsEps))
+    assert targets == dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from conftest import Stub, normal
 from ddpm_lesson import published
 from ddpm_lesson.forward import q_sample, q_step
-from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, eps_on_image_loss, mean_abs, mean_square, v_loss, x_0_loss
+from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, mean_abs, mean_square, v_loss, x_0_loss
 from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0, posterior_mean, posterior_var, v_from_eps, x_0_from_eps, x_0_from_v
 from ddpm_lesson.sampler import ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, leading, quadratic, timesteps, trailing, walk
@@ -180,8 +180,8 @@ def test_losses_are_one_loss_under_known_weights(case, triple):
     assert_close(of_eps, ((eps_hat - eps)**2).reshape(len(eps), -1).mean(1), rtol=1e-12, atol=0)
     assert_close(x_0_loss(says['x_0'], sched, x_0, t, eps), of_eps/snr, **close)
     assert_close(v_loss(says['v'], sched, x_0, t, eps), of_eps/a, **close)
-    assert_close(eps_on_image_loss(says['eps'], sched, x_0, t, eps), of_eps/snr, **close)
-    assert_close(eps_on_image_loss(says['eps'], sched, x_0, t, eps, distance=mean_abs), eps_loss(says['eps'], sched, x_0, t, eps, distance=mean_abs)/snr.sqrt(), **(close | dict(atol=close['atol']**0.5)))
+    of_image = x_0_loss(says['x_0'], sched, x_0, t, eps, distance=mean_abs)
+    assert_close(of_image, eps_loss(says['eps'], sched, x_0, t, eps, distance=mean_abs)/snr.sqrt(), **(close | dict(atol=close['atol']**0.5)))
 
 
 @holds('a network that predicts the clean image or the velocity becomes a right model, from the first step to the last', case=at_a_step(), pair=pictures(2))
@@ -205,7 +205,7 @@ def test_a_network_under_autocast(case, seed, side, device):
     def net(x, t):
         with torch.autocast(device, dtype=torch.bfloat16): return conv(x)
     assert net(x_0, t).dtype == torch.bfloat16
-    for loss in eps_loss, x_0_loss, v_loss, eps_on_image_loss:
+    for loss in eps_loss, x_0_loss, v_loss:
         for distance in mean_square, mean_abs:
             y = loss(net, sched, x_0, t, eps, distance=distance)
             assert y.dtype == torch.float32 and y.isfinite().all() and y.requires_grad
@@ -324,7 +324,7 @@ CALLS = {   # a call that works, and its arguments: each is exchanged for someth
     x_0_from_eps: dict(sched=TEN, x_t=ZEROS, eps=ZEROS, t=1), eps_from_x_0: dict(sched=TEN, x_t=ZEROS, x_0=ZEROS, t=1), v_from_eps: dict(sched=TEN, x_0=ZEROS, eps=ZEROS, t=1),
     eps_from_v: dict(sched=TEN, x_t=ZEROS, v=ZEROS, t=1), x_0_from_v: dict(sched=TEN, x_t=ZEROS, v=ZEROS, t=1),
     ddim_sample: dict(model=half, sched=TEN, shape=(2, 3), steps=3, eta=0.5, clip=(-1, 1), x_T=None, seeds=None), ddpm_sample: dict(model=half, sched=TEN, shape=(2, 3), steps=3, var='small', clip=(-1, 1), x_T=None, seeds=None),
-    **{loss: dict(net=half, sched=TEN, x_0=ZEROS, t=1, eps=ZEROS) for loss in (eps_loss, x_0_loss, v_loss, eps_on_image_loss)},
+    **{loss: dict(net=half, sched=TEN, x_0=ZEROS, t=1, eps=ZEROS) for loss in (eps_loss, x_0_loss, v_loss)},
     **{wrap(half, TEN): dict(x_t=ZEROS, t=1) for wrap in (PredictsEps, PredictsX0, PredictsV)},
 }
 PLACES = [(f, name) for f, arguments in CALLS.items() for name in arguments if name not in ('sched', 'model', 'net')]

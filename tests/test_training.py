@@ -87,7 +87,7 @@ def test_learning_rate_at_its_corners():
     assert [round(learning_rate(k, r), 6) for k in (0, 4, 9, 10, 55, 100)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
 
 
-@pytest.mark.parametrize('target, per_x_0', [('eps', lambda snr: snr), ('x_0', lambda snr: 1 + 0*snr), ('v', lambda snr: 1 + snr), ('eps_on_image', lambda snr: 1 + 0*snr)])
+@pytest.mark.parametrize('target, per_x_0', [('eps', lambda snr: snr), ('x_0', lambda snr: 1 + 0*snr), ('v', lambda snr: 1 + snr)])
 def test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted(target, per_x_0):
     # checks (10.1a)
     t, losses = torch.arange(1, SCHED.T + 1), normal(SCHED.T).square()
