@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from ddpm_lesson.experiments import cell_name, measured, parts, s1_cells
-from ddpm_lesson.files import read_table, whole, write_table
+from ddpm_lesson.files import whole, write_table
 from ddpm_lesson.presets import preset_card
 from ddpm_lesson.train import Run, fit
 
@@ -44,6 +44,9 @@ def read_sheet(path, size, count):
 def folder_of(out): return out.with_suffix('.parts')
 
 
+def sheet_of(path, row): return path.with_suffix(f".{row['weights']}.{row['calls']}.png")
+
+
 def one_cell(cell, about, deadline):
     "Train and draw one cell, unless it was done before or would end too late; returns the seconds it took, 0 if it was skipped."
     path, began = folder_of(about['out'])/f'{cell_name(cell)}.json', time.time()
@@ -54,7 +57,7 @@ def one_cell(cell, about, deadline):
     run = fit(Run(card, images, about['device']), progress=False)
     trained, rows = time.time() - began, []
     for row, pixels in measured(run, test, VIEWS, about['count']):
-        save_sheet(path.with_suffix(f".{row['weights']}.{row['calls']}.png"), pixels)
+        save_sheet(sheet_of(path, row), pixels)
         rows.append(dict(cell=path.stem) | cell | row | dict(N=about['count'], size=about['size'], loss=torch.stack(run.losses[-50:]).mean().item()))
     how = dict(data=Path(about['data']).name, learned_from=len(train), judged_by=len(test), device=device_name(about['device']),
                torch=torch.__version__, train_seconds=round(trained, 1))
@@ -74,19 +77,17 @@ def gathered(out):
     return [row for path in sorted(folder_of(out).glob('*.json')) for row in json.loads(path.read_text(encoding='utf-8'))]
 
 
-def judged(out, data, size, held):
-    "Every row with what the judge says of its sheet."
+def judge(out, data, size, held):
+    "Add to every row what the judge says of its sheet."
     from ddpm_lesson.experiments import materials
     from ddpm_lesson.metrics import evaluate_samples
-    key = lambda row: (row['cell'], row['weights'], row['calls'])
-    done = {key(row): row for row in (read_table(out) if out.exists() else []) if 'KID' in row}
-    for row in gathered(out):
-        if key(row) in done: continue
-        ref = materials(str(data), size, held, row['N'])[2]
-        pixels = read_sheet(folder_of(out)/f'{row["cell"]}.{row["weights"]}.{row["calls"]}.png', size, row['N'])
-        done[key(row)] = row | evaluate_samples(pixels, ref)
-        print(*key(row), f"KID {done[key(row)]['KID']:.3f} +- {done[key(row)]['KID interval']:.3f}", flush=True)
-    return list(done.values())
+    for path in sorted(folder_of(out).glob('*.json')):
+        rows = json.loads(path.read_text(encoding='utf-8'))
+        if all('KID' in row for row in rows): continue
+        ref = materials(str(data), size, held, rows[0]['N'])[2]
+        for row in rows: row |= evaluate_samples(read_sheet(sheet_of(path, row), size, row['N']), ref)
+        with whole(path) as p: p.write_text(json.dumps(rows, indent=1) + '\n', encoding='utf-8')
+        print(path.stem, *(f"{row['weights']} {row['calls']}: KID {row['KID']:.3f} +- {row['KID interval']:.3f}" for row in rows), flush=True)
 
 
 def main():
@@ -108,7 +109,9 @@ def main():
     say.add_argument('--judge', action='store_true', help='judge what was drawn, train nothing')
     a = say.parse_args()
     began = time.time()
-    if a.judge: return write_table(judged(a.out, a.data, a.size, a.held), a.out)
+    if a.judge:
+        judge(a.out, a.data, a.size, a.held)
+        return write_table(gathered(a.out), a.out)
     scale = dict(width=a.width, blocks=a.blocks, batch=a.batch, steps=a.steps, precision=a.precision)
     cells = s1_cells(a.seeds, **scale)
     about = dict(out=a.out, data=str(a.data), size=a.size, held=a.held, count=a.count, device=a.device)

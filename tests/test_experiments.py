@@ -9,6 +9,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 import ddpm_lesson.experiments as experiments
+from benchmarks import s1_grid
 from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
@@ -291,6 +292,28 @@ def test_s1_grid_has_all_arms_and_differs_in_nothing_else():
     assert arms == set(itertools.product(('mae', 'mse'), ('eps', 'x_0'), ('rate', 'posit_linear', 'posit_linear_fixed'), range(3)))
     assert {tuple(sorted((k, v) for k, v in c.items() if k not in ('distance', 'target', 'schedule', 'seed'))) for c in cells} == {(('ema_decay', 0.999), ('preset', 'posit-ddim'), ('width', 8))}
     assert [c['preset'] for c in s2_cells(1)] == ['hackernoon-ddpm', 'hackernoon-ddpm-fixed']
+
+
+@pytest.mark.parametrize('channels, count', [(1, 7), (3, 20), (3, 41)])
+def test_a_sheet_of_samples_comes_back_byte_for_byte(channels, count, tmp_path):
+    "Rejects a sheet that drops the last row, or that mixes rows and columns."
+    pixels = torch.randint(0, 256, (count, channels, 6, 6), dtype=torch.uint8)
+    s1_grid.save_sheet(tmp_path/'a.png', pixels)
+    assert torch.equal(s1_grid.read_sheet(tmp_path/'a.png', 6, count), pixels)
+
+
+def test_the_grid_for_a_gpu_leaves_rows_and_samples_once(tmp_path, monkeypatch):
+    "Rejects one that trains a finished cell again, and one that begins after its time."
+    monkeypatch.setattr(s1_grid, 'parts', lambda *a: split(Images(bundled_fashion().pixels[:100], name='fashion'), 40))
+    about = dict(out=tmp_path/'g.csv', data='fashion', size=28, held=40, count=21, device='cpu')
+    (tmp_path/'g.parts').mkdir()
+    cell = s1_cells(1, width=8, blocks=1, batch=4, steps=2, precision='float32')[1]
+    assert s1_grid.one_cell(cell, about, deadline=0) == 0 and not list((tmp_path/'g.parts').iterdir())
+    assert s1_grid.one_cell(cell, about, deadline=float('inf')) > 0 == s1_grid.one_cell(cell, about, deadline=float('inf'))
+    rows = s1_grid.gathered(tmp_path/'g.csv')
+    assert [(r['target'], r['weights'], r['calls']) for r in rows] == [('x_0', 'raw', 4), ('x_0', 'raw', 19), ('x_0', 'ema', 19)]
+    assert s1_grid.read_sheet(next((tmp_path/'g.parts').glob('*.raw.4.png')), 28, 21).shape == (21, 1, 28, 28)
+    assert all(0 < r['noise_loss'] < 2 and r['image_loss'] > 0 for r in rows)
 
 
 def test_cell_is_measured_once_and_its_file_guards_against_another_experiment(tiny, tmp_path, monkeypatch):
