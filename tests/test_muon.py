@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.cli import few_steps
 from ddpm_lesson.data import Images, bundled_fashion
-from ddpm_lesson.muon import Muon, Together, between_channels, even_lengths, lift
+from ddpm_lesson.muon import Muon, Together, between_channels, even_lengths, evened, groups_of, lift
 from ddpm_lesson.pretrained import check_card, load_pretrained, save_model
 from ddpm_lesson.train import Recipe, Run, allocate_moments, as_trained, fit, make_card, make_optimizer
 from ddpm_lesson.unet import ResBlock, ScaledBlock, UNet
@@ -193,3 +193,53 @@ def test_a_network_scales_everywhere_or_nowhere_and_its_card_says_so(tmp_path):
 @pytest.mark.parametrize('way, T, wanted', [(None, 1000, 20), (dict(steps=12, guidance=2.0), 1000, 12), (dict(sampler='ddpm', steps=None), 300, 20), (dict(steps=25), 1000, 20), (dict(steps=12), 7, 7)])
 def test_a_quick_look_takes_the_cards_steps_but_few(way, T, wanted):
     assert few_steps({} if way is None else dict(sample=way), T) == dict(sampler='ddim', steps=wanted)
+
+
+def test_kernels_of_many_shapes_are_turned_as_each_by_itself():
+    "Rejects a stack in which a tall kernel lies across, one that is cut, and padding that leaks into its neighbours."
+    kernels = [normal(*shape, seed=i) for i, shape in enumerate([(3, 7), (7, 3), (5, 2, 3, 3), (20, 3), (4, 4), (1, 9), (9, 1), (6, 6, 1, 1)])]
+    turned = evened(kernels)
+    assert [t.shape for t in turned] == [k.shape for k in kernels] and {t.dtype for t in turned} == {torch.float64}
+    for t, k in zip(turned, kernels): assert_close(t, svd_polar(k.flatten(1), 5).view_as(k), rtol=1e-6, atol=1e-6)
+    assert {t.dtype for t in evened([k.bfloat16() for k in kernels])} == {torch.bfloat16}
+
+
+def test_even_lengths_works_on_the_small_square(monkeypatch):
+    "Rejects a tall kernel whose large square is computed: the same numbers, at many times the cost."
+    seen = []
+    monkeypatch.setattr('ddpm_lesson.muon.lift', lambda X, rounds: seen.append(X.shape[1:]) or X)
+    for shape in (1, 8, 3), (1, 3, 8), (1, 5, 5): even_lengths(normal(*shape))
+    assert all(r <= c for r, c in seen) and len(seen) == 6
+
+
+def test_on_a_cpu_kernels_of_one_shape_go_together():
+    kernels = [nn.Parameter(normal(*shape)) for shape in [(3, 7), (7, 3), (3, 7), (3, 7, 1)]]
+    assert [[id(p) for p in group] for group in groups_of(kernels)] == [[id(kernels[0]), id(kernels[2])], [id(kernels[1])], [id(kernels[3])]]
+
+
+def test_the_defaults_are_those_of_the_lesson():
+    (group,) = Muon([nn.Parameter(normal(4, 4))]).param_groups
+    assert {k: group[k] for k in ('lr', 'momentum', 'weight_decay')} == dict(lr=2e-3, momentum=0.95, weight_decay=0.01)
+
+
+def test_only_the_first_and_last_convolution_touch_the_image():
+    layers = [nn.Conv2d(1, 16, 3), *[nn.Conv2d(16, 16, 3) for _ in range(3)], nn.Conv2d(16, 1, 3)]
+    assert [id(p) for p in between_channels(nn.Sequential(*layers))] == [id(c.weight) for c in layers[1:-1]]
+    narrow = nn.Sequential(nn.Conv2d(1, 16, 3), nn.Conv2d(16, 15, 3), nn.Conv2d(15, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 1, 3))
+    assert [tuple(p.shape[:2]) for p in between_channels(narrow)] == [(16, 16)]
+
+
+def test_the_square_is_made_where_the_kernel_is(): assert lift(torch.zeros(2, 3, 5, device='meta', dtype=torch.float64), 2).device.type == 'meta'
+
+
+def test_the_stack_is_as_small_as_its_kernels_allow(monkeypatch):
+    seen = []
+    monkeypatch.setattr('ddpm_lesson.muon.even_lengths', lambda G: seen.append(tuple(G.shape)) or G)
+    evened([normal(3, 7), normal(9, 2), normal(4, 4)])
+    assert seen == [(3, 4, 9)]
+
+
+def test_float64_is_kept_to_its_last_digits():
+    G = normal(2, 3, 5)
+    X = G/G.norm(dim=(1, 2), keepdim=True)
+    assert_close(lift(X, 2), torch.stack([svd_polar(M, 2) for M in X]), rtol=1e-11, atol=1e-12)
