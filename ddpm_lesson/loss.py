@@ -97,10 +97,25 @@ class PredictsEps(nn.Module):
     ):
         super().__init__()
         self.net, self.T = net, sched.T
-        home = next(net.parameters(), torch.empty(0)).device if isinstance(net, nn.Module) else None
+        home = self.like(torch.empty(0, device='cpu')).device
         for name in 'signal_rate', 'noise_rate':
             rate = getattr(sched, name).cpu()
-            self.register_buffer(name, torch.stack([rate.float(), (rate - rate.float()).float()]).to(home), persistent=False)
+            table = torch.stack([rate.float(), (rate - rate.float()).float()]).to(home)
+            self.register_buffer(name, table.view(torch.int32), persistent=False)  # as bits: `.half()` casts float tables
+
+    def like(self,
+        x:Tensor,    # if the network has no weights
+    )->Tensor:       # a tensor of the network's device and dtype
+        "The network's first weights."
+        return next(self.net.parameters(), x) if isinstance(self.net, nn.Module) else x
+
+    def ask(self,
+        x_t:Tensor,  # (B, ...) images
+        t:Tensor,    # (B,) int64 where x_t lives
+        *labels,     # passed on to the network
+    )->Tensor:       # shape and dtype of x_t
+        "The network's answer, computed in the dtype of its weights."
+        return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
 
     def steps(self,
         x_t:Tensor,  # (B, ...) images
@@ -116,7 +131,7 @@ class PredictsEps(nn.Module):
         t:Tensor,    # (B,) int64 where x_t lives
     )->tuple:        # signal rate and noise rate, each (B, 1, ..., 1) in the dtype of x_t
         "Signal and noise rate of each image, shaped to multiply it."
-        return tuple(shaped(table[:, t].to(x_t.dtype).sum(0), x_t) for table in (self.signal_rate, self.noise_rate))
+        return tuple(shaped(table.view(torch.float32)[:, t].to(x_t.dtype).sum(0), x_t) for table in (self.signal_rate, self.noise_rate))
 
     def forward(self,
         x_t:Tensor,  # (B, ...) images at step t
@@ -124,7 +139,7 @@ class PredictsEps(nn.Module):
         *labels,     # passed on to the network
     )->Tensor:       # shape of x_t, noise
         "The network's own answer."
-        return self.net(x_t, self.steps(x_t, t), *labels)
+        return self.ask(x_t, self.steps(x_t, t), *labels)
 
 # %% ../nbs/09_objective.ipynb #da4d3f43
 class PredictsX0(PredictsEps):
@@ -137,7 +152,7 @@ class PredictsX0(PredictsEps):
         "The noise that its clean image implies."
         t = self.steps(x_t, t)
         signal, noise = self.rates(x_t, t)
-        return (x_t - signal*self.net(x_t, t, *labels))/noise
+        return (x_t - signal*self.ask(x_t, t, *labels))/noise
 
 # %% ../nbs/09_objective.ipynb #6f99ccd9
 class PredictsV(PredictsEps):
@@ -150,7 +165,7 @@ class PredictsV(PredictsEps):
         "The noise that its velocity implies."
         t = self.steps(x_t, t)
         signal, noise = self.rates(x_t, t)
-        return noise*x_t + signal*self.net(x_t, t, *labels)
+        return noise*x_t + signal*self.ask(x_t, t, *labels)
 
 # %% ../nbs/09_objective.ipynb #353258c7
 targets = dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))  # what a settings file calls them

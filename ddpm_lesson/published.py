@@ -110,7 +110,7 @@ class PositUNet(nn.Module):
         super().__init__()
         if min(channels, depth, *mults) < 1: raise ValueError('channels, depth and mults wanted numbers >= 1')
         told = sched.alpha_bar if target == 'x_0' else 1 - sched.alpha_bar
-        self.register_buffer('told', told.float(), persistent=False)
+        self.register_buffer('told', told.float().view(torch.int32), persistent=False)  # as bits: `.half()` casts float tables
         self.channels, self.width, widths = channels, width, [m*width for m in mults]
         self.lift = nn.Conv2d(channels, width, 1)
         self.down = nn.ModuleList([posit_level(c, w, w, depth) for c, w in zip([2*width, *widths], widths)])
@@ -126,7 +126,7 @@ class PositUNet(nn.Module):
         "Down with the output of every block kept, across the middle, up with each put beside: last in, first out."
         check_channels(x_t, self.channels)
         x, cut = grown(x_t, 2**len(self.down))
-        emb = repeat(variance_embedding(self.told[t], self.width), 'b c -> b c h w', h=x.shape[2], w=x.shape[3])
+        emb = repeat(variance_embedding(self.told[t].view(torch.float32), self.width), 'b c -> b c h w', h=x.shape[2], w=x.shape[3])
         x, skips = torch.cat([self.lift(x), emb.to(x.dtype)], 1), []
         for level in self.down:
             for block in level: skips.append(x := block(x))
@@ -184,7 +184,7 @@ class SimpleUNet(nn.Module):
         "Down with every level's result kept, and up with each put beside what comes from below."
         check_channels(x_t, self.channels)
         big, cut = grown(x_t, 2**len(self.down))
-        emb, x, skips = F.relu(self.time(time_embedding(t, 32))), self.first(big), []
+        emb, x, skips = F.relu(self.time(time_embedding(t, 32).to(x_t.dtype))), self.first(big), []
         for block in self.down: x = block(x, emb); skips.append(x)
         for block in self.up: x = block(torch.cat([x, skips.pop()], 1), emb)
         return cut(self.out(x))

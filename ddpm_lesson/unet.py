@@ -94,9 +94,10 @@ class Attention(nn.Module):
         emb:Tensor=None,   # not used; so that it can stand where a block stands
     )->Tensor:             # (B, C, H, W)
         "What came in, plus what each position gathers from all of them."
-        q, k, v = rearrange(self.qkv(self.norm(x)), 'b (three c) h w -> three b (h w) c', three=3)
+        parts = rearrange(self.qkv(self.norm(x)), 'b (three c) h w -> three b 1 (h w) c', three=3)
+        q, k, v = parts.contiguous()  # else the pairs are all written down: see below
         seen = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(rearrange(seen, 'b (h w) c -> b c h w', h=x.shape[2]))
+        return x + self.out(rearrange(seen, 'b 1 (h w) c -> b c h w', h=x.shape[2]))
 
 # %% ../nbs/08_unet.ipynb #6e24eca8
 class Down(nn.Module):
@@ -160,7 +161,7 @@ class UNet(nn.Module):
         width:int=64,            # channels at the first level
         mults:tuple=(1, 2),      # width of each level, in units of `width`; one level more halves the side once more
         blocks:int=2,            # residual blocks a level on the way down; one more on the way up
-        attend:tuple=(1,),       # levels with attention
+        attend:tuple=None,       # levels with attention, 0 the first; None: level 1, if there is one
         patch:int=2,             # side of the squares folded into channels first; 1: none
         classes:int=0,           # how many labels; 0: none
         dropout:float=0.0,       # share of activations dropped while training
@@ -169,7 +170,11 @@ class UNet(nn.Module):
         super().__init__()
         if min(width, blocks, patch, channels, *mults) < 1: raise ValueError('channels, width, mults, blocks and patch wanted numbers >= 1')
         if width < 4 or width % 2: raise ValueError(f'width wanted an even number, at least 4, for the time embedding, got {width}')
-        self.settings = dict(channels=channels, width=width, mults=list(mults), blocks=blocks, attend=list(attend), patch=patch, classes=classes, dropout=dropout, scale_shift=scale_shift)
+        levels = range(len(mults))
+        attend = [1][:len(mults) - 1] if attend is None else list(attend)
+        if not {*attend} <= {*levels}: raise ValueError(f'attend wanted levels among {list(levels)}, as mults has, got {attend}')
+        self.settings = dict(channels=channels, width=width, mults=list(mults), blocks=blocks, attend=attend,
+                             patch=patch, classes=classes, dropout=dropout, scale_shift=scale_shift)
         self.patch, self.width, self.classes, c_emb = patch, width, classes, 4*width
         self.time = nn.Sequential(nn.Linear(width, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb))
         if classes: self.label = nn.Embedding(classes + 1, c_emb)  # the last one means: no label
@@ -192,11 +197,13 @@ class UNet(nn.Module):
         y:Tensor=None,     # (B,) int64 labels, `classes` meaning none
     )->Tensor:             # (B, 4 width)
         "What time it is, and what is wanted, as one vector an image."
-        emb = self.time(time_embedding(t, self.width))
+        emb = self.time(time_embedding(t, self.width).to(self.out.weight.dtype))
         if not self.classes:
             if y is not None: raise ValueError('this network knows no labels, yet y was given')
             return emb
-        return emb + self.label(torch.full_like(t, self.classes) if y is None else y)
+        if y is None: y = torch.full_like(t, self.classes)
+        if y.dtype != torch.int64 or y.shape != t.shape: raise ValueError(f'y wanted {len(t)} labels as int64, got {tuple(y.shape)} {y.dtype}')
+        return emb + self.label(y)
 
     def forward(self,
         x_t:Tensor,        # (B, C, H, W), sides a multiple of `patch`

@@ -68,7 +68,7 @@ MUTANTS = {
     'guidance with a plus': ('guidance', 'return free + self.scale*(super().forward(x_t, t) - free)', 'return self.scale*super().forward(x_t, t) + (self.scale - 1)*free', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
     'scale 0 gives the labelled model': ('guidance', 'return free + self.scale*(', 'return free + (self.scale or 1)*(', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
     # network and loss
-    't ignored': ('unet', 'emb = self.time(time_embedding(t, self.width))', 'emb = self.time(time_embedding(0*t, self.width))', 'test_training.py::test_network_uses_image_time_and_label'),
+    't ignored': ('unet', 'emb = self.time(time_embedding(t, self.width)', 'emb = self.time(time_embedding(0*t, self.width)', 'test_training.py::test_network_uses_image_time_and_label'),
     't in [0, 1) fed to an embedding of steps': ('unet', 'angle = t.float()[:, None]*freq', 'angle = t.float()[:, None]/1000*freq', 'test_museum.py::test_embedding_is_ddpms'),
     'absolute value learns the median': ('loss', '.square().flatten(1)', '.abs().flatten(1)', 'test_training.py::test_loss_is_zero_for_the_truth_and_the_wrapper_turns_it_into_eps'),
     'v wrapper with the other sign': ('loss', 'return noise*x_t + signal*self.net', 'return noise*x_t - signal*self.net', 'test_training.py::test_wrappers_are_the_conversions_of_lesson_4'),

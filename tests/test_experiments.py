@@ -217,7 +217,7 @@ def test_laptop_insists_on_labels_only_where_there_are_some():
 @pytest.mark.parametrize('wrong', ['2', True, -1, float('nan'), float('inf'), 10**400, None, [2]])
 def test_a_card_with_another_guidance_is_refused(wrong):
     card, _ = preset_card('laptop', bundled_fashion(), steps=1)
-    with pytest.raises(ValueError, match='guidance a number >= 0'): way_to_sample(card | dict(sample=dict(guidance=wrong)))
+    with pytest.raises(ValueError, match='guidance wanted a number >= 0'): way_to_sample(card | dict(sample=dict(guidance=wrong)))
 
 
 def test_the_guidance_of_a_card_is_what_draws(tmp_path):

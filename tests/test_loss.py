@@ -101,7 +101,9 @@ def test_wrappers_keep_the_rates_to_48_bits_and_out_of_the_weights(sched):
     assert_close(signal[:, 0], sched.signal_rate[1:], rtol=1e-13, atol=0)
     assert_close(noise[:, 0], sched.noise_rate[1:], rtol=1e-13, atol=0)
     assert model.rates(torch.zeros(1, 2), t[:1])[0].dtype == torch.float32
-    assert set(model.state_dict()) == {'net.weight', 'net.bias'} and model.signal_rate.dtype == torch.float32
+    assert set(model.state_dict()) == {'net.weight', 'net.bias'}
+    for cast in torch.float16, torch.bfloat16, torch.float64:   # casting the weights leaves the rates alone
+        assert_close(PredictsX0(net, sched).to(cast).rates(torch.zeros(sched.T, 2, dtype=torch.float64), t)[1][:, 0], sched.noise_rate[1:], rtol=1e-13, atol=0)
 
 
 def test_wrappers_live_where_their_network_does():

@@ -1,0 +1,190 @@
+"One fact, one source: a card, the weights it describes and the images it learned from agree, or are refused in words; what is written is read back."
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ddpm_lesson import pretrained
+from ddpm_lesson.data import Images
+from ddpm_lesson.guidance import Labelled
+from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
+from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, save_model, settled, way_to_sample
+from ddpm_lesson.schedule import cosine_schedule, linear_schedule
+from ddpm_lesson.train import Recipe, make_card
+
+NETWORK = dict(channels=1, width=8, mults=[1], blocks=1, attend=[], patch=1, classes=3)
+CARD = make_card(NETWORK, Recipe(steps=20, batch=2, warmup=2, precision='float32'), 'linear', 50, 'pets', ('a', 'b', 'c'), 8)
+IMAGES = Images(torch.arange(6*64).reshape(6, 1, 8, 8).byte(), torch.tensor([0, 1, 2]*2), ('a', 'b', 'c'), 'pets')
+
+
+def fresh(card=CARD):
+    torch.manual_seed(0)
+    model, _ = build(card)
+    for p in model.parameters(): nn.init.normal_(p, std=0.05)
+    return model
+
+
+def said_by(model): return model(torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8), torch.tensor([1, 50]), torch.tensor([0, 3]))
+
+
+def put(path, value, card=CARD):
+    "A copy of the card with one entry exchanged."
+    card = copy.deepcopy(card)
+    *way, last = path.split('.')
+    inside = card
+    for k in way: inside = inside.setdefault(k, {})
+    inside[last] = value
+    return card
+
+
+# ---- two copies of one fact
+
+@pytest.mark.parametrize('path, value, said', [
+    ('classes', ['a'], '1 classes named and 3'), ('classes', list('abcdefgh'), '8 classes named and 3'), ('classes', [], '0 classes named'),
+    ('network.classes', 5, '3 classes named and 5'), ('recipe.target', 'eps', "one target, got 'v' and, in its recipe, 'eps'"),
+    ('sample', dict(steps=51), r'in 1\.\.50'), ('units', dict(mean=[0.]*3, std=[1.]*3), 'each of 1 channels'),
+])
+def test_a_card_that_contradicts_itself(path, value, said):
+    with pytest.raises(ValueError, match=said): check_card(put(path, value))
+
+
+@pytest.mark.parametrize('change, said', [
+    (dict(pixels=IMAGES.pixels.expand(6, 3, 8, 8)), '1 channels'), (dict(labels=None), 'no labels'), (dict(classes=('a', 'b', 'c', 'd')), '4 labels and the network 3'),
+    (dict(classes=('a', 'c', 'b')), 'the card says classes'), (dict(pixels=IMAGES.pixels[:, :, :6, :6]), 'the card says size 8, the images 6'), (dict(name='toys'), "data 'pets'"),
+])
+def test_a_card_and_images_that_contradict_each_other(change, said):
+    images = Images(**(dict(pixels=IMAGES.pixels, labels=IMAGES.labels, classes=IMAGES.classes, name=IMAGES.name) | change))
+    with pytest.raises(ValueError, match=said): settled(CARD, images)
+    poor = {k: v for k, v in CARD.items() if k not in ('size', 'data', 'classes')} | dict(network={k: v for k, v in NETWORK.items() if k != 'channels'})
+    assert {k: settled(poor, IMAGES)[k] for k in CARD} == CARD and 'size' not in poor   # what the images say is taken from them; the caller's card is left alone
+
+
+@pytest.mark.parametrize('path, value', [
+    ('target', 'eps'), ('size', 16), ('classes', ['a', 'c', 'b']), ('schedule.name', 'cosine'), ('schedule.T', 60), ('network.dropout', 0.5),
+    ('sample', dict(steps=7)), ('units', dict(mean=[0.1], std=[1.])), ('data', 'toys'), ('recipe.lr', 1.0),
+])
+def test_a_copy_of_the_card_that_says_something_else_is_refused(path, value, tmp_path):
+    "A card copied beside other weights; two writes of which the second never came."
+    save_model(tmp_path/'m.safetensors', fresh(), CARD)
+    card = put(path, value)
+    if path == 'target': card['recipe']['target'] = value
+    (tmp_path/'m.json').write_text(json.dumps(card))
+    for load in load_card, load_pretrained:
+        with pytest.raises(ValueError, match=f'{path}.*there.*here'): load(tmp_path/'m.safetensors')
+    (tmp_path/'m.json').unlink()
+    assert torch.equal(said_by(load_pretrained(tmp_path/'m.safetensors')[0]), said_by(fresh())) and load_card(tmp_path/'m.safetensors') == CARD
+
+
+def test_killed_between_its_two_files_a_writer_leaves_no_pair_that_loads_wrongly(tmp_path, monkeypatch):
+    path, other = tmp_path/'m.safetensors', put('schedule.T', 60)
+    save_model(path, fresh(), CARD)
+    def killed(*a): raise KeyboardInterrupt
+    monkeypatch.setattr(pretrained, 'whole', killed)
+    with pytest.raises(KeyboardInterrupt): save_model(path, fresh(other), other)
+    with pytest.raises(ValueError, match='schedule.T 60 there, 50 here'): load_pretrained(path)
+
+
+# ---- what fits only together
+
+def test_guidance_needs_a_network_that_went_without_labels():
+    never = put('recipe.label_drop', 0.0)
+    assert way_to_sample(CARD, guidance=2)['guidance'] == 2
+    for card, said in (never, 'never went without'), (put('network.classes', 0, CARD | dict(classes=[])), 'knows no labels'):
+        with pytest.raises(ValueError, match=said): way_to_sample(card, guidance=2)
+        with pytest.raises(ValueError, match=said): check_card(card | dict(sample=dict(guidance=2.)))
+        assert way_to_sample(card)['guidance'] == 1
+    model, sched = build(never)
+    with pytest.raises(ValueError, match='never went without'): draw_as_card(model, sched, never, 2, torch.tensor([0, 1]), guidance=3.0)
+
+
+def test_steps_never_exceed_the_schedule():
+    short = put('schedule.T', 20)
+    model, sched = build(short)
+    assert way_to_sample(short)['steps'] == 20 and draw_as_card(model, sched, short, 2).shape == (2, 1, 8, 8)
+    with pytest.raises(ValueError, match=r'in 1\.\.20'): draw_as_card(model, sched, short, 2, steps=21)
+
+
+def test_a_warm_up_longer_than_the_training_is_shortened_aloud():
+    with pytest.warns(UserWarning, match='warm-up of 100 steps is longer than the training, 20: 2 instead'): card = settled(put('recipe.warmup', 100), IMAGES)
+    assert card['recipe']['warmup'] == 2 and settled(CARD, IMAGES) == CARD
+    with pytest.raises(ValueError, match='label_drop'): settled(put('recipe.label_drop', 1.0), IMAGES)
+
+
+# ---- what is written is read back
+
+def nested(levels): return [nested(levels - 1)] if levels else 0
+
+
+class Wrapped(nn.Module):
+    "As DistributedDataParallel wraps."
+    def __init__(self, net):
+        super().__init__()
+        self.module = net
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda m: m.net, lambda m: m, lambda m: torch.compile(m.net), lambda m: torch.compile(m), lambda m: Wrapped(m.net), lambda m: Wrapped(torch.compile(m.net)), lambda m: nn.DataParallel(m.net),
+    lambda m: Labelled(m, torch.tensor([0])), lambda m: copy.deepcopy(m).double(), lambda m: copy.deepcopy(m.net).requires_grad_(False), lambda m: m.net.train(),
+    lambda m: copy.deepcopy(m.net).to(memory_format=torch.channels_last),
+], ids=['net', 'model', 'compiled', 'compiled model', 'shared', 'shared and compiled', 'parallel', 'labelled', 'float64', 'frozen', 'training', 'channels last'])
+@pytest.mark.parametrize('half', [False, True])
+def test_a_network_in_any_wrapping_is_read_back(wrap, half, tmp_path):
+    model = fresh()
+    want = copy.deepcopy(model).half().float() if half else model
+    save_model(tmp_path/'m.safetensors', wrap(model), CARD, half)
+    again, _ = load_pretrained(tmp_path/'m.safetensors')
+    assert torch.equal(said_by(again), said_by(want)) and not again.training
+
+
+def test_other_dtypes_and_tied_weights_are_read_back(tmp_path):
+    model = fresh().to(torch.bfloat16)
+    model.net.up[0].block.conv2.weight = model.net.mid[0].block.conv2.weight   # two names, one tensor
+    save_model(tmp_path/'m.safetensors', model, CARD)
+    again, _ = load_pretrained(tmp_path/'m.safetensors')
+    for k, v in model.net.state_dict().items(): assert torch.equal(again.net.state_dict()[k], v.float())
+
+
+@pytest.mark.parametrize('given, card, said', [
+    (lambda: fresh(put('network.width', 16)), CARD, 'does not fit its card: .*wanted shape'),
+    (lambda: PredictsX0(fresh().net, linear_schedule(50)), CARD, 'this model has others'), (lambda: PredictsEps(fresh().net, linear_schedule(50)), CARD, 'this model has others'),
+    (lambda: PredictsV(fresh().net, linear_schedule(60)), CARD, 'this model has others'), (lambda: PredictsV(fresh().net, cosine_schedule(50)), CARD, 'this model has others'),
+    (lambda: fresh().net, put('network.dropout', 0.5), 'dropout'), (lambda: fresh(put('network.patch', 2)).net, put('network', NETWORK | dict(channels=4)), 'patch'),
+    (lambda: nn.Linear(2, 2), CARD, 'missing'), (lambda: torch.relu, CARD, 'wanted a network'), (lambda: fresh().net.to('meta'), CARD, 'finite'),
+    (lambda: fresh().net, put('made', float('nan')), 'finite'), (lambda: fresh().net, put('made', {1}), 'JSON'), (lambda: fresh().net, put('made', 10**400), 'finite|large'),
+    (lambda: fresh().net, put('made', nested(600)), 'levels|JSON'), (lambda: fresh().net, put('made', ['x'*1000]*2000), 'million'), (lambda: fresh().net, put('size', 16_384), 'size'),
+    (lambda: fresh().net, put('network.mults', [64, 64]), 'missing|shape'), (lambda: fresh().net, put('made', {1: 'a', '1': 'b'}), 'twice'),
+])
+def test_what_could_not_be_read_back_is_refused_before_anything_is_written(given, card, said, tmp_path):
+    with pytest.raises((ValueError, TypeError), match=said): save_model(tmp_path/'m.safetensors', given(), card)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('value, half', [(float('nan'), False), (float('inf'), False), (1e6, True)], ids=['NaN', 'infinity', 'too large for float16'])
+def test_weights_that_are_no_numbers_are_not_written(value, half, tmp_path):
+    model = fresh()
+    nn.init.constant_(model.net.out.bias, value)
+    with pytest.raises(ValueError, match='out.bias'): save_model(tmp_path/'m.safetensors', model, CARD, half)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_json_that_are_none_of_float64(tmp_path):
+    save_model(tmp_path/'m.safetensors', fresh(), CARD)
+    for number in '1e999', '-1e999', '9'*400, 'NaN':
+        (tmp_path/'m.json').write_text(json.dumps(CARD)[:-1] + f', "made": {number}}}')
+        with pytest.raises(ValueError, match='finite|large'): load_card(tmp_path/'m.safetensors')
+
+
+# ---- names
+
+def test_a_home_folder_and_a_finished_run_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.setenv('USERPROFILE', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    save_model('~/run/model.safetensors', fresh(), CARD)
+    assert (tmp_path/'run'/'model.safetensors').is_file() and not (tmp_path/'~').exists()
+    for name in '~/run', '~/run/model.safetensors', 'run', tmp_path/'run', './run/': assert load_pretrained(name)[1].T == 50
+    (tmp_path/'run').rename(tmp_path/'fashion')
+    assert load_card('fashion')['size'] == 28 and load_card('./fashion') == load_card(tmp_path/'fashion') == CARD   # a name, and paths
+    with pytest.raises(ValueError, match='a folder that holds model.safetensors'): load_pretrained(tmp_path)
