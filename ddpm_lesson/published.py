@@ -110,7 +110,7 @@ class PositUNet(nn.Module):
         super().__init__()
         if min(channels, depth, *mults) < 1: raise ValueError('channels, depth and mults wanted numbers >= 1')
         told = sched.alpha_bar if target == 'x_0' else 1 - sched.alpha_bar
-        self.register_buffer('told', told.float().view(torch.int32), persistent=False)  # as bits: `.half()` casts float tables
+        self.register_buffer('told_bits', told.float().view(torch.int32), persistent=False)  # as bits: `.half()` casts float tables
         self.channels, self.width, widths = channels, width, [m*width for m in mults]
         self.lift = nn.Conv2d(channels, width, 1)
         self.down = nn.ModuleList([posit_level(c, w, w, depth) for c, w in zip([2*width, *widths], widths)])
@@ -119,6 +119,11 @@ class PositUNet(nn.Module):
         self.up = nn.ModuleList([posit_level(2*c, w + c, w, depth) for c, w in up])
         self.out = zeroed(nn.Conv2d(width, channels, 1))
 
+    @property
+    def told(self):
+        "(T+1,) float32, what it is told at each step."
+        return self.told_bits.view(torch.float32)
+
     def forward(self,
         x_t:Tensor,   # (B, C, H, W)
         t:Tensor,     # (B,) int64, 1..T
@@ -126,7 +131,7 @@ class PositUNet(nn.Module):
         "Down with the output of every block kept, across the middle, up with each put beside: last in, first out."
         check_channels(x_t, self.channels)
         x, cut = grown(x_t, 2**len(self.down))
-        emb = repeat(variance_embedding(self.told[t].view(torch.float32), self.width), 'b c -> b c h w', h=x.shape[2], w=x.shape[3])
+        emb = repeat(variance_embedding(self.told[t], self.width), 'b c -> b c h w', h=x.shape[2], w=x.shape[3])
         x, skips = torch.cat([self.lift(x), emb.to(x.dtype)], 1), []
         for level in self.down:
             for block in level: skips.append(x := block(x))

@@ -169,7 +169,7 @@ def test_settings_rebuild_the_network():
     assert net.settings == dict(channels=3, width=8, mults=[1, 3], blocks=3, attend=[0], patch=1, classes=4, dropout=0.2, scale_shift=True)
     again = UNet(**net.settings)
     assert [(n, p.shape) for n, p in again.named_parameters()] == [(n, p.shape) for n, p in net.named_parameters()]
-    default = dict(channels=1, width=64, mults=(1, 2), blocks=2, attend=(1,), patch=2, classes=0, dropout=0.0, scale_shift=False)
+    default = dict(channels=1, width=64, mults=(1, 2), blocks=2, attend=None, patch=2, classes=0, dropout=0.0, scale_shift=False)
     assert {k: p.default for k, p in inspect.signature(UNet).parameters.items()} == default
     assert UNet().settings == default | dict(mults=[1, 2], attend=[1])
 
