@@ -140,7 +140,8 @@ def load_tensors(
     path = full_path(path)
     if not path.is_file(): raise ValueError(f'wanted a .safetensors file, got {path}, which is not there')
     raw = path.read_bytes()  # by Python: safetensors reports every error of the system as another one
-    try: tensors, about = load(raw), read_note(raw)
+    try:
+        with torch.device('cpu'): tensors, about = load(raw), read_note(raw)  # whatever the caller's default device
     except (SafetensorError, ValueError, RecursionError) as e:
         raise Damaged(f'{path} is damaged or not a safetensors file ({e})') from e
     bad = [k for k, v in tensors.items() if v.is_floating_point() and not v.float().isfinite().all()]

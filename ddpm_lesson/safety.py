@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['newest_name', 'previous_name', 'claimed', 'checkpoints', 'set_aside', 'last_whole', 'Stopped', 'Listener', 'risen',
-           'memory_named', 'as_usual', 'versions', 'say_more']
+           'shown', 'memory_named', 'as_usual', 'OwnDraws', 'versions', 'say_more']
 
 # %% ../nbs/97_safety.ipynb #0668d6f2
 import os, platform, re, signal, tempfile, threading, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from .files import Damaged, load_tensors
 
 # %% ../nbs/97_safety.ipynb #b6c1afe1
@@ -91,6 +93,33 @@ def risen(
     before, recent = losses[:-last].float(), losses[-last:].float()
     return len(before) >= 100 and (recent.quantile(0.1) > 2*before.unfold(0, 100, 50).quantile(0.9, 1).min()).item()
 
+# %% ../nbs/97_safety.ipynb #6e283bcb
+@contextmanager
+def shown(
+    total:int,          # units there are to do
+    done:int,           # of them, done already
+    wanted:bool=True,   # or no bar
+    unit:str='img',
+):                      # yields a note to keep: done; said, a few words
+    "A bar of progress that can neither end nor delay the work."
+    from tqdm import tqdm
+    class Bar(tqdm): monitor_interval = 0
+    Bar.set_lock(threading.RLock())  # its own: a write that fails leaves tqdm locked, and every other bar would wait
+    note, over = SimpleNamespace(done=done, said=''), threading.Event()
+    def draw():
+        with suppress(Exception), Bar(total=total, initial=done, unit=unit, unit_scale=True) as bar:
+            while True:
+                last = over.wait(0.2)
+                bar.set_postfix_str(note.said, refresh=False)
+                bar.update(note.done - bar.n)
+                if last: break
+    thread = threading.Thread(target=draw, daemon=True)
+    if wanted: thread.start()
+    try: yield note
+    finally:
+        over.set()
+        if wanted: thread.join(1)
+
 # %% ../nbs/97_safety.ipynb #2c837a98
 @contextmanager
 def memory_named(
@@ -105,14 +134,43 @@ def memory_named(
         raise MemoryError(f'out of memory with {now}: lower the batch first (half as many images need about half the memory), then the width, then the size ({said})') from e
 
 # %% ../nbs/97_safety.ipynb #328157bb
+_guests = SimpleNamespace(lock=threading.Lock(), inside=0, before=None)
+
+@contextmanager
+def _float32():
+    "float32 by default while anyone is inside; torch keeps one default for all threads."
+    with _guests.lock:
+        if not _guests.inside: _guests.before = torch.get_default_dtype()
+        _guests.inside += 1
+        torch.set_default_dtype(torch.float32)
+    try: yield
+    finally:
+        with _guests.lock:
+            _guests.inside -= 1
+            if not _guests.inside: torch.set_default_dtype(_guests.before)
+
 @contextmanager
 def as_usual():
-    "Numbers are float32 by default and gradients are on, for a while, whatever the caller has set."
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), torch.enable_grad(): yield
-    finally: torch.set_default_dtype(before)
+    "Numbers are float32 and on the CPU by default and gradients are on, for a while, whatever the caller has set."
+    home = nullcontext() if torch.get_default_device().type == 'cpu' else torch.device('cpu')
+    with _float32(), home, torch.inference_mode(False), torch.enable_grad(): yield
+
+# %% ../nbs/97_safety.ipynb #58ed91f9
+_drawing = {torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal, torch.bernoulli, torch.multinomial,
+            Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.random_, Tensor.exponential_}
+
+class OwnDraws(TorchFunctionMode):
+    "Inside, random numbers that name no generator come from one of our own: other threads neither disturb them nor notice."
+    def __init__(self,
+        seed:int, # the numbers are those that `torch.manual_seed(seed)` would give
+    ):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if (func in _drawing or 'generator' in kwargs) and kwargs.get('generator') is None: kwargs['generator'] = self.generator
+        return func(*args, **kwargs)
 
 # %% ../nbs/97_safety.ipynb #6612d5d1
 def versions()->dict:

@@ -422,8 +422,8 @@ def test_files_without_a_seal_still_load(tmp_path):
 def test_another_torch_wrote_it(two, tmp_path):
     tensors, about = load_tensors(two[0]/newest_name)
     assert about['torch'] == torch.__version__ and about['python'] == '.'.join(map(str, sys.version_info[:3])) and about['ddpm_lesson']
-    save_tensors(tmp_path/newest_name, tensors, about | dict(torch='1.0'))
-    with pytest.warns(UserWarning, match=r'torch 1\.0, this is .* last bits may differ'): resume(Run(card(6), DATA), tmp_path)
+    save_tensors(tmp_path/newest_name, tensors, about | dict(where=about['where'] | dict(torch='1.0')))
+    with pytest.warns(UserWarning, match=r"torch '1\.0' there, .* last bits may differ"): resume(Run(card(6), DATA), tmp_path)
 
 
 # Signals, and two at once

@@ -187,6 +187,22 @@ def test_alone_nothing_is_shared(card):
     assert drawn_together(lambda i: i*2, 3).tolist() == [0, 2, 4]
 
 
+@pytest.mark.parametrize('left, said', [
+    (dict(WORLD_SIZE='2'), 'WORLD_SIZE is 2, and RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT not set: .* unset WORLD_SIZE'),
+    (dict(WORLD_SIZE='two'), 'WORLD_SIZE is two'),
+    (dict(WORLD_SIZE='2', RANK='0', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1'), 'MASTER_PORT not set'),
+    (dict(WORLD_SIZE='2', RANK='0', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='0'), 'wanted 2 processes, and not all came .* in 2 seconds'),
+    (dict(WORLD_SIZE='2', RANK='1', LOCAL_RANK='1', MASTER_ADDR='127.0.0.1', MASTER_PORT='9'), 'wanted 2 processes, and not all came .* in 2 seconds'),
+    (dict(WORLD_SIZE='2', RANK='x', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='0'), 'wanted 2 processes')])
+def test_processes_that_do_not_come_are_missed_within_seconds(left, said, monkeypatch):
+    "Wrong program: one that waits for a left-over WORLD_SIZE as long as it may work, a day."
+    for name in 'WORLD_SIZE', 'RANK', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT': monkeypatch.delenv(name, raising=False)
+    for name, v in left.items(): monkeypatch.setenv(name, v)
+    began = time.time()
+    with pytest.raises(ValueError, match=said), together(seconds=2): pass
+    assert time.time() - began < 30 and place() == (0, 1)
+
+
 def test_an_apple_gpu_is_not_shared(monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     with pytest.raises(ValueError, match='cpu or cuda, got mps'), together('mps'): pass

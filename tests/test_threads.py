@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import PredictsV
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import linear_schedule
+from ddpm_lesson.train import Recipe, Run, fit, make_card
 from ddpm_lesson.unet import UNet
 
 SCHED, SHAPE, THREADS = linear_schedule(50), (2, 1, 8, 8), 8
@@ -87,3 +89,56 @@ def test_a_sampler_that_ends_leaves_the_others_in_eval_mode(fails):
     assert ['NaN' in e for e in errors] == [True]*fails
     assert net.seen == {'long': [False]*6, 'short': [False]*2}
     assert net.training and net.drop.training
+
+
+# Training
+
+DATA = Images(bundled_fashion().pixels[:32, :, ::4, ::4].contiguous(), name='small')
+NETWORKS = {'unet': dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[0], dropout=0.3), 'posit': dict(kind='posit', channels=1, width=8, mults=[1, 2], depth=1)}
+
+
+def trained(seed, network='unet', steps=2):
+    "The state of a short training, which depends on the seed alone."
+    return fit(Run(make_card(NETWORKS[network], Recipe(steps=steps, batch=8, precision='float32', seed=seed)), DATA), progress=False).state()
+
+
+def alike(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_threads_train_what_each_would_train_alone(record):
+    "Wrong program: one that seeds the stream of random numbers which all threads share, for the weights or for dropout."
+    alone, over = [trained(k) for k in range(4)], threading.Event()
+    def disturb():
+        while not over.is_set(): Run(make_card(NETWORKS['unet'], Recipe(batch=8, precision='float32')), DATA)
+    other = threading.Thread(target=disturb)
+    other.start()
+    try: found = at_once([lambda k=k: trained(k) for k in range(4)])
+    finally: over.set(), other.join()
+    lost = sum(not alike(a, b) for a, b in zip(alone, found))
+    record('Runs that are trained in threads are those that each thread would train alone', 4, lost)
+    assert not lost
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_fresh_weights_come_from_no_shared_stream(network):
+    "Every random number of every kind of network: the stream of the process stays where it was, and does not matter."
+    torch.manual_seed(3)
+    before, first = torch.get_rng_state(), Run(make_card(NETWORKS[network], Recipe(batch=8)), DATA).state()
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(4)
+    assert alike(first, Run(make_card(NETWORKS[network], Recipe(batch=8)), DATA).state())
+
+
+def test_a_callers_defaults_are_left_and_do_not_matter(tmp_path):
+    "Wrong program: a tensor made where, or as what, the caller happens to make them."
+    wanted = trained(0)
+    for inside in torch.device('meta'), torch.inference_mode(), torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        with inside: assert alike(trained(0), wanted)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert all(alike(found, wanted) for found in at_once([lambda: trained(0)]*4)) and torch.get_default_dtype() == torch.float64
+        with torch.device('meta'):
+            run = Run(make_card(NETWORKS['unet'], Recipe(steps=2, batch=8, precision='float32', seed=0)), DATA)
+            run.save(tmp_path/'c.safetensors')
+            assert alike(fit(run.load(tmp_path/'c.safetensors'), progress=False).state(), wanted)
+    finally: torch.set_default_dtype(torch.float32)

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -18,7 +19,7 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, find_lr, fit, learning_rate, looked_back, make_card, min_snr, suggest_lr, weights
+from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, find_lr, fit, learning_rate, looked_back, make_card, min_snr, resume, suggest_lr, weights
 from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -130,10 +131,10 @@ def test_an_epoch_shows_each_image_once():
     assert order[:64].sort().values.tolist() == order[64:].sort().values.tolist() == list(range(64)) and not torch.equal(order[:64], order[64:])
 
 
-@pytest.mark.parametrize('at', [1, 4, 9])
+@pytest.mark.parametrize('at', [0, 1, 4, 9])
 def test_resumed_is_bit_identical(at, tmp_path):
     whole, part = fit(Run(card(), DATA), progress=False), Run(card(), DATA)
-    for step, _ in part.steps():
+    for step, _ in part.steps() if at else ():
         if step == at: break
     part.save(tmp_path/'c.safetensors')
     assert equal(whole, fit(Run(card(), DATA).load(tmp_path/'c.safetensors'), progress=False))
@@ -264,6 +265,91 @@ def test_a_foreign_checkpoint_says_so(tmp_path):
     (lambda: Run(make_card(dict(channels=3)), DATA), 'channels'), (lambda: Run(make_card(dict(channels=1, classes=4)), DATA), 'classes'), (lambda: Recipe(lr=-1), 'lr'), (lambda: Recipe(lr=float('nan')), 'lr')])
 def test_what_can_not_be_trained_is_refused_at_once(make, said):
     with pytest.raises(ValueError, match=said): make()
+
+
+@pytest.mark.parametrize('given', [dict(steps=True), dict(steps=2.0), dict(steps='9'), dict(steps=None), dict(lr=True), dict(lr='0.1'), dict(lr=float('inf')), dict(lr=10**400), dict(lr=0), dict(flip=1), dict(flip='no'),
+                                   dict(decay=0), dict(seed=10**400), dict(seed=-1), dict(target=3), dict(target=[]), dict(precision=None), dict(ema_decay=1.1), dict(clip_grad=float('nan')), dict(batch=np.float64(8)), dict(batch=torch.tensor(8))])
+def test_a_setting_of_another_kind_is_named(given):
+    with pytest.raises(ValueError, match=f'{next(iter(given))} wanted .* got'): Recipe(**given)
+
+
+def test_numbers_of_numpy_become_numbers_of_python():
+    r = Recipe(steps=np.int64(9), batch=np.uint8(8), lr=np.float32(0.5), seed=np.int32(3), clip_grad=1, ema_decay=np.float64(0.9))
+    assert r == Recipe(steps=9, batch=8, lr=0.5, seed=3, clip_grad=1.0, ema_decay=0.9)
+    assert [type(getattr(r, k)) for k in ('steps', 'batch', 'lr', 'seed', 'clip_grad')] == [int, int, float, int, float]
+    Run(make_card(dict(channels=np.int64(1), width=np.int64(8), mults=(1,), patch=1, blocks=1, attend=()), replace(r, batch=8)), DATA)
+
+
+@pytest.mark.parametrize('make, said', [
+    (lambda: Run({}, DATA), 'lacks network'), (lambda: Run(None, DATA), 'card wanted a dictionary, .* got NoneType'), (lambda: Run(DATA, card()), 'card wanted a dictionary, .* got Images'), (lambda: Run(card() | dict(recipe=None), DATA), 'entry recipe'),
+    (lambda: Run({k: v for k, v in card().items() if k != 'recipe'}, DATA), 'entry recipe'), (lambda: Run(card() | dict(recipe=dict(rate=1)), DATA), 'no recipe of this version'), (lambda: Run(card() | dict(made=object()), DATA), 'plain numbers'),
+    (lambda: Run(card() | dict(target='eps'), DATA), "one target, got 'eps' for the model and 'v'"), (lambda: Run(card(), torch.utils.data.TensorDataset(torch.zeros(9, 1, 8, 8))), 'Images or a float tensor .* got TensorDataset: load_images'),
+    (lambda: Run(card(), None), 'Images or a float tensor'), (lambda: Run(card(), 'fashion'), 'got str'), (lambda: fit(DATA), r'fit wanted a Run, got Images: fit\(Run\(card, data\)\)'), (lambda: fit(card()), 'got dict'),
+    (lambda: fit(Run(card(), DATA), every=0), 'every wanted'), (lambda: fit(Run(card(), DATA), every=2.5), 'every wanted'), (lambda: resume(DATA, '.'), 'resume wanted a Run'), (lambda: find_lr({}, DATA), 'lacks network')])
+def test_arguments_that_are_something_else_are_told_what_was_wanted(make, said):
+    with pytest.raises((ValueError, TypeError), match=said): make()
+
+
+def test_a_run_shows_itself_in_one_line():
+    run = Run(card(), DATA)
+    next(run.steps())
+    assert re.fullmatch(r'Run\(step 1 of 10, 64 images 1x7x7, [\d,]+ parameters, cpu, float32\)', repr(run))
+
+
+def test_a_card_says_of_the_images_what_they_say_themselves():
+    "Wrong program: a card that keeps the size, the classes and the name it was made with, whatever is learned from."
+    run = Run(card(), DATA)
+    assert card()['size'] == 28 and {k: run.card[k] for k in ('size', 'classes', 'data')} == dict(size=7, classes=[], data='small')
+    named = with_label(1)
+    assert named.card['classes'] == ['a', 'b']
+
+
+LABELS = torch.arange(64) % 2
+def labelled(pixels=DATA.pixels, labels=LABELS, classes=('a', 'b')): return Images(pixels, labels, classes, 'small')
+def pixel_changed():
+    pixels = DATA.pixels.clone()
+    pixels[-1, 0, -1, -1] ^= 1
+    return labelled(pixels)
+
+
+@pytest.mark.parametrize('other, named', [
+    (lambda: labelled(torch.cat([DATA.pixels, DATA.pixels[:1]]), torch.arange(65) % 2), 'images.shape'), (lambda: labelled(DATA.pixels[:63], LABELS[:63]), 'images.shape'), (pixel_changed, 'images.pixels'), (lambda: labelled(DATA.pixels.flip(0)), 'images.pixels'),
+    (lambda: labelled(labels=1 - LABELS), 'images.labels'), (lambda: labelled(classes=('b', 'a')), 'images.classes')],
+    ids=['one more', 'one less', 'one bit', 'another order', 'other labels', 'other names'])
+def test_a_run_does_not_go_on_with_other_images(other, named, tmp_path):
+    "Wrong program: one that compares the cards alone."
+    made = make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[], classes=2), Recipe(steps=9, batch=8, precision='float32'), classes=('a', 'b'))
+    run = Run(made, labelled())
+    next(run.steps())
+    run.save(tmp_path/'checkpoint.safetensors')
+    with pytest.raises(ValueError, match=f'another run: .*{named} .* there, .* here'): resume(Run(made, other()), tmp_path)
+    assert len(resume(Run(made, Images(DATA.pixels.clone(), LABELS.clone(), ('a', 'b'), 'moved')), tmp_path).losses) == 1   # the folder may have another name
+
+
+def test_a_checkpoint_says_all_that_the_next_step_reads(tmp_path, recwarn):
+    run, path = Run(card(), DATA), tmp_path/'c.safetensors'
+    next(run.steps())
+    run.save(path)
+    tensors, about = load_tensors(path)
+    assert {'card', 'bf16', 'step', 'images', 'arithmetic', 'where'} <= about.keys() and not recwarn.list
+    Run(card(), DATA).load(path)
+    assert not recwarn.list
+    save_tensors(path, tensors, about | dict(arithmetic=about['arithmetic'] + 1))
+    with pytest.raises(ValueError, match='another run: arithmetic 2 there, 1 here'): Run(card(), DATA).load(path)
+    save_tensors(path, tensors, about | dict(where=about['where'] | dict(processes=2, compiled=True)))
+    with pytest.warns(UserWarning, match='compiled True there, False here, processes 2 there, 1 here.* last bits may differ'): Run(card(), DATA).load(path)
+    save_tensors(path, tensors, {k: v for k, v in about.items() if k not in ('images', 'arithmetic', 'where')})
+    with pytest.warns(UserWarning, match='earlier version .* which images'): assert len(Run(card(), DATA).load(path).losses) == 1
+
+
+def test_what_is_shown_ends_no_training(tmp_path):
+    "A report that can not be written is told and passed over; one that is wrong is raised, after the checkpoint."
+    def full(run): raise OSError(28, 'No space left on device')
+    with pytest.warns(UserWarning, match=r'step \d+ could not be .*No space left.* goes on') as said: run = fit(Run(card(), DATA), tmp_path/'a', every=4, progress=False, report=full)
+    assert len(run.losses) == 10 and len(said) == 3 and steps_in(tmp_path/'a'/'checkpoint.safetensors') == 10
+    def wrong(run): raise KeyError('loss')
+    with pytest.raises(KeyError): fit(Run(card(), DATA), tmp_path/'b', every=4, progress=False, report=wrong)
+    assert steps_in(tmp_path/'b'/'checkpoint.safetensors') == 4
 
 
 def test_one_image_may_be_learned():
