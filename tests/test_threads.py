@@ -94,7 +94,8 @@ def test_a_sampler_that_ends_leaves_the_others_in_eval_mode(fails):
 # Training
 
 DATA = Images(bundled_fashion().pixels[:32, :, ::4, ::4].contiguous(), name='small')
-NETWORKS = {'unet': dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[0], dropout=0.3), 'posit': dict(kind='posit', channels=1, width=8, mults=[1, 2], depth=1)}
+NETWORKS = {'unet': dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[0], dropout=0.3), 'posit_unet': dict(kind='posit_unet', channels=1, width=8, mults=[1, 2], depth=1)}
+NETWORKS['simple'] = dict(kind='simple', channels=1)
 
 
 def trained(seed, network='unet', steps=2):
