@@ -7,8 +7,8 @@ __all__ = ['in_x_0', 'weights', 'looked_back', 'arithmetic', 'even', 'min_snr', 
            'batch_indices', 'draw', 'learning_rate', 'learned', 'Ema', 'adamw', 'make_optimizer', 'gradient_step',
            'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'moment',
            'check_losses', 'own_stream', 'learn', 'recordable_step', 'step_on_gpu', 'kept_of', 'fingerprint', 'plain',
-           'recipe_of', 'Run', 'differences', 'as_trained', 'check_checkpoint', 'go_on_from', 'make_card', 'resume',
-           'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
+           'recipe_of', 'Run', 'differences', 'as_trained', 'note_of', 'check_checkpoint', 'go_on_from', 'make_card',
+           'resume', 'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, hashlib, json, math, threading, time, warnings
@@ -450,10 +450,8 @@ class Run:
         self.graphs, self.replayed = graphs, step_on_gpu(self, graphs)
 
     def __repr__(self):
-        n, *shape = self.images['shape']
-        size = sum(p.numel() for p in self.net.parameters())
-        return (f'Run(step {len(self.losses):,} of {self.recipe.steps:,}, {n:,} images {"x".join(map(str, shape))}, '
-                f'{size:,} parameters, {self.where["device"]}, {"bf16" if self.bf16 else "float32"})')
+        n, size = 'x'.join(map(str, self.images['shape'])), sum(p.numel() for p in self.net.parameters())
+        return f'Run(step {len(self.losses):,} of {self.recipe.steps:,}, images {n}, {size:,} parameters, {self.where["device"]}, {"bf16" if self.bf16 else "float32"})'
 
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
@@ -484,17 +482,13 @@ class Run:
         "Every tensor that the rest of the run depends on, by name."
         return kept_of(self.net, self.ema, self.opt) | {'losses': torch.stack(self.losses) if self.losses else torch.zeros(0)}
 
-    def note(self)->dict:
-        "Everything but tensors that the rest of the run depends on."
-        return dict(card=self.card, bf16=self.bf16, step=len(self.losses), images=self.images, arithmetic=arithmetic, where=self.where)
-
     def save(self, path, keep=None):
         "Write a checkpoint, whole: what `load` needs to go on as if nothing had happened. The one that was there goes to `keep`. A run that has gone wrong writes none."
         check_losses(self.losses, self.recipe)
         allocate_moments(self.opt, self.net)  # before the first step there are none
         state = self.state()
         if bad := [k for k, v in state.items() if not v.isfinite().all()]: raise FloatingPointError(f'{bad[0]} became NaN or infinite at {moment(len(self.losses), self.recipe)}: try a lower one')
-        save_tensors(path, state, self.note() | versions(), keep)
+        save_tensors(path, state, note_of(self) | versions(), keep)
 
     def load(self, path):
         "Go on from a checkpoint of the same card. Another card, or a damaged file, raises `ValueError`."
@@ -517,6 +511,12 @@ def as_trained(
     return {k: v for k, v in card.items() if k not in ('sample', 'data', 'size', 'classes')} | dict(network=dict(scale_shift=False) | card['network'], recipe=dict(weight='even', optimizer='adamw') | card['recipe'])
 
 # %% ../nbs/10_train.ipynb #bccdeef7
+def note_of(
+    run:Run,
+)->dict: # plain JSON
+    "Everything but tensors that the rest of a run depends on."
+    return dict(card=run.card, bf16=run.bf16, step=len(run.losses), images=run.images, arithmetic=arithmetic, where=run.where)
+
 def check_checkpoint(
     path,           # where it was read, for the reader
     run:Run,        # that is to go on from it
@@ -524,7 +524,7 @@ def check_checkpoint(
     about:dict,     # its note
 )->None:
     "Raise if it belongs to another run or is incomplete; warn where its last bits may differ, or can't be compared."
-    here = run.note()
+    here = note_of(run)
     asked = [k for k in ('images', 'arithmetic') if k in about]
     was, now = (as_trained(note.get('card')) | {k: note[k] for k in asked} for note in (about, here))
     if was != now: raise ValueError(f'{path} is a checkpoint of another run: {differences(was, now)}')

@@ -293,7 +293,7 @@ def test_arguments_that_are_something_else_are_told_what_was_wanted(make, said):
 def test_a_run_shows_itself_in_one_line():
     run = Run(card(), DATA)
     next(run.steps())
-    assert re.fullmatch(r'Run\(step 1 of 10, 64 images 1x7x7, [\d,]+ parameters, cpu, float32\)', repr(run))
+    assert re.fullmatch(r'Run\(step 1 of 10, images 64x1x7x7, [\d,]+ parameters, cpu, float32\)', repr(run))
 
 
 def test_a_card_says_of_the_images_what_they_say_themselves():
