@@ -76,7 +76,6 @@ class SharedRun(Run):
         self.rank, self.world = place()
         if card['recipe']['batch'] % self.world: raise ValueError(f'batch wanted a multiple of {self.world}, the number of processes, got {card["recipe"]["batch"]}')
         super().__init__(card, data, device, compiled)
-        self.where['processes'] = self.world
         if self.rank == 0 and any(isinstance(m, nn.BatchNorm2d) for m in self.net.modules()): warnings.warn('batch norm sees only the part of a batch that its process has: not the same training as in one process', stacklevel=2)
         self.shared = nn.parallel.DistributedDataParallel(self.net)
         self.bf16 = bool(from_first(torch.tensor(float(self.bf16))))  # measured in each process, and they must agree

@@ -425,7 +425,7 @@ def recipe_of(
 # %% ../nbs/10_train.ipynb #0a6c0d6a
 class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
-    alone = True  # no other process waits for this one
+    alone, world = True, 1  # no other process waits for this one
     @as_usual()
     def __init__(self,
         card:dict,      # network, schedule, target, recipe: see `make_card`
@@ -436,9 +436,8 @@ class Run:
     ):
         card, data = plain(card), as_images(data)
         self.card = card | dict(data=data.name, size=data.pixels.shape[-1], classes=list(data.classes))  # what the images say
-        self.recipe, self.images = recipe_of(self.card), fingerprint(data)
+        self.recipe, self.images, self.compiled = recipe_of(self.card), fingerprint(data), bool(compiled)
         check_fit(data, self.card, self.recipe)
-        self.where = dict(device=torch.device(device).type, compiled=bool(compiled), processes=1, torch=torch.__version__)
         self.needs = dict(batch=self.recipe.batch, width=card['network'].get('width'), size=data.pixels.shape[-1])
         with memory_named(**self.needs), OwnDraws(self.recipe.seed):
             self.model, self.sched = build(card)
@@ -451,7 +450,7 @@ class Run:
 
     def __repr__(self):
         n, size = 'x'.join(map(str, self.images['shape'])), sum(p.numel() for p in self.net.parameters())
-        return f'Run(step {len(self.losses):,} of {self.recipe.steps:,}, images {n}, {size:,} parameters, {self.where["device"]}, {"bf16" if self.bf16 else "float32"})'
+        return f'Run(step {len(self.losses):,} of {self.recipe.steps:,}, images {n}, {size:,} parameters, {self.data.pixels.device}, {"bf16" if self.bf16 else "float32"})'
 
     def step(self, step:int, recipe):
         "Batch `step`, drawn, brought into the model's units, learned from under `recipe`; its loss, still on the device."
@@ -515,7 +514,8 @@ def note_of(
     run:Run,
 )->dict: # plain JSON
     "Everything but tensors that the rest of a run depends on."
-    return dict(card=run.card, bf16=run.bf16, step=len(run.losses), images=run.images, arithmetic=arithmetic, where=run.where)
+    where = dict(device=run.data.pixels.device.type, compiled=run.compiled, processes=run.world, torch=torch.__version__)
+    return dict(card=run.card, bf16=run.bf16, step=len(run.losses), images=run.images, arithmetic=arithmetic, where=where)
 
 def check_checkpoint(
     path,           # where it was read, for the reader
