@@ -60,3 +60,13 @@ def test_a_papers_number_must_stand_in_the_lesson(course, monkeypatch):
     lesson = [FORMULA, ('code', '# checks (4.1), (4.2)\nassert 1')]
     assert 'is said to be DDPM Eq. 7' in course({'04_x': lesson})[0]
     assert course({'04_x': [*lesson, ('markdown', "These are DDPM's Eqs. 6 and 7.")]}) == []
+
+
+@pytest.mark.parametrize('source, shown', [
+    ('x = 1\nassert x\nassert x == 1  # checks (4.1)', 'assert x == 1'),               # at the end of its line
+    ('assert 0 == 0\n# checks (4.1)\ny = 2\nassert y == 2\nassert y', 'assert y == 2'),  # above it
+    ('# checks (4.1)\nwith raises(ValueError): f()\nassert f', 'assert f'),
+    ('def law(x): assert x\nlaw(3)  # checks (4.1)', 'law(3)'),
+    ('print(1)  # checks (4.1)', ''), ('assert 1\n# checks (4.1)\nprint(2)', ''),
+])
+def test_the_line_that_checks_is_shown(source, shown): assert equations.asserting_line(source, '4.1') == shown

@@ -1,7 +1,8 @@
 """Every numbered equation, and what checks it: python tools/equations.py [--check]
 
 An equation is a displayed formula with a \\tag{n.m} in a lesson. A cell that asserts, or a test, says what it checks in a comment,
-`# checks (4.4), (4.5)`. This script writes the list into nbs/22_equations.ipynb; with --check it only says what is wrong.
+`# checks (4.4), (4.5)`: at the end of the line that asserts, or on a line of its own above it. This script writes the list, with that line,
+into nbs/22_equations.ipynb; with --check it only says what is wrong.
 """
 import json
 import re
@@ -42,8 +43,10 @@ class Check:
     "A cell or a test that names equations in a comment."
     numbers:list    # n.m
     where:str       # the notebook's file name, or file::test
-    words:str       # the line that asserts, or ''
-    asserts:bool    # does the cell or the test assert anything?
+    source:str      # of the cell or the test
+
+    @property
+    def asserts(self): return all(asserting_line(self.source, n) for n in self.numbers)
 
 
 def lessons(): return [p for p in sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb')) if p.name != PAGE.name]
@@ -64,16 +67,19 @@ def equations_of(page):
     return found
 
 
-def asserting_line(source):
-    "The first line that asserts, shortened."
-    lines = [s.strip() for s in source.splitlines() if ASSERTS.search(s) and not s.lstrip().startswith(('def ', '#', 'from '))]
-    line = next((s for s in lines if not s.startswith('with raises')), lines[0] if lines else '')
-    line = re.sub(r'\s+#.*', '', line)
-    return line if len(line) <= 110 else line[:107] + '...'
+def asserting_line(source, number):
+    "The line that checks equation `number`, shortened: the one that its comment ends, else the first that asserts below it; '' where nothing asserts."
+    lines = source.splitlines()
+    at = next(i for i, line in enumerate(lines) if number in named(line))
+    below = [line for line in lines[at:] if ASSERTS.search(line) and not line.lstrip().startswith(('#', 'from '))]
+    if not ASSERTS.search(source) or not (marked := lines[at].split('#')[0].strip()) and not below: return ''
+    found = marked or next((line for line in below if 'with raises' not in line), below[0])
+    found = re.sub(r'\s+#.*', '', found.strip())
+    return found if len(found) <= 110 else found[:107] + '...'
 
 
 def checks_in_pages():
-    return [Check(named(s), p.name, asserting_line(s), bool(ASSERTS.search(s))) for p in lessons() for kind, s in read(p) if kind == 'code' and named(s)]
+    return [Check(named(s), p.name, s) for p in lessons() for kind, s in read(p) if kind == 'code' and named(s)]
 
 
 def checks_in_tests():
@@ -82,7 +88,7 @@ def checks_in_tests():
         if file.name == 'test_equations.py': continue  # its courses are made up
         for body in re.split(r'^(?=(?:@pytest|def test_))', file.read_text(encoding='utf-8'), flags=re.M):
             name = re.search(r'^def (test_\w+)', body, re.M)
-            if name and named(body): found.append(Check(named(body), f'{file.name}::{name[1]}', '', bool(ASSERTS.search(body))))
+            if name and named(body): found.append(Check(named(body), f'{file.name}::{name[1]}', body))
     return found
 
 
@@ -113,7 +119,7 @@ def said_by_its_lesson(number, paper, equations):
 
 def entry(e):
     "One equation on the page."
-    line = lambda c: f'- `tests/{c.where}`' if '::' in c.where else f'- [{c.where[:-6]}]({c.where}): `{c.words.replace("`", "")}`'
+    line = lambda c: f'- `tests/{c.where}`' if '::' in c.where else f'- [{c.where[:-6]}]({c.where}): `{asserting_line(c.source, e.number).replace("`", "")}`'
     return '\n'.join([f'**({e.number})**{" " + PAPERS[e.number] if e.number in PAPERS else ""}', '', f'$${e.statement}$$', '', *map(line, e.checks)])
 
 
