@@ -1,4 +1,5 @@
 "Labels and guidance: what reaches the network, and what comes back."
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -6,6 +7,10 @@ from torch.testing import assert_close
 
 from conftest import normal
 from ddpm_lesson.guidance import Guided, Labelled
+from ddpm_lesson.loss import PredictsEps
+from ddpm_lesson.oracle import GaussianMixture
+from ddpm_lesson.sampler import ddim_sample
+from ddpm_lesson.schedule import linear_schedule
 
 X_T, T, Y = normal(3, 2, 4, 5), torch.tensor([1, 7, 1000]), torch.tensor([2, 0, 5])
 
@@ -68,3 +73,53 @@ def test_the_network_inside_is_a_part_of_the_wrapper(wrap):
     net = Net()
     assert [p is net.weight for p in wrap(net, Y).parameters()] == [True]
     assert not wrap(net, Y).eval().model.training
+
+
+class Named(Net):
+    "A network that knows how many classes it has."
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+
+@pytest.mark.parametrize('wrap', [Labelled, Guided])
+@pytest.mark.parametrize('around', [lambda net: net, lambda net: PredictsEps(net, linear_schedule(1000)), lambda net: torch.compile(PredictsEps(net, linear_schedule(1000)))], ids=['network', 'model', 'compiled'])
+@pytest.mark.parametrize('y, error', [
+    ([10], 'labels wanted 0..9 .10 would mean: no label., got 10..10'), ([-1], 'got -1..-1'), ([11], 'got 11..11'), ([3, 10], 'got 3..10'), ([3.], r'whole number for each image.*float'), ([True], 'bool'),
+    (3, r'got \(\) torch.int64'), ([[3]], r'got \(1, 1\)'), (torch.tensor(3), r'got \(\)'), (np.array([10]), 'got 10..10'), (torch.tensor([3]).float(), 'float32'), (torch.tensor([3]).cfloat(), 'complex'),
+])
+def test_labels_the_model_does_not_know_are_refused_when_they_are_given(wrap, around, y, error):
+    "Rejects a wrapper that waits for the network to fail, and one that lets the label for 'none' pass as a class."
+    with pytest.raises((ValueError, TypeError), match=error): wrap(around(Named(10)), y)
+
+
+def test_a_model_without_labels_says_so():
+    with pytest.raises(ValueError, match='knows no labels'): Labelled(Named(0), [0])
+    with pytest.raises(ValueError, match='labels wanted 0 or more'): Labelled(Net(), [-1])   # of another's model nobody knows how many
+
+
+@pytest.mark.parametrize('y', [[2, 0, 5], (2, 0, 5), np.array([2, 0, 5]), np.array([2, 0, 5], dtype=np.uint8), Y, Y.int(), Y.to(torch.int16)], ids=str)
+def test_whole_numbers_of_any_kind_are_labels(y):
+    assert torch.equal(Labelled(Named(6), y).y, Y) and torch.equal(Labelled(Named(6), y)(X_T, T), Net()(X_T, T, Y))
+    assert not Labelled(Named(6), y).state_dict().keys() - {'model.weight'}     # labels are no weights
+
+
+# ---- what guidance samples: one number, two hills, everything exact
+
+def law(weight, x): return (mean := (weight*x).sum()/weight.sum()).item(), ((weight*(x - mean)**2).sum()/weight.sum()).sqrt().item()
+
+
+@pytest.mark.parametrize('w, guided, tilted', [(1.0, (0.60, 0.40), (0.60, 0.40)), (2.0, (0.86, 0.29), (0.67, 0.36)), (4.0, (1.14, 0.23), (0.71, 0.33))])
+def test_guidance_does_not_sample_the_tilted_law(w, guided, tilted):
+    "Quantiles of the noise become quantiles of the samples. Rejects a scale of 1 + w, a score taken at another step, and the popular claim."
+    sched, means, std, n = linear_schedule(), torch.tensor([[-0.6], [0.6]], dtype=torch.float64), 0.4, 401
+    both, one = GaussianMixture([1., 1.], means, std, sched), GaussianMixture([1.], means[1:], std, sched)
+    world = lambda x_t, t, y=None: both(x_t, t) if y is None else one(x_t, t)
+    starts = 2**0.5*torch.erfinv(2*(torch.arange(n, dtype=torch.float64) + 0.5)/n - 1)
+    z = ddim_sample(Guided(world, torch.ones(n, dtype=torch.int64), w), sched, (n, 1), steps=1000, x_T=starts[:, None]).double()[:, 0]
+    x = torch.linspace(-4, 4, 4001, dtype=torch.float64)
+    hills = -(x[:, None] - means.T)**2/(2*std**2)
+    want = (hills.logsumexp(1) + w*hills.log_softmax(1)[:, 1]).exp()
+    assert (z.diff() > 0).all()
+    assert_close(law(torch.ones(n), z), guided, rtol=0, atol=0.01)
+    assert_close(law(want, x), tilted, rtol=0, atol=0.01)
