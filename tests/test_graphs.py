@@ -95,7 +95,7 @@ def test_numbers_become_tensors_and_tensors_stay():
 @pytest.mark.parametrize('settings', [{}, dict(optimizer='adamw'), dict(dropout=0.2)], ids=['laptop', 'adamw', 'dropout'])
 def test_with_and_without_a_graph_the_losses_are_the_same_bits(settings):
     card, data = preset_card('laptop', bundled_fashion(), **dict(steps=20, warmup=3, precision='float32') | settings)
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         plain, recorded = (to_end(Run(card, data, 'cuda', graphs=graphs)) for graphs in (False, True))
     assert recorded.replayed.graph is not None
     assert torch.equal(torch.stack(plain.losses), torch.stack(recorded.losses))
@@ -105,7 +105,7 @@ def test_with_and_without_a_graph_the_losses_are_the_same_bits(settings):
 @pytest.mark.cuda
 def test_a_recorded_run_goes_on_from_its_checkpoint(tmp_path):
     card, data = preset_card('laptop', bundled_fashion(), steps=16, warmup=3, precision='float32')
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         whole, half = to_end(Run(card, data, 'cuda')), Run(card, data, 'cuda')
         for step, _ in half.steps():
             if step == 8: break
