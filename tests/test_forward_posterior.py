@@ -55,6 +55,15 @@ def test_posterior_is_bayes_by_precision(sched):
         assert_close(posterior_mean(sched, x_t, x_0, t), mean, rtol=1e-9, atol=1e-12)
 
 
+def test_candidates_lie_apart_by_a_difference_of_snr(sched):
+    "A wrong program: either coefficient with an index one low, or a difference of signal rates."
+    # checks (4.15)
+    one = torch.ones(1, dtype=torch.float64)
+    for t in {2, 3, sched.T//2, sched.T} & set(range(2, sched.T + 1)):
+        apart = posterior_mean(sched, 0*one, one, t)**2/posterior_var(sched, t)
+        assert_close(apart, (sched.snr[t - 1] - sched.snr[t])[None], rtol=1e-8, atol=0)
+
+
 def test_posterior_at_1_is_x_0(sched):
     x_t, x_0 = normal(2, 3), normal(2, 3, seed=1)
     assert posterior_var(sched, 1) == 0
