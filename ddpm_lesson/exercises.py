@@ -4,12 +4,24 @@
 
 # %% auto #0
 __all__ = ['meanings', 'Exercise', 'Case', 'Unfit', 'Untried', 'numbers', 'same_luck', 'is_empty', 'explain', 'check_signature',
-           'held', 'outcomes', 'same', 'agree', 'tried', 'same_parts', 'misfit', 'relation', 'first_wrong',
-           'lost_digits', 'mistake', 'Verdict', 'find', 'grade', 'progress_file', 'read_progress', 'remember', 'check',
-           'Progress', 'progress', 'report']
+           'held', 'outcomes', 'same', 'agree', 'tried', 'is_placeholder', 'same_parts', 'misfit', 'relation',
+           'first_wrong', 'side', 'lost_digits', 'mistake', 'Verdict', 'find', 'grade', 'progress_file',
+           'read_progress', 'remember', 'check', 'Progress', 'progress', 'report']
 
 # %% ../nbs/94_exercises.ipynb #74f5d046
-import csv, difflib, dis, inspect, io, json, linecache, os, random, sys, textwrap, traceback
+import csv
+import difflib
+import dis
+import getpass
+import inspect
+import io
+import json
+import linecache
+import os
+import random
+import sys
+import textwrap
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -17,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from .data import full_path
 from .files import whole
 
 # %% ../nbs/94_exercises.ipynb #8bf55ca9
@@ -171,8 +184,19 @@ def tried(
     if ex.inputs: check_signature(ex, yours)
     try: return outcomes(ex, yours if ex.inputs else yours())
     except (Unfit, Untried): raise
-    except NotImplementedError: raise Untried from None
-    except Exception as e: raise Unfit(explain(e, yours)) from None
+    except (Exception, SystemExit) as e:  # `sys.exit()` in an answer must not end the notebook
+        if is_placeholder(e): raise Untried from None
+        raise Unfit(explain(e, yours)) from None
+
+def is_placeholder(
+    error, # what an answer raised
+)->bool:
+    "Whether it is the learner's own `raise NotImplementedError`; torch raises that too, for an operation it does not have."
+    tb = error.__traceback__
+    while tb.tb_next: tb = tb.tb_next
+    theirs = tb.tb_frame.f_globals.get('__name__', '').split('.')[0] in ('torch', 'numpy')
+    raised = dis.opname[tb.tb_frame.f_code.co_code[tb.tb_lasti]] == 'RAISE_VARARGS'
+    return isinstance(error, NotImplementedError) and raised and not theirs
 
 # %% ../nbs/94_exercises.ipynb #4b74f614
 def same_parts(
@@ -226,8 +250,14 @@ def first_wrong(
     if not ex.inputs: return ''
     if not a.isfinite().all() and b.isfinite().all(): size = 'it holds NaN or infinity (0/0, or the root of a negative number?)'
     elif not b[off].any(): size = 'it should be exactly 0 there'
-    else: size = f'off by {((a - b).abs()/b.abs().clamp(min=1e-300))[off].max():.2g} times the right size'.replace('off by 1 times', 'off by about')
+    else: size = f'{side(a[off], b[off])} by {((a - b).abs()/b.abs().clamp(min=1e-300))[off].max():.2g} times the right size'.replace('by 1 times', 'by about')
     return f'{sum(right)} of {len(right)} cases agree; the first that does not is {place}: {size}.'
+
+def side(
+    a:Tensor, b:Tensor, # wrong numbers, and the right ones
+)->str:
+    "On which side of the right ones the wrong ones lie."
+    return 'too large' if (a > b).all() else 'too small' if (a < b).all() else 'off'
 
 # %% ../nbs/94_exercises.ipynb #2a53ddb6
 def lost_digits(
@@ -253,7 +283,8 @@ def mistake(
     if said: return said
     flat = lambda out: torch.cat([t.double().flatten() for x in out for t in x])
     said = lost_digits(got, want) or relation(ex, flat(got), flat(want))
-    return ' '.join(filter(None, [said, first_wrong(ex, got, want)])) or 'Not the right value, and none of the mistakes we know.'
+    if not ex.inputs: said = f'{said} Not the right value, and none of the mistakes we know: yours is {side(flat(got), flat(want))}.'.strip()
+    return ' '.join(filter(None, [said, first_wrong(ex, got, want)]))
 
 # %% ../nbs/94_exercises.ipynb #6745c70d
 @dataclass(frozen=True)
@@ -284,18 +315,21 @@ def grade(
 )->Verdict:
     "Judge an answer and remember nothing."
     ex = find(name)
-    try: said = mistake(ex, yours)
+    try:
+        with torch.device('cpu'):  # whatever the default device is
+            said, n = mistake(ex, yours), len(ex.inputs(torch.Generator())) if ex.inputs else 0
     except Untried: return Verdict(name, False, f'not tried yet. {"On paper first: " if ex.paper else ""}{ex.question}', tried=False)
     except Unfit as e: return Verdict(name, False, f'not yet. {e}')
     if said: return Verdict(name, False, f'not yet. {said}')
-    n = len(outcomes(ex, ex.truth))
-    return Verdict(name, True, 'right.' if ex.inputs is None else f'right. {n} case{"s agree" if n > 1 else " agrees"} to {ex.rtol:g}.')
+    return Verdict(name, True, f'right. {n} cases agree to {ex.rtol:g}.' if n > 1 else 'right.')
 
 # %% ../nbs/94_exercises.ipynb #d8de1319
 def progress_file()->Path:
-    "Where right answers are remembered: `DDPM_LESSON_PROGRESS`, or a file in the user's data folder."
-    if named := os.environ.get('DDPM_LESSON_PROGRESS'): return Path(named).expanduser()
-    home = Path.home()
+    "Where right answers are remembered: a file in your data folder, or what `DDPM_LESSON_PROGRESS` names; if that is a folder, a file in it for each user."
+    if named := os.environ.get('DDPM_LESSON_PROGRESS'):
+        named = full_path(named)
+        return named/f'{getpass.getuser()}.json' if named.is_dir() else named
+    home = full_path('~')
     base = {'win32': os.environ.get('LOCALAPPDATA') or home/'AppData'/'Local', 'darwin': home/'Library'/'Application Support'}.get(sys.platform)
     return Path(base or os.environ.get('XDG_DATA_HOME') or home/'.local'/'share')/'ddpm_lesson'/'progress.json'
 
@@ -306,21 +340,27 @@ def read_progress(
     "What is remembered; nothing if there is no file; `ValueError` if it is damaged."
     path = Path(path or progress_file())
     if not path.is_file(): return {}
-    try: done = json.loads(path.read_text(encoding='utf-8'))['done']
-    except (ValueError, KeyError, TypeError, OSError) as e: raise ValueError(f'{path} wanted {{"done": {{...}}}} and is damaged ({type(e).__name__}); move it away to start afresh') from None
-    if not isinstance(done, dict): raise ValueError(f'{path} wanted {{"done": {{...}}}} and is damaged; move it away to start afresh')
-    return {str(name): str(day) for name, day in done.items()}
+    text = path.read_bytes()
+    try: return {str(name): str(day) for name, day in json.loads(text)['done'].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise ValueError(f'{path} wanted {{"done": {{...}}}} and is damaged ({type(e).__name__}); move it away to start afresh') from None
 
 # %% ../nbs/94_exercises.ipynb #ee996644
 def remember(
     name:str, # of an exercise that was answered right
 )->str:       # '' or, if it could not be remembered, why
-    "Add an exercise to the progress file, if it is not there."
+    "Add an exercise to the progress file, if it is not there; one at a time, whoever else does."
+    from filelock import FileLock
     try:
-        done = read_progress()
-        if name not in done:
-            with whole(progress_file()) as p: p.write_text(json.dumps({'done': {**done, name: date.today().isoformat()}}, indent=1), encoding='utf-8')
-    except (ValueError, OSError) as e: return f'(It could not be remembered: {e}.)'
+        path = progress_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix('.lock'), timeout=10):
+            done = read_progress(path)
+            if name in done: return ''
+            text = json.dumps({'done': {**done, name: date.today().isoformat()}}, indent=1)
+            with whole(path) as p: p.write_text(text, encoding='utf-8')
+    except (ValueError, OSError, NotImplementedError) as e:  # the last: a disk without locks
+        return f'(It could not be remembered: {e}. `DDPM_LESSON_PROGRESS` may name another file.)'
     return ''
 
 # %% ../nbs/94_exercises.ipynb #061b0f4e

@@ -127,7 +127,7 @@ lesson_01 = [
             'Lower end first, then the upper.': lambda m, s: ((1 - m)/s, (-1 - m)/s),
             'The mean was forgotten.': lambda m, s: (-1/s, 1/s)}),
     Exercise('01-rounding', 'Rounding to bytes adds an error, even over one grey level. What is its standard deviation, in data units?', paper=True,
-        truth=2/255/12**0.5, rtol=5e-3, atol=0, mutants={
+        truth=2/255/12**0.5, rtol=2e-2, atol=0, mutants={
             'This is the whole width of a grey level; an even error of width d has standard deviation d/sqrt(12).': 2/255,
             'This is half the width of a grey level, the largest error; the standard deviation is smaller.': 1/255,
             'This is a variance; a standard deviation was asked for.': (2/255)**2/12,
@@ -290,12 +290,12 @@ lesson_04 = [
     Exercise('04-var', 'What variance is left in x_{t-1}, once x_t and x_0 are known?', inputs=each_step(lambda sched, t, g: (sched, t)),
         truth=lambda sched, t: posterior_var(sched, t),
         mutants={
-            'This is beta_t; whoever also knows x_0 doubts less. (Did 1 - alpha_bar_t cancel? The numerator belongs to t-1.)': lambda sched, t: sched.beta[t],
+            'This is beta_t; knowing x_0 too leaves less variance. (Did 1 - alpha_bar_t cancel? The numerator belongs to t-1.)': lambda sched, t: sched.beta[t],
             'This is a standard deviation; a variance was asked for.': lambda sched, t: posterior_var(sched, t).sqrt(),
             'The division by 1 - alpha_bar_t is missing.': lambda sched, t: sched.beta[t]*(1 - sched.alpha_bar[t - 1]),
             'Upside down: the fraction must be below 1.': lambda sched, t: sched.beta[t]*(1 - sched.alpha_bar[t])/(1 - sched.alpha_bar[t - 1]),
             'Index shifted by one: beta of the step before.': lambda sched, t: sched.beta[t - 1]*(1 - sched.alpha_bar[t - 1])/(1 - sched.alpha_bar[t]),
-            'Noise at the last step: at t=1 nothing is in doubt, the variance is 0.': lambda sched, t: posterior_var(sched, t) if t > 1 else sched.beta[1],
+            'Noise at the last step: at t=1 x_0 is known exactly, the variance is 0.': lambda sched, t: posterior_var(sched, t) if t > 1 else sched.beta[1],
             'At t=1 the variance is 0; the value of t=2 in its place belongs to the likelihood, not here.': lambda sched, t: posterior_var(sched, max(t, 2))}),
     Exercise('04-between', 'Weights of x_0 and x_t, and the variance, of x_s for any s < t.', paper=True, inputs=each_pair(lambda sched, s, t, g: (sched, s, t)),
         truth=lambda sched, s, t: between(sched, s, t),
@@ -334,9 +334,9 @@ def doubt(sched, s, t, known=lambda a, s: s**2*(1 - a)/(a*s**2 + 1 - a)):
 def crowd_cases(g):
     "Pictures before a crowd of centres; in the last size, exp(-distance) is 0 in float64."
     draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
-    sizes = ((5, 3, 1), (4, 3, 2), (2, 5, 3000))   # in the last, exp(-distance) is 0 in float64
-    return [Case((s, draw(B, D), t, torch.rand(K, generator=g, dtype=torch.float64) + 0.2, draw(K, D), 0.4), f'{name}, t={t}, {D} numbers an image')
-            for name, s in list(schedules().items())[:2] for t in (50, 400) for B, K, D in sizes]
+    sizes = ((5, 3, 1, 0.4), (4, 3, 2, 1.6), (2, 5, 3000, 0.7))
+    return [Case((s, draw(B, D), t, torch.rand(K, generator=g, dtype=torch.float64) + 0.2, draw(K, D), std), f'{name}, t={t}, {D} numbers an image, std {std}')
+            for name, s in list(schedules().items())[:3] for t in (50, 200, 400) for B, K, D, std in sizes]
 
 def shares(sched, x_t, t, weights, means, std, var=lambda a, s: a*s**2 + 1 - a, move=lambda a: a.sqrt(), half=2, dim=1):
     "Responsibilities (5.6), with places for mistakes."
@@ -393,10 +393,13 @@ lesson_05 = [
 ]
 
 # %% ../nbs/98_questions.ipynb #c83599b4
-def list_cases(args=lambda sched, ts, g: (sched, ts)):
-    "A case for each schedule and falling lists of steps."
-    return lambda g: [Case(args(s, list(ts), g), f'{name}, ts={ts}') for name, s in schedules().items()
-                      for ts in ([s.T], [s.T, 1], [s.T - 1, s.T//2, s.T//3, 2], [s.T//2 + 1, s.T//2, 1])]
+def list_cases(
+    **more:tuple, # the name of one more argument, and its values
+):                # for `Exercise.inputs`
+    "A case for each schedule, falling lists of steps, and each value of one more argument, if there is one."
+    extra = [((v,), f', {k}={v}') for k, values in more.items() for v in values] or [((), '')]
+    return lambda g: [Case((s, list(ts), *v), f'{name}, ts={ts}{said}') for name, s in schedules().items()
+                      for ts in ([s.T], [s.T, 1], [s.T - 1, s.T//2, s.T//3, 2], [s.T//2 + 1, s.T//2, 1]) for v, said in extra]
 
 def hops(sched, ts, end=0):
     "alpha_bar at the visited steps, and at the steps that follow."
@@ -453,15 +456,15 @@ lesson_06 = [
             'You clamped the noise; the picture has a range, noise has none.': lambda sched, x_t, eps_hat, t: (x_0_from_eps(sched, x_t, eps_hat.clamp(-1, 1), t), eps_hat.clamp(-1, 1)),
             'The range is [-1, 1], not [0, 1].': lambda sched, x_t, eps_hat, t: (x_0_from_eps(sched, x_t, eps_hat, t).clamp(0, 1), eps_from_x_0(sched, x_t, x_0_from_eps(sched, x_t, eps_hat, t).clamp(0, 1), t)),
             'Estimate first, noise second.': lambda sched, x_t, eps_hat, t: clamped(sched, x_t, eps_hat, t)[::-1]}),
-    Exercise('06-sigma', 'For data N(m, s^2): how much fresh noise makes every visited step exactly right?', paper=True, inputs=list_cases(lambda sched, ts, g: (sched, ts, 0.5)),
+    Exercise('06-sigma', 'For data N(m, s^2): how much fresh noise makes every visited step exactly right?', paper=True, inputs=list_cases(s=(0.4, 1.7, 3.0)),
         truth=lambda sched, ts, s: exact_sigma(sched, ts, s),
         mutants={
-            "This is 'small', right for a single point: add what the doubt about x_0 brings.": lambda sched, ts, s: small(sched, ts),
+            "This is 'small', right for a single point: add what the variance of x_0, given x_t, brings.": lambda sched, ts, s: small(sched, ts),
             "This is 'large', right for N(0, 1) only.": lambda sched, ts, s: (1 - hops(sched, ts)[0]/hops(sched, ts)[1]).sqrt(),
             'The last step needs noise here too: x_0 is not known exactly.': lambda sched, ts, s: exact_sigma(sched, ts, s)*torch.tensor([1.]*(len(ts) - 1) + [0.]),
             'This is a variance; a standard deviation was asked for.': lambda sched, ts, s: exact_sigma(sched, ts, s, root=1),
             'The weight of x_0 must be squared: a variance is scaled by the square.': lambda sched, ts, s: exact_sigma(sched, ts, s, power=1),
-            'This takes s^2 for the doubt about x_0; but x_t has told something.': lambda sched, ts, s: exact_sigma(sched, ts, s, lambda a, s: s**2),
+            'This takes s^2 for the variance of x_0; but given x_t it is smaller.': lambda sched, ts, s: exact_sigma(sched, ts, s, lambda a, s: s**2),
             'Precisions add, and the data bring one of their own: 1/s^2 is missing in Var(x_0 | x_t).': lambda sched, ts, s: exact_sigma(sched, ts, s, lambda a, s: (1 - a)/a)}),
 ]
 
@@ -483,7 +486,7 @@ def noise_cases(g):
 
 # %% ../nbs/98_questions.ipynb #fcaf12ae
 lesson_07 = [
-    Exercise('07-sigma', 'How much fresh noise does DDIM with eta add at each step of the list ts?', inputs=list_cases(lambda sched, ts, g: (sched, ts, 0.6)),
+    Exercise('07-sigma', 'How much fresh noise does DDIM with eta add at each step of the list ts?', inputs=list_cases(eta=(0.25, 0.6, 1.0)),
         truth=lambda sched, ts, eta: ddim_sigma(sched, ts, eta),
         mutants={
             'sigma^2 = eta*(...): eta must be squared. Sigma itself is proportional to eta.': lambda sched, ts, eta: ddim_sigma(sched, ts, eta**0.5),
@@ -530,8 +533,8 @@ def clock(t, dim, period=1e4, last=1, hands=lambda angle: torch.cat([angle.sin()
     return hands(t.double()[:, None]*freq)
 
 def clock_cases(g):
-    "Steps at both ends of the schedule, two sizes of embedding."
-    return [Case((torch.tensor(t), dim), f't={t}, dim={dim}') for t, dim in (([0, 1, 2, 537, 1000], 8), ([3, 999], 32))]
+    "Steps at both ends of the schedule, three sizes of embedding."
+    return [Case((torch.tensor(t), dim), f't={t}, dim={dim}') for t, dim in (([0, 1, 2, 537, 1000], 8), ([3, 999], 32), ([41, 400, 7], 10))]
 
 def attend(q, k, v, scale=lambda c: c**-0.5, dim=2):
     "Softmax over positions of the match, times the values."
@@ -570,7 +573,7 @@ lesson_08 = [
             'Queries and keys are exchanged.': lambda q, k, v: attend(k, q, v),
             'The root of N, the number of positions, was taken; C is the length of a query.': lambda q, k, v: attend(q, k, v, lambda c: q.shape[1]**-0.5),
             'Without softmax these are not averages.': lambda q, k, v: q @ k.transpose(1, 2)/q.shape[2]**0.5 @ v}),
-    Exercise('08-parameters', 'How many parameters has a ResBlock?', inputs=few((48, 48, 64), (48, 32, 64), (8, 128, 16)),
+    Exercise('08-parameters', 'How many parameters has a ResBlock?', inputs=few((48, 48, 64), (48, 32, 64), (8, 128, 16), (5, 7, 3)),
         truth=lambda c_in, c_out, c_emb: counted(c_in, c_out, c_emb),
         mutants={
             'These are the two convolutions; norms, the time and the skip learn too.': lambda c_in, c_out, c_emb: counted(c_in, c_out, c_emb, norms=0, time=0, skip=0),
@@ -581,7 +584,7 @@ lesson_08 = [
             'The skip is counted always; with c_in = c_out it is the identity and learns nothing.': lambda c_in, c_out, c_emb: counted(c_in, c_out, c_emb, skip=1),
             'The biases are missing, one an output channel of each convolution and of the linear layer.': lambda c_in, c_out, c_emb: counted(c_in, c_out, c_emb, bias=0),
             'A 3x3 convolution has 9 weights for each pair of channels.': lambda c_in, c_out, c_emb: counted(c_in, c_out, c_emb, side=3)}),
-    Exercise('08-huber', 'At which loss does a new network start, if the loss is Huber with delta 1?', paper=True, rtol=2e-3, atol=0,
+    Exercise('08-huber', 'At which loss does a new network start, if the loss is Huber with delta 1?', paper=True, rtol=2e-2, atol=0,
         truth=0.5*math.erf(0.5**0.5) + (2/math.pi)**0.5*math.exp(-0.5)/2 - 0.5*math.erfc(0.5**0.5), mutants={
             'This is the start of the absolute error.': (2/math.pi)**0.5,
             'This is the start of the mean square.': 1.0,
@@ -630,7 +633,7 @@ lesson_09 = [
             'alpha_t is missing in the denominator.': lambda sched, t: bound_weight(sched, t, shrink=lambda sched, t: 1),
             'Under the square there is no root left on 1 - alpha_bar_t.': lambda sched, t: bound_weight(sched, t, left=lambda sched, t: sched.noise_rate[t]),
             'This is for sigma^2 = the posterior variance; beta_t was asked for. (Or does alpha_bar_{t-1} stand where t belongs?)': lambda sched, t: bound_weight(sched, t, var=lambda sched, t: posterior_var(sched, t))}),
-    Exercise('09-ends', 'A network errs by the same square error in x_0 at every step. What do all L_{t-1}, t = 2..T, add up to?', paper=True, inputs=lambda g: [Case((s, e), f'{name}, error {e}') for name, s in schedules().items() for e in (0.3, 2.0)],
+    Exercise('09-ends', 'A network errs by the same square error in x_0 at every step. What do all L_{t-1}, t = 2..T, add up to?', paper=True, inputs=lambda g: [Case((s, e), f'{name}, error {e}') for name, s in schedules().items() for e in (0.3, 2.0, 0.7)],
         truth=lambda sched, error: (sched.snr[1] - sched.snr[-1])/2*error,
         mutants={
             'The 1/2 of (9.10) is missing.': lambda sched, error: (sched.snr[1] - sched.snr[-1])*error,
@@ -697,7 +700,7 @@ lesson_10 = [
             'This is the memory of the last update alone; each update shrinks what is left.': lambda d, steps: min(d, steps/(9 + steps)),
             'The decay is never reached here: where (1 + k)/(10 + k) is larger than d, d counts.': lambda d, steps: left_of_start(d, steps, lambda d, k: (1 + k)/(10 + k))}),
     Exercise('10-first', 'A new network says 0 and is asked for v. At which loss does it start, for data of a given mean square?', paper=True,
-        inputs=lambda g: [Case((s, q), f'{name}, mean square {q}') for name, s in schedules().items() for q in (0.68, 0.25)],
+        inputs=lambda g: [Case((s, q), f'{name}, mean square {q}') for name, s in schedules().items() for q in (0.68, 0.25, 1.9)],
         truth=lambda sched, mean_square: sched.alpha_bar[1:].mean() + (1 - sched.alpha_bar[1:]).mean()*mean_square,
         mutants={
             'This is for a network that is asked for the noise.': lambda sched, mean_square: 1 + 0*sched.alpha_bar[0],
@@ -734,7 +737,8 @@ def mean_and_error(a, b, error=lambda a, b: (a - b).std()/len(a)**0.5):
 def picture_cases(g):
     "Pictures that turning or mirroring would change."
     slope = torch.linspace(0, 90, 28)   # brighter to the right and below
-    return [Case(((torch.rand(60, 1, 28, 28, generator=g)*70 + slope + slope[:, None]/2).to(torch.uint8),), '60 pictures, brighter to the right and below')]
+    made = lambda n, slope: ((torch.rand(n, 1, 28, 28, generator=g)*70 + slope + slope[:, None]/2).to(torch.uint8),)
+    return [Case(made(60, slope), '60 pictures, brighter to the right and below'), Case(made(45, slope.flip(0)), '45 pictures, brighter to the left and above')]
 
 def sees(judge, pixels):
     "What a judge can see, as yes and no: a row an image; the same twice; mirrored; and, if not that, upside down."
@@ -805,7 +809,7 @@ lesson_12 = [
             'This is 2 (or 1.96) standard errors; with 18 pairs Student wants 2.110.': lambda a, b: ((b - a).mean(), half_width(b - a, 2.0)),
             '1.96 is for infinitely many pairs; with 18 Student wants 2.110.': lambda a, b: ((b - a).mean(), half_width(b - a, 1.96)),
             'The spread was divided by n, not by n-1: `correction=0` is for a whole population.': lambda a, b: ((b - a).mean(), 2.110*(b - a).std(correction=0)/18**0.5)}),
-    Exercise('12-clip', 'alpha_bar of a schedule, entries 0..T, with the signal rate held between lo and hi from step 1 on.', inputs=lambda g: [Case((s, lo, hi), f'{name}, {lo}..{hi}') for name, s in schedules().items() for lo, hi in ((0.02, 0.95), (0.3, 0.8))],
+    Exercise('12-clip', 'alpha_bar of a schedule, entries 0..T, with the signal rate held between lo and hi from step 1 on.', inputs=lambda g: [Case((s, lo, hi), f'{name}, {lo}..{hi}') for name, s in schedules().items() for lo, hi in ((0.02, 0.95), (0.3, 0.8), (0.1, 0.6))],
         truth=lambda sched, lo, hi: torch.cat([torch.ones(1).double(), sched.alpha_bar[1:].clamp(lo**2, hi**2)]),
         mutants={
             'The bounds are for the rate; alpha_bar is its square. This is the published mistake.': lambda sched, lo, hi: torch.cat([torch.ones(1).double(), sched.alpha_bar[1:].clamp(lo, hi)]),
@@ -847,9 +851,10 @@ def twice(model, x_t, t, y, none, scale):
     return free + scale*(model(x_t, t, y) - free)
 
 def guided_cases(g):
-    "A stub that knows labels, at three scales."
+    "A stub that knows labels, at four scales, with more classes and fewer."
     draw = lambda: torch.randn(3, 2, 4, 5, generator=g, dtype=torch.float64)
-    return [Case((Stub(), draw(), torch.tensor([5, 500, 900]), torch.tensor([1, 7, 9]), 10, w), f'scale {w}') for w in (0.0, 1.0, 2.5)]
+    asked = ((0.0, [5, 500, 900], [1, 7, 9], 10), (1.0, [1, 3, 2], [0, 2, 4], 5), (2.5, [400, 20, 7], [3, 1, 0], 7), (0.6, [80, 5, 999], [2, 0, 1], 3))
+    return [Case((Stub(), draw(), torch.tensor(t), torch.tensor(y), none, w), f'scale {w}, {none} classes') for w, t, y, none in asked]
 
 # %% ../nbs/98_questions.ipynb #07a58370
 def pair_cases(g):
@@ -892,8 +897,9 @@ def conv_cases(g):
     return [Case(a, 'c_in {}, c_out {}, k {}, stride {}, {}x{}'.format(*a)) for a in ((16, 24, 3, 2, 28, 20), (3, 7, 5, 1, 11, 13), (1, 8, 1, 4, 32, 12))]
 
 def roof_cases(g):
-    "One operation that memory binds, one that the peak binds, one on the edge."
-    return [Case((f, m, 3e11, 2e10), f'{f:.0e} operations on {m:.0e} bytes') for f, m in ((1e9, 1e9), (4e11, 1e8), (3e9, 2e8))]
+    "Operations that memory binds and that the peak binds, and one on the edge, on three machines."
+    limits = ((1e9, 1e9, 3e11, 2e10), (4e11, 1e8, 1e14, 2e12), (3e9, 2e8, 3e11, 2e10), (5e10, 7e8, 8e11, 5e10))
+    return [Case(a, '{:.0e} operations on {:.0e} bytes, {:.0e} and {:.0e} a second'.format(*a)) for a in limits]
 
 lesson_18 = [
     Exercise('18-flops', 'Operations to train on one image in one convolution, from the sides that come in.', inputs=conv_cases,
@@ -948,7 +954,7 @@ lesson_20 = [
 # %% ../nbs/98_questions.ipynb #52d1d511
 def veil_cases(g):
     "Pictures in [0, 1], as many tutorials keep them."
-    return [Case((torch.rand(2, 1, 3, 4, generator=g, dtype=torch.float64),), 'pictures in [0, 1]')]
+    return [Case((torch.rand(2, c, 3, 4, generator=g, dtype=torch.float64),), f'pictures in [0, 1], {c} channels') for c in (1, 3)]
 
 def part_cases(g):
     "Losses of parts of unequal size."

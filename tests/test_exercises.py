@@ -1,11 +1,14 @@
 "Every exercise can judge: its truth passes, each mistake is told by its own name, junk gets a sentence, and no verdict is luck."
 import csv
+import inspect
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_lesson.exercises import agree, check, find, grade, mistake, outcomes, progress, progress_file, read_progress, report
+from ddpm_lesson.exercises import Case, agree, check, find, grade, held, mistake, outcomes, progress, progress_file, read_progress, remember, report
 from ddpm_lesson.questions import exercises, lessons
+from ddpm_lesson.schedule import linear_schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(p for p in (ROOT/'nbs').glob('[0-8]*.ipynb'))
@@ -132,7 +136,7 @@ def test_only_right_answers_are_remembered_and_whole(tmp_path):
     assert check('03-std', exercises['03-std'].truth) and progress_file().read_bytes() == kept   # the day stays the first
     assert '[x] std' in repr(progress()) and repr(progress()).count('[x]') == 2                  # one, and the legend
     assert len(repr(progress()).splitlines()) == len(lessons) + 2
-    assert [p.name for p in tmp_path.iterdir()] == ['progress.json']
+    assert {p.name for p in tmp_path.iterdir()} <= {'progress.json', 'progress.lock'}
 
 
 def test_a_damaged_or_forbidden_file_is_said_and_left_alone(tmp_path, monkeypatch):
@@ -152,6 +156,116 @@ def test_without_the_variable_it_lies_in_the_users_data_folder(monkeypatch, tmp_
     for platform in 'linux', 'darwin', 'win32':
         monkeypatch.setattr(sys, 'platform', platform)
         assert tmp_path in progress_file().parents and ROOT not in progress_file().parents and progress_file().parts[-2:] == ('ddpm_lesson', 'progress.json')
+
+
+TWELVE = NAMES[:12]
+
+
+def test_twelve_right_answers_at_once_are_all_remembered():
+    "Rejects a program that reads, adds and writes without a lock: the last writer then forgets what the others wrote."
+    code = 'import sys; from ddpm_lesson.exercises import remember; print(remember(sys.argv[1]))'
+    tasks = [subprocess.Popen([sys.executable, '-c', code, name], stdout=subprocess.PIPE, text=True) for name in TWELVE]
+    assert [t.communicate()[0].strip() for t in tasks] == ['']*12 and set(read_progress()) == set(TWELVE)
+
+
+def test_threads_remember_all_too():
+    with ThreadPoolExecutor(12) as pool: assert list(pool.map(remember, TWELVE)) == ['']*12
+    assert set(read_progress()) == set(TWELVE)
+
+
+def test_each_user_has_a_file_in_a_shared_folder(tmp_path, monkeypatch):
+    "Rejects one file for all: then Ben is told that Ada's answers are his."
+    monkeypatch.setenv('DDPM_LESSON_PROGRESS', str(tmp_path))
+    for user in 'ada', 'ben':
+        monkeypatch.setattr('getpass.getuser', lambda: user)
+        assert not read_progress() and check('03-std', exercises['03-std'].truth) and progress_file() == tmp_path/f'{user}.json'
+
+
+def test_without_a_home_folder_a_right_answer_is_right(monkeypatch):
+    monkeypatch.delenv('DDPM_LESSON_PROGRESS')
+    monkeypatch.setattr(os.path, 'expanduser', lambda path: path)   # as where neither HOME nor the list of users knows one
+    verdict = check('03-std', exercises['03-std'].truth)
+    assert verdict and 'could not be remembered' in verdict.said and 'DDPM_LESSON_PROGRESS' in verdict.said
+
+
+def test_what_an_answer_may_raise():
+    "Only the learner's own `raise NotImplementedError` is a placeholder; torch's is a mistake; leaving Python is one too."
+    def later(sched, t): raise NotImplementedError('to do')
+    def helped(sched, t): return later(sched, t)
+    def missing(sched, t): return torch.ops.aten.linear_backward(sched.beta, sched.beta, sched.beta, [True, True, True])
+    def leaves(sched, t): sys.exit(3)
+    assert not grade('03-std', later).tried and not grade('03-std', helped).tried
+    with pytest.raises(NotImplementedError): missing(exercises['03-std'].inputs(torch.Generator())[0].args[0], 1)
+    for wrong, words in (missing, 'NotImplementedError'), (leaves, 'SystemExit'):
+        verdict = grade('03-std', wrong)
+        assert verdict.tried and not verdict and words in verdict.said
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs is None])
+def test_a_wrong_number_hears_on_which_side_it_is(name):
+    right = float(exercises[name].truth)
+    for off, words in (0.3141, 'too large'), (-0.3141, 'too small'):
+        said = grade(name, right + off).said
+        assert words in said or said in {f'not yet. {m}' for m in exercises[name].mutants}, said
+
+
+def test_verdicts_do_not_depend_on_the_default_device():
+    before = {name: repr(grade(name, list(ex.mutants.values())[0])) for name, ex in exercises.items()}
+    torch.set_default_device('meta')
+    try:
+        for name, ex in exercises.items():
+            assert grade(name, ex.truth), name
+            assert repr(grade(name, list(ex.mutants.values())[0])) == before[name]
+    finally: torch.set_default_device(None)
+
+
+def numbers_of(ex):
+    "For each argument of an exercise that is one number (or a number and tensors alike): its values, case by case."
+    cases = ex.inputs(torch.Generator().manual_seed(0))
+    return cases, {p: [c.args[i] for c in cases] for i, p in enumerate(inspect.signature(ex.truth).parameters)}
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs])
+def test_every_argument_takes_several_values(name):
+    """Rejects a judge that tries one value: with s = 0.5 alone, `s/2` passes for `s**2`, and so does an answer that ignores s.
+    A schedule takes at least two, a plain number three, and tensors that never change hold at least three numbers."""
+    cases, values = numbers_of(exercises[name])
+    for argument, seen in values.items():
+        if isinstance(seen[0], (int, float)): assert len(set(seen)) >= 3, (argument, set(seen))
+        tensors = [t for v in seen for t in held(v)]
+        if tensors and not hasattr(seen[0], 'alpha_bar'): assert len({n for t in tensors for n in t.double().flatten().tolist()}) >= 3, argument
+        if hasattr(seen[0], 'alpha_bar'): assert len({(v.T, float(v.beta[1])) for v in seen}) >= 2, argument
+
+
+SHAPED = {'the square': lambda v: v*v, 'half': lambda v: v/2, 'twice': lambda v: 2*v, 'the root': lambda v: abs(v)**0.5, 'one over it': lambda v: 1/v if v else v, 'always the first': None}
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs and not exercises[n].ask])
+def test_a_number_read_wrongly_is_never_judged_right(name):
+    "Rejects a judge whose values hide a mistake: an answer that takes another function of one argument, or always its first value, is wrong."
+    ex = exercises[name]
+    cases, values = numbers_of(ex)
+    want = outcomes(ex, ex.truth)
+    for i, (argument, seen) in enumerate(values.items()):
+        if not all(isinstance(v, float) for v in seen): continue
+        for said, f in SHAPED.items():
+            wrong = lambda *args: ex.truth(*args[:i], seen[0] if f is None else f(args[i]), *args[i + 1:])
+            try: got = outcomes(ex, wrong)
+            except Exception: continue   # outside the domain: seen anyway
+            assert not all(agree(ex, got, want)), f'{argument}: {said}'
+
+
+def test_the_judge_that_only_tried_one_half_let_a_mistake_pass():
+    ex = exercises['06-sigma']
+    old = replace(ex, inputs=lambda g: [Case((s, [s.T, 1], 0.5), '') for s in (linear_schedule(),)])
+    wrong = lambda sched, ts, s: ex.truth(sched, ts, (s/2)**0.5)   # s/2 where s**2 belongs
+    assert mistake(old, wrong) == '' and mistake(ex, wrong)
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs is None])
+def test_an_answer_to_two_digits_is_right(name):
+    "Rejects a tolerance finer than what a page prints: 0.0023 for 0.00226."
+    assert grade(name, float(f'{exercises[name].truth:.2g}'))
 
 
 def test_a_class_is_one_table():
