@@ -77,17 +77,37 @@ def gathered(out):
     return [row for path in sorted(folder_of(out).glob('*.json')) for row in json.loads(path.read_text(encoding='utf-8'))]
 
 
+def noise_like(test, count):
+    "Images of nothing: independent pixels with the mean and the spread of each channel."
+    x = test.pixels.float().transpose(0, 1).flatten(1)
+    mean, std = (v[:, None, None] for v in (x.mean(1), x.std(1)))
+    noise = torch.randn((count, *test.pixels.shape[1:]), generator=torch.Generator().manual_seed(0))
+    return (mean + std*noise).round().clamp(0, 255).to(torch.uint8)
+
+
 def judge(out, data, size, held):
-    "Add to every row what the judge says of its sheet."
+    "Add to every row what the judge says of its sheet, and of noise."
     from ddpm_lesson.experiments import materials
     from ddpm_lesson.metrics import evaluate_samples
+    ref = None
     for path in sorted(folder_of(out).glob('*.json')):
         rows = json.loads(path.read_text(encoding='utf-8'))
-        if all('KID' in row for row in rows): continue
-        ref = materials(str(data), size, held, rows[0]['N'])[2]
-        for row in rows: row |= evaluate_samples(read_sheet(sheet_of(path, row), size, row['N']), ref)
+        if all('noise KID' in row for row in rows): continue
+        if ref is None:
+            _, test, ref = materials(str(data), size, held, rows[0]['N'])
+            noise = evaluate_samples(noise_like(test, rows[0]['N']), ref)['KID']
+        for row in rows: row |= evaluate_samples(read_sheet(sheet_of(path, row), size, row['N']), ref) | {'noise KID': noise}
         with whole(path) as p: p.write_text(json.dumps(rows, indent=1) + '\n', encoding='utf-8')
         print(path.stem, *(f"{row['weights']} {row['calls']}: KID {row['KID']:.3f} +- {row['KID interval']:.3f}" for row in rows), flush=True)
+
+
+def strips(out, count=8):
+    "The first images of each cell of the first seed (last weights, 19 calls), a row each, in the order of `s1_cells`: OUT.png."
+    first = {(r['schedule'], r['distance'], r['target']): r for r in gathered(out) if (r['seed'], r['weights'], r['calls']) == (0, 'raw', 19)}
+    order = [(c['schedule'], c['distance'], c['target']) for c in s1_cells(1)]
+    sheets = [read_sheet(sheet_of(folder_of(out)/f"{first[k]['cell']}.json", first[k]), first[k]['size'], count) for k in order if k in first]
+    pixels = torch.cat([torch.cat(list(sheet), 2) for sheet in sheets], 1).permute(1, 2, 0).numpy().squeeze()
+    with whole(out.with_suffix('.png')) as p: Image.fromarray(pixels).convert('RGB').quantize(128).save(p, 'PNG', optimize=True)
 
 
 def main():
@@ -111,6 +131,7 @@ def main():
     began = time.time()
     if a.judge:
         judge(a.out, a.data, a.size, a.held)
+        strips(a.out)
         return write_table(gathered(a.out), a.out)
     scale = dict(width=a.width, blocks=a.blocks, batch=a.batch, steps=a.steps, precision=a.precision)
     cells = s1_cells(a.seeds, **scale)
