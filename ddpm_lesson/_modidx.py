@@ -49,6 +49,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_lesson.data._no_part': ('data.html#_no_part', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._reason': ('data.html#_reason', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._said': ('data.html#_said', 'ddpm_lesson/data.py'),
+                                  'ddpm_lesson.data.all_flowers': ('data.html#all_flowers', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data.bundled_fashion': ('data.html#bundled_fashion', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data.check_claims': ('data.html#check_claims', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data.check_size': ('data.html#check_size', 'ddpm_lesson/data.py'),

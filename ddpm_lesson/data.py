@@ -8,7 +8,8 @@ __all__ = ['assets', 'garments', 'torchvision_sets', 'torchvision_files', 'image
            'check_unit', 'upright', 'eight_bit', 'middle_square', 'fit_square', 'set_key', 'full_path', 'printable',
            'Source', 'known_set', 'find_source', 'image_files', 'image_formats', 'open_regular', 'pixels_to_decode',
            'jpeg_scans', 'check_claims', 'Unreadable', 'read_image', 'split_level', 'folder_splits', 'check_size',
-           'folder_images', 'fetch', 'open_torchvision', 'resized', 'torchvision_images', 'debug_images', 'load_images']
+           'folder_images', 'fetch', 'all_flowers', 'open_torchvision', 'resized', 'torchvision_images', 'debug_images',
+           'load_images']
 
 # %% ../nbs/01_data.ipynb #dfa755fc
 import errno
@@ -432,6 +433,21 @@ def fetch(
     return make(root, download=False)
 
 # %% ../nbs/01_data.ipynb #f8ad9cb7
+def all_flowers(
+    root,
+    train:bool,       # 80 % of all, or the rest
+    download:bool=False,
+):                    # torchvision's data set
+    "All three splits of Flowers 102 joined, then divided at random, always alike: its own for training has 1,020 of 8,189. S1, dataset.R 70 to 83."
+    from torch.utils.data import ConcatDataset, Subset
+    from torchvision.datasets import Flowers102
+    splits = [Flowers102(root, split=s, download=download) for s in ('train', 'val', 'test')]
+    order = torch.randperm(sum(map(len, splits)), generator=torch.Generator().manual_seed(0)).tolist()
+    learned = int(0.8*len(order))
+    ds = Subset(ConcatDataset(splits), order[:learned] if train else order[learned:])
+    ds.classes = getattr(splits[0], 'classes', ())
+    return ds
+
 def open_torchvision(
     key:str,     # a key of `torchvision_sets`
     train:bool,  # which split
@@ -441,8 +457,9 @@ def open_torchvision(
     from filelock import FileLock
     from torchvision import datasets
     if key == 'flowers102' and not importlib.util.find_spec('scipy'): raise ImportError('Flowers102 wanted scipy, with which torchvision reads its labels: pip install scipy')
-    split = dict(split='train' if train else 'test') if key == 'flowers102' else dict(split='trainval' if train else 'test') if key == 'oxfordiiitpet' else dict(train=train)
-    make, root = partial(getattr(datasets, torchvision_sets[key]), **split), full_path(root)
+    split = dict(split='trainval' if train else 'test') if key == 'oxfordiiitpet' else dict(train=train)
+    make = partial(all_flowers, train=train) if key == 'flowers102' else partial(getattr(datasets, torchvision_sets[key]), **split)
+    root = full_path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root/f'.{key}.lock') if os.access(root, os.W_OK) else nullcontext():  # where nobody may write, nobody downloads

@@ -12,7 +12,7 @@ import ddpm_lesson.experiments as experiments
 from benchmarks import s1_grid
 from conftest import normal
 from ddpm_lesson.cli import main
-from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
+from ddpm_lesson.data import Images, all_flowers, bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.experiments import cell_name, materials, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.files import read_table, save_png, save_tensors, sheet, write_table
 from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
@@ -399,6 +399,21 @@ def test_a_result_is_not_taken_for_another_of_the_same_name(tmp_path, monkeypatc
     with pytest.raises(ValueError, match='differs in card, learned, judged: name another folder'): run_cell(cell, tmp_path/'out', data=b, **how)
     monkeypatch.setitem(presets, 'posit-ddim', presets['posit-ddim'] | dict(lr=5e-4))
     with pytest.raises(ValueError, match='differs in card'): run_cell(cell, tmp_path/'out', data=a, **how)
+
+
+def test_flowers_are_all_three_splits_divided_at_random(monkeypatch):
+    "As S1 has them. Rejects the official training split, 1,020 of 8,189, and a division that is drawn anew each time."
+    import torchvision.datasets
+    sizes, opened = dict(train=10, val=10, test=60), []
+
+    def official(root, split, download=False):
+        opened.append(split)
+        start = dict(train=0, val=10, test=20)[split]
+        return [(start + k, split) for k in range(sizes[split])]
+    monkeypatch.setattr(torchvision.datasets, 'Flowers102', official)
+    train, test = ([x for x, _ in all_flowers('nowhere', train=t)] for t in (True, False))
+    assert sorted(train + test) == list(range(80)) and len(train) == 64 and opened == ['train', 'val', 'test']*2
+    assert max(train[:20]) > 20 and train == [x for x, _ in all_flowers('nowhere', train=True)]
 
 
 # ---- commands
