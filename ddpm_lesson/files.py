@@ -213,7 +213,7 @@ def write_table(
     "One tidy table: a row for each cell, set of weights and number of calls. `read_table` reads the same values, to five decimals or digits."
     keys = list(dict.fromkeys(k for row in rows for k in row))
     with whole(path) as p, open(p, 'w', newline='', encoding='utf-8') as f:
-        table = csv.DictWriter(f, keys)
+        table = csv.DictWriter(f, keys, lineterminator='\n')
         table.writeheader()
         for row in sorted(rows, key=lambda r: [str(r.get(k)) for k in keys]):
             table.writerow({k: _as_text(v) for k, v in row.items()})

@@ -1,6 +1,7 @@
 "What is committed must be what the notebooks say, and fit to be read."
 import filecmp
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -31,6 +32,22 @@ def test_exporting_and_cleaning_change_nothing(tmp_path):
 
 
 def test_readme_is_made_from_the_index(): subprocess.run([sys.executable, ROOT/'tools'/'readme.py', '--check'], check=True)
+
+
+@pytest.mark.skipif(not (ROOT/'.git').exists() or not shutil.which('git'), reason='no clone of the repository')
+def test_a_clone_has_the_same_bytes_whatever_git_is_told_about_line_endings(tmp_path):
+    "Rejects a repository that leaves line endings to each computer: bash then stops at `set -euo pipefail` and a carriage return."
+    told = {'core.autocrlf': 'true', 'core.eol': 'crlf', 'safe.directory': '*'}
+    env = os.environ | {'GIT_CONFIG_COUNT': str(len(told))} | {f'GIT_CONFIG_{a}_{i}': v for i, kv in enumerate(told.items()) for a, v in zip(('KEY', 'VALUE'), kv)}
+    git = lambda *args: subprocess.run(['git', *map(str, args)], check=True, capture_output=True, env=env).stdout.decode()
+    git('clone', '-q', '--no-hardlinks', ROOT, tmp_path/'clone')
+    lines = git('-C', tmp_path/'clone', 'ls-files', '--eol').splitlines()
+    assert len(lines) > 100 and not [line for line in lines if line.split()[0][2:] != line.split()[1][2:]]
+    assert b'\r' not in (tmp_path/'clone'/'.ci'/'run').read_bytes()
+    git('-C', tmp_path/'clone', 'rm', '-q', '.gitattributes')
+    shutil.rmtree(tmp_path/'clone'/'.ci')
+    git('-C', tmp_path/'clone', 'checkout', '--', '.ci')
+    assert b'\r' in (tmp_path/'clone'/'.ci'/'run').read_bytes()   # what it would be without the file
 
 
 def test_ci_runs_the_readmes_test_line():
