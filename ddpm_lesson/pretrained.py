@@ -7,7 +7,7 @@ __all__ = ['schedules', 'networks', 'former', 'limits', 'most_bytes', 'dtype_nam
            'make_network', 'check_limit', 'check_list', 'check_network', 'check_card', 'build', 'units',
            'to_image_range', 'way_to_sample', 'frames_wanted', 'draw_images', 'image_shape', 'draw_as_card', 'settled',
            'unwrapped', 'to_write', 'save_model', 'shipped', 'weights_path', 'deeper', 'parsed', 'read_header',
-           'ShapesOnly', 'outline', 'wanted_in', 'differences', 'load_card', 'load_pretrained', 'misfit',
+           'ShapesOnly', 'outline', 'wanted_in', 'differences', 'with_names', 'load_card', 'load_pretrained', 'misfit',
            'describe_mismatch']
 
 # %% ../nbs/91_pretrained.ipynb #4c82e309
@@ -126,7 +126,7 @@ def check_card(
     target, schedule, recipe = card['target'], card['schedule'], card.get('recipe')
     check_word('target', target, targets)
     if isinstance(recipe, dict) and recipe.get('target', target) != target:
-        raise ValueError(f'the card wanted one target, got {target!r} and, in its recipe, {recipe["target"]!r:.60}')
+        raise ValueError(f'the card wanted one target, got {target!r} for the model and {recipe["target"]!r:.60} for its recipe')
     check_network(card['network'])
     if not isinstance(schedule, dict): raise ValueError(f'the card wanted schedule a dictionary, got {schedule!r:.60}')
     check_limit('T', schedule.get('T', 1000))
@@ -276,7 +276,7 @@ def settled(
     "The card of a training on these images. What contradicts them is refused; what fits only together is made to fit, with a warning."
     card, channels, side = copy.deepcopy(check_card(card)), *data.pixels.shape[1:3]
     if not isinstance(recipe := card.get('recipe'), dict):
-        raise ValueError(f'the card of a training wanted a recipe, got {recipe!r:.60}: see make_card')
+        raise ValueError(f'the card wanted an entry recipe, as make_card(network, Recipe()) writes it, got {recipe!r:.60}')
     card['network'].setdefault('channels', channels)
     names = [] if data.labels is None else list(data.classes)
     known = card['network'].get('classes', 0)
@@ -287,10 +287,10 @@ def settled(
     if known and recipe.get('label_drop') == 1: raise ValueError('label_drop wanted less than 1: no image would be shown with its label')
     for k, v in dict(data=data.name, size=side, classes=names).items():
         if card.setdefault(k, v) != v: raise ValueError(f'{data.name}: the card says {k} {card[k]!r:.60}, the images {v!r:.60}')
-    if recipe.get('warmup', 0) > recipe.get('steps', 1):
-        said = recipe['warmup'], recipe['steps']
-        recipe['warmup'] = recipe['steps']//10
-        warnings.warn(f'a warm-up of {said[0]} steps is longer than the training, {said[1]}: {recipe["warmup"]} instead', stacklevel=3)
+    warmup, steps = recipe.get('warmup'), recipe.get('steps')
+    if type(warmup) is type(steps) is int and warmup > steps:
+        recipe['warmup'] = steps//10
+        warnings.warn(f'a warm-up of {warmup} steps is longer than the training of {steps}: {steps//10} instead', stacklevel=4)
     return check_card(card)
 
 # %% ../nbs/91_pretrained.ipynb #3664d17a
@@ -453,13 +453,20 @@ def differences(
     unlike = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
     return ', '.join(f'{k} {a.get(k)!r:.60} there, {b.get(k)!r:.60} here' for k in unlike[:5])
 
+def with_names(
+    card:dict, # checked
+)->dict:
+    "The same, with numbers for names where a network has classes that the card does not name."
+    numbers = [str(k) for k in range(card['network'].get('classes', 0))]
+    return dict(classes=numbers) | card if numbers else card
+
 def load_card(
     wanted, # as for `load_pretrained`
 )->dict:
     "The card of a model: how it was made and how good it is. Checked; a damaged or impossible one, or a false copy, raises `ValueError`."
     path = weights_path(wanted)
     inside, beside = read_header(path)[1], path.with_suffix('.json')
-    if not beside.exists(): return check_card(inside)
+    if not beside.exists(): return with_names(check_card(inside))
     if not beside.is_file() or beside.stat().st_size > 10**6:
         found = 'larger' if beside.is_file() else 'no file'
         raise ValueError(f'{beside} wanted to be a card, a file of at most a million bytes, and is {found}')
@@ -468,7 +475,7 @@ def load_card(
     elif wrong := differences(inside, {k: v for k, v in copy.items() if k in inside or k in decides}):
         raise ValueError(f'{beside} wanted to be a copy of the card in {path.name}, and is not: {wrong}. '
                          'Without it, the weights load with the card that they hold')
-    return copy
+    return with_names(copy)
 
 # %% ../nbs/91_pretrained.ipynb #99558613
 @as_usual()

@@ -7,8 +7,8 @@ __all__ = ['in_x_0', 'weights', 'looked_back', 'arithmetic', 'even', 'min_snr', 
            'batch_indices', 'draw', 'learning_rate', 'learned', 'Ema', 'adamw', 'make_optimizer', 'gradient_step',
            'train_step', 'seconds', 'bf16_helps', 'as_images', 'check_fit', 'allocate_moments', 'moment',
            'check_losses', 'own_stream', 'learn', 'recordable_step', 'step_on_gpu', 'kept_of', 'fingerprint', 'plain',
-           'recipe_of', 'Run', 'differences', 'as_trained', 'note_of', 'check_checkpoint', 'go_on_from', 'make_card',
-           'resume', 'kept', 'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
+           'recipe_of', 'Run', 'as_trained', 'note_of', 'check_checkpoint', 'go_on_from', 'make_card', 'resume', 'kept',
+           'check_ahead', 'fit', 'smoothed', 'find_lr', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy, hashlib, json, math, threading, time, warnings
@@ -25,7 +25,7 @@ from .forward import at, shaped
 from .graphs import Replayed, scalars
 from .loss import distances, targets
 from .muon import Muon, Together, between_channels
-from .pretrained import build, check_card, describe_mismatch, units
+from .pretrained import build, describe_mismatch, differences, settled, units
 from .safety import Listener, OwnDraws, Stopped, as_usual, claimed, last_whole, memory_named, newest_name, previous_name
 from .safety import risen, say_more, shown, versions
 
@@ -281,14 +281,12 @@ def as_images(
 # %% ../nbs/10_train.ipynb #bd5a2901
 def check_fit(
     data:Images,
-    card:dict,      # network settings
+    card:dict,      # `settled`
     recipe:Recipe,
 )->None:
     "Raise, before any work is lost, if these images can't be learned by this network with this recipe."
-    channels, classes = card['network']['channels'], card['network'].get('classes', 0)
-    if data.pixels.shape[1] != channels: raise ValueError(f'images wanted {channels} channels, as the network has, got {data.pixels.shape[1]}')
+    classes = card['network'].get('classes', 0)
     if data.pixels.min() == data.pixels.max(): raise ValueError(f'{data.name}: images wanted something to see, got one value everywhere')
-    if (data.labels is None) != (not classes): raise ValueError(f'{data.name} has {"no" if data.labels is None else len(data.classes)} labels and the network {classes or "no"} classes: they must agree')
     if classes and data.labels.dtype != torch.int64: raise ValueError(f'labels wanted 0..{classes - 1} as int64, got {data.labels.dtype}')
     if classes and not (0 <= data.labels.min() and data.labels.max() < classes): raise ValueError(f'labels wanted 0..{classes - 1}, got {data.labels.min()}..{data.labels.max()}')
     batch_indices(len(data), recipe.batch, 0, recipe.seed)
@@ -412,15 +410,11 @@ def plain(
     except (TypeError, ValueError, AttributeError, RecursionError) as e: raise ValueError(f'the card wanted plain numbers, texts, lists and dictionaries ({e})') from e
 
 def recipe_of(
-    card:dict,
+    card:dict, # `settled`
 )->Recipe:
-    "The recipe of a card that can be trained, or an error that says what it lacks."
-    recipe = check_card(card).get('recipe')
-    if not isinstance(recipe, dict): raise ValueError(f'the card wanted an entry recipe, as make_card(network, Recipe()) writes it, got {recipe!r:.60}')
-    try: recipe = Recipe(**recipe)
+    "The recipe of a card, or an error that says what does not belong there."
+    try: return Recipe(**card['recipe'])
     except TypeError as e: raise ValueError(f'the card describes no recipe of this version ({e})') from e
-    if recipe.target != card['target']: raise ValueError(f'the card wanted one target, got {card["target"]!r} for the model and {recipe.target!r} for its recipe')
-    return recipe
 
 # %% ../nbs/10_train.ipynb #0a6c0d6a
 class Run:
@@ -435,7 +429,7 @@ class Run:
         graphs=True,    # on a GPU, record the step once and replay it
     ):
         card, data = plain(card), as_images(data)
-        self.card = card | dict(data=data.name, size=data.pixels.shape[-1], classes=list(data.classes))  # what the images say
+        self.card = card = settled(card, data)
         self.recipe, self.images, self.compiled = recipe_of(self.card), fingerprint(data), bool(compiled)
         check_fit(data, self.card, self.recipe)
         self.needs = dict(batch=self.recipe.batch, width=card['network'].get('width'), size=data.pixels.shape[-1])
@@ -494,14 +488,6 @@ class Run:
         return go_on_from(self, path, *load_tensors(path))
 
 # %% ../nbs/10_train.ipynb #584fc9db
-def differences(
-    a:dict, b:dict, # two cards
-)->str:
-    "The entries in which two cards differ, as words."
-    flat = lambda d, pre='': {k2: v2 for k, v in d.items() for k2, v2 in (flat(v, f'{pre}{k}.') if isinstance(v, dict) else {pre + k: v}).items()}
-    a, b = flat(a), flat(b)
-    return ', '.join(f'{k} {a.get(k)!r} there, {b.get(k)!r} here' for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k))
-
 def as_trained(
     card, # as it was read
 )->dict:
@@ -557,13 +543,15 @@ def make_card(
     recipe:Recipe=Recipe(),
     schedule:str='cosine',     # a key of `pretrained.schedules`
     T:int=1000,
-    data:str='fashion',        # where the images come from, for the reader
-    classes:tuple=(),          # what label k is called
-    size:int=28,               # side of the images
+    data:str=None,             # where the images come from, for the reader; None: the images of a `Run` say it
+    classes:tuple=None,        # what label k is called; None: as before
+    size:int=None,             # side of the images; None: as before
     **more,                    # units, sample: see `pretrained`
 )->dict:
     "Everything that decides a run, as plain JSON."
-    return dict(network=network, schedule=dict(name=schedule, T=T), target=recipe.target, data=str(data), size=size, classes=list(classes), recipe=asdict(recipe)) | more
+    card = dict(network=network, schedule=dict(name=schedule, T=T), target=recipe.target, data=data, size=size,
+                classes=classes if classes is None else list(classes), recipe=asdict(recipe))
+    return {k: v for k, v in card.items() if v is not None} | more
 
 # %% ../nbs/10_train.ipynb #65739faa
 def resume(

@@ -43,7 +43,7 @@ def put(path, value, card=CARD):
 
 @pytest.mark.parametrize('path, value, said', [
     ('classes', ['a'], '1 classes named and 3'), ('classes', list('abcdefgh'), '8 classes named and 3'), ('classes', [], '0 classes named'),
-    ('network.classes', 5, '3 classes named and 5'), ('recipe.target', 'eps', "one target, got 'v' and, in its recipe, 'eps'"),
+    ('network.classes', 5, '3 classes named and 5'), ('recipe.target', 'eps', "one target, got 'v' for the model and 'eps' for its recipe"),
     ('sample', dict(steps=51), r'in 1\.\.50'), ('units', dict(mean=[0.]*3, std=[1.]*3), 'each of 1 channels'),
 ])
 def test_a_card_that_contradicts_itself(path, value, said):
@@ -86,6 +86,12 @@ def test_killed_between_its_two_files_a_writer_leaves_no_pair_that_loads_wrongly
     with pytest.raises(ValueError, match='schedule.T 60 there, 50 here'): load_pretrained(path)
 
 
+def test_a_card_that_names_no_classes_gives_them_numbers(tmp_path):
+    "Rejects a reader to whom such a network knows no labels."
+    save_model(tmp_path/'m.safetensors', fresh(), {k: v for k, v in CARD.items() if k != 'classes'})
+    assert load_card(tmp_path/'m.safetensors')['classes'] == ['0', '1', '2']
+
+
 # ---- what fits only together
 
 def test_guidance_needs_a_network_that_went_without_labels():
@@ -107,7 +113,7 @@ def test_steps_never_exceed_the_schedule():
 
 
 def test_a_warm_up_longer_than_the_training_is_shortened_aloud():
-    with pytest.warns(UserWarning, match='warm-up of 100 steps is longer than the training, 20: 2 instead'): card = settled(put('recipe.warmup', 100), IMAGES)
+    with pytest.warns(UserWarning, match='warm-up of 100 steps is longer than the training of 20: 2 instead'): card = settled(put('recipe.warmup', 100), IMAGES)
     assert card['recipe']['warmup'] == 2 and settled(CARD, IMAGES) == CARD
     with pytest.raises(ValueError, match='label_drop'): settled(put('recipe.label_drop', 1.0), IMAGES)
 

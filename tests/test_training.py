@@ -299,7 +299,9 @@ def test_a_run_shows_itself_in_one_line():
 def test_a_card_says_of_the_images_what_they_say_themselves():
     "Wrong program: a card that keeps the size, the classes and the name it was made with, whatever is learned from."
     run = Run(card(), DATA)
-    assert card()['size'] == 28 and {k: run.card[k] for k in ('size', 'classes', 'data')} == dict(size=7, classes=[], data='small')
+    assert not card().keys() & {'size', 'classes', 'data'} and {k: run.card[k] for k in ('size', 'classes', 'data')} == dict(size=7, classes=[], data='small')
+    for wrong in dict(size=28), dict(data='fashion'), dict(classes=['a']):
+        with pytest.raises(ValueError, match=f'{[*wrong][0]}'): Run(card() | wrong, DATA)
     named = with_label(1)
     assert named.card['classes'] == ['a', 'b']
 
@@ -318,7 +320,7 @@ def pixel_changed():
     ids=['one more', 'one less', 'one bit', 'another order', 'other labels', 'other names'])
 def test_a_run_does_not_go_on_with_other_images(other, named, tmp_path):
     "Wrong program: one that compares the cards alone."
-    made = make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[], classes=2), Recipe(steps=9, batch=8, precision='float32'), classes=('a', 'b'))
+    made = make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[], classes=2), Recipe(steps=9, batch=8, warmup=3, precision='float32'))
     run = Run(made, labelled())
     next(run.steps())
     run.save(tmp_path/'checkpoint.safetensors')
@@ -382,7 +384,7 @@ def test_shipped_model_draws_clothes():
 
 def test_too_few_labels_for_the_network_are_refused():
     data = bundled_fashion()
-    with pytest.raises(ValueError, match='labels wanted'): Run(make_card(dict(channels=1, width=8, classes=4), Recipe(batch=8)), data)
+    with pytest.raises(ValueError, match='10 labels and the network 4 classes'): Run(make_card(dict(channels=1, width=8, classes=4), Recipe(batch=8)), data)
 
 
 def test_a_lucky_first_loss_gives_no_advice():

@@ -68,7 +68,7 @@ def films(text, up=''):
 # Notebooks
 
 def source(cell): return ''.join(cell['source'])
-def title(page): return re.search(r'^# (.+)$', source(json.loads(page.read_text(encoding='utf-8'))['cells'][0]), re.M)[1]
+def title(page): return re.search(r'^# (?:\d\d )?(.+)$', source(json.loads(page.read_text(encoding='utf-8'))['cells'][0]), re.M)[1]
 
 
 def shown(cell):
