@@ -627,7 +627,7 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, graphs, de
     if first: check_folder(folder, resume)
 
     # The images, the network, and what an earlier run has learned.
-    data = prepared(load_images(p['data'], p['size'], progress=True, channels=p.get('channels')), p)
+    data = prepared(load_images(p['data'], p['size'], progress=sys.stderr.isatty(), channels=p.get('channels')), p)
     with together(device) as device:
         (rank, world), began = place(), time.time()
         run = run_here(card_for(data, p), data, device, compiled, graphs)
@@ -694,7 +694,7 @@ def find_lr(preset, data, size, batch, steps, out, device):
     # The run that is to come.
     check_outputs(out=(out, '.csv'))
     p, device = plan(dict(data=data, size=size, batch=batch), preset), best_device(device)
-    images = prepared(load_images(p['data'], p['size'], progress=True), p)
+    images = prepared(load_images(p['data'], p['size'], progress=sys.stderr.isatty()), p)
     card = card_for(images, p)
 
     # Try rates, write and say what they did.

@@ -42,7 +42,7 @@ def check_features(
     if far: raise ValueError(f'{name} wanted finite features below {most_feature:g}, got {far} that are not')
     return x
 
-most_feature = 1e40  # of larger ones, the cube of a product would leave the range of float64
+most_feature = 1e20  # the interval squares the cube of a product, and float64 ends at 1e308
 
 # %% ../nbs/11_evaluate.ipynb #c5701d23
 def check_both(
@@ -381,10 +381,10 @@ def nearest_of(
     train:Tensor,   # (M, C, H, W) uint8
     rows:int,       # images looked at at once
 )->tuple:           # (B,) squared distances in bytes; (B,) int64 indices
-    "One block of samples against all training images, a block at a time. Sums of squared bytes are whole numbers: float64 holds them exactly."
-    best, index = x.new_full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    "One block of samples against all training images. Sums of squared bytes are whole numbers: float64 holds them exactly."
+    best, index = x.new_full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.int64)
     for i in range(0, len(train), rows):
-        y = train[i:i + rows].to(x.device).flatten(1).double()
+        y = train[i:i + rows].cpu().flatten(1).double()
         near, j = (y.square().sum(1) - 2*x @ y.T).min(1)   # |x - y|^2 but for |x|^2, which all share
         best, index = torch.where(near < best, near, best), torch.where(near < best, j + i, index)
     return best + x.square().sum(1), index
@@ -393,12 +393,15 @@ def nearest(
     samples,        # Images, or (N, C, H, W) uint8
     train,          # Images, or (M, C, H, W) uint8
     rows:int=500,   # images of each set held as float64 at once
-)->tuple:           # (N,) float64 distances: root mean square over an image's numbers, data units, 0 for a copy; (N,) int64 indices
-    "For each sample the nearest training image. Memory is a few blocks of `rows` images, however many there are."
+)->tuple:           # (N,) float64 distances: root mean square over an image's numbers, data units; (N,) int64 indices
+    "For each sample the nearest training image, 0 away if it is a copy. On the CPU, a few blocks of `rows` images at a time."
     samples, train = as_pixels(samples, 'samples'), as_pixels(train, 'train')
-    if samples.shape[1:] != train.shape[1:]: raise ValueError(f'samples and train wanted images of one shape, got {tuple(samples.shape[1:])} and {tuple(train.shape[1:])}')
-    found = [nearest_of(x.flatten(1).double(), train, check_whole(rows, 'rows')) for x in samples.split(rows)]
-    return (torch.cat([d for d, _ in found])/samples[0].numel()).sqrt()/127.5, torch.cat([i for _, i in found])
+    if samples.shape[1:] != train.shape[1:]:
+        raise ValueError(f'samples and train wanted images of one shape, '
+                         f'got {tuple(samples.shape[1:])} and {tuple(train.shape[1:])}')
+    blocks = samples.cpu().split(check_whole(rows, 'rows'))
+    squares, index = zip(*(nearest_of(x.flatten(1).double(), train, rows) for x in blocks))
+    return (torch.cat(squares)/samples[0].numel()).sqrt()/127.5, torch.cat(index)
 
 # %% ../nbs/11_evaluate.ipynb #b68e08e1
 def memorised(
@@ -466,7 +469,8 @@ def held_out(
             eps = torch.randn(x_0.shape, generator=g).to(device)
             x_t = q_sample(sched, x_0, some, eps)
             known = () if labels is None else (labels[i:i + batch].to(device),)
-            each.append(compare(x_0, x_t, some, eps, model(x_t, some.to(device), *known)).double().cpu())
+            eps_hat = model(x_t, some.to(device), *known)
+            each.append(compare(x_0, x_t, some, eps, eps_hat).cpu().double())
     each = torch.cat(each)
     return each.mean().item(), each.std().item()/len(each)**0.5
 

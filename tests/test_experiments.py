@@ -454,7 +454,7 @@ def test_evaluate_and_find_lr_from_the_command_line(tmp_path):
     result = json.loads((tmp_path/'r.json').read_text())
     assert {'KID', 'KID interval', 'FID', 'floor KID', 'floor interval', 'N', 'NFE', 'seconds', 'judge'} <= result.keys() and result['N'] == 20 and result['NFE'] == 2
     assert f"{result['KID']:.4f}" in said and 'real images' in said
-    status, said = call('evaluate', '--weights', tmp_path/'run'/'model.safetensors', '--data', 'fashion', '--count', 20)
-    assert status and 'channels' in said
+    status, said = call('evaluate', '--weights', tmp_path/'run'/'model.safetensors', '--data', 'debug', '--count', 20)
+    assert status == 1 and 'at least 40 images' in said
     status, said = call('find-lr', '--preset', 'laptop', '--batch', 4, '--steps', 12, '--out', tmp_path/'lr.csv', '--device', 'cpu')
     assert status == 0 and 'suggested' in said and len(read_table(tmp_path/'lr.csv')) >= 10, said

@@ -1,6 +1,7 @@
 "Measures of quality: closed forms, exact means by enumeration, other people's code on the same features, and what must be refused."
 import itertools
 import json
+import math
 import subprocess
 import sys
 
@@ -377,10 +378,39 @@ def test_too_few_real_images_are_refused_before_anything_is_drawn(monkeypatch):
     from click.testing import CliRunner
 
     from ddpm_lesson import cli, scale
-    from ddpm_lesson.data import Images, bundled_fashion
-    few = Images(bundled_fashion().pixels[:5])
-    monkeypatch.setattr(cli, 'real_images', lambda *a: (bundled_fashion(train=False), few))
-    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=lambda device: lambda pixels: pixels.flatten(1)[:, 300:308].float()))
+    few = Images(bundled_fashion().pixels[:39])
+    monkeypatch.setattr(cli, 'to_judge_by', lambda *a: few)
     monkeypatch.setattr(scale, 'draw_images', lambda *a, **kw: pytest.fail('images were drawn'))
     said = CliRunner().invoke(cli.main, ['evaluate', '--count', '40', '--steps', '2', '--device', 'cpu'])
-    assert said.exit_code == 1 and 'real images' in said.output, said.output
+    assert said.exit_code == 1 and 'at least 40 images' in said.output, said.output
+
+
+def test_features_beyond_the_range_of_a_cube_are_refused():
+    "Rejects a program that cubes what it gets: of 1e200 it made infinity minus infinity."
+    x = torch.full((30, 4), 1e200, dtype=torch.float64)
+    for f in kid, fid, kid_interval:
+        with pytest.raises(ValueError, match=r'finite features below 1e\+20, got 120'): f(x, x)
+    near = normal(40, 4)*1e19
+    assert all(map(math.isfinite, kid_interval(near, near[:30])))
+
+
+class NoFloat64(torch.Tensor):
+    "A tensor on a device that, like Apple's, has no float64."
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        out = super().__torch_function__(func, types, args, kwargs or {})
+        if func in (torch.Tensor.cpu, torch.Tensor.numpy): return out.as_subclass(torch.Tensor)
+        if getattr(out, 'dtype', None) == torch.float64 and isinstance(out, cls): raise TypeError('this device has no float64')
+        return out
+
+
+def test_everything_is_measured_where_there_is_no_float64():
+    "Rejects a program that says `.double()` where the images or features lie, as four did."
+    away = lambda x: x.as_subclass(NoFloat64)
+    x, model = photos(40), lambda x_t, t: away(0.5*x_t)
+    with pytest.raises(TypeError, match='no float64'): away(x.float()).double()
+    for loss in noise_loss, image_loss: assert loss(model, SCHED, x) == loss(lambda x_t, t: 0.5*x_t, SCHED, x)
+    assert torch.equal(nearest(away(x[:5]), away(x))[0], nearest(x[:5], x)[0])
+    assert kid(away(rows(x).float()), away(rows(x[:20]).float())) == kid(rows(x).float(), rows(x[:20]).float())
+    judge = lambda p: away(p.flatten(1).float()/255)
+    assert features(judge, x).dtype == torch.float64

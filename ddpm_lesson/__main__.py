@@ -1,0 +1,4 @@
+"`python -m ddpm_lesson`: the commands."
+from ddpm_lesson.cli import main
+
+if __name__ == '__main__': main()
