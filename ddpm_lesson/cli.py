@@ -10,8 +10,8 @@ __all__ = ['worded', 'no_memory', 'seeds', 'marks', 'recorded', 'not_flags', 'de
            'fingerprint', 'wrong_entry', 'sheet_size', 'side_of', 'check_pixels', 'read_sheet', 'take_over', 'places',
            'same_weights', 'unlike', 'compared', 'options', 'strip_of', 'sample', 'recipe_options', 'few_steps',
            'reporter', 'log_run', 'tensorboard_log', 'log_settings', 'check_folder', 'data_option', 'train', 'outline',
-           'made', 'find_lr', 'judges', 'hashes_of', 'data_of', 'fair', 'halves', 'labels_like', 'evaluate',
-           'report_lines', 'experiment', 'diagnose', 'lessons']
+           'made', 'find_lr', 'judges', 'hashes_of', 'data_of', 'to_judge_by', 'fair', 'halves', 'labels_like',
+           'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
 
 # %% ../nbs/93_cli.ipynb #88937b2b
 import hashlib
@@ -33,7 +33,6 @@ from dataclasses import fields
 from pathlib import Path
 import click
 from .data import Images, full_path, open_regular
-from .experiments import to_judge_by
 from .presets import card_for, plan, prepared, presets, recipe_help
 from .safety import versions
 
@@ -734,6 +733,16 @@ def data_of(
         data = data or bundled
     if data: return data, known
     raise ValueError(f'--data wanted real images to judge by, a folder or the name of a set; the model learned from {label!r:.60}')
+
+def to_judge_by(
+    data,          # as `load_images` takes it
+    size:int,      # side, pixels
+    channels:int,  # 1: grey, 3: colour
+)->Images:
+    "What a set offers for judging: its test split; all of it, where it has none."
+    from ddpm_lesson.data import find_source, load_images
+    source, bar = find_source(data), sys.stderr.isatty()
+    return load_images(source, size, train=not source.has_test, progress=bar, channels=channels)
 
 def fair(
     images:Images, # offered to judge by

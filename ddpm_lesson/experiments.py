@@ -206,7 +206,7 @@ def run_cells(
 )->list:                # all rows
     "Train and measure all cells. Interrupted, the same call goes on with the cells that are missing."
     from tqdm import tqdm
-    rows = []
+    rows, how = [], how | dict(data=find_source(how.get('data', 'fashion')))   # looked up once, for all workers
     with ProcessPoolExecutor(workers, get_context('spawn'), one_thread) as pool:
         jobs = [pool.submit(run_cell, cell, folder, **how) for cell in cells]
         for job in tqdm(as_completed(jobs), 'cells', len(jobs), disable=not progress): rows += job.result()
