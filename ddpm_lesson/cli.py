@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['worded', 'no_memory', 'seeds', 'marks', 'recorded', 'not_flags', 'decisive', 'most_pixels', 'drawing', 'frames',
-           'again', 'bounds', 'kept_names', 'size_option', 'schedule_names', 'sets', 'most_hashes', 'enough',
+           'again', 'kept_names', 'size_option', 'schedule_names', 'sets', 'bounds', 'most_hashes', 'enough',
            'best_device', 'clean', 'Screen', 'screens', 'sentence', 'Friendly', 'main', 'Place', 'Number', 'between',
            'check_replaces', 'check_writable', 'check_outputs', 'wanted_labels', 'how_to_draw', 'insisting', 'calls_of',
            'fingerprint', 'wrong_entry', 'sheet_size', 'side_of', 'check_pixels', 'read_sheet', 'take_over', 'places',
-           'same_weights', 'unlike', 'compared', 'options', 'strip_of', 'sample', 'recipe_options', 'few_steps',
-           'reporter', 'log_run', 'tensorboard_log', 'log_settings', 'check_folder', 'data_option', 'train', 'outline',
+           'same_weights', 'unlike', 'compared', 'options', 'strip_of', 'sample', 'check_folder', 'data_option',
+           'recipe_options', 'few_steps', 'reporter', 'log_run', 'tensorboard_log', 'log_settings', 'train', 'outline',
            'made', 'find_lr', 'judges', 'hashes_of', 'data_of', 'to_judge_by', 'fair', 'halves', 'labels_like',
            'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
 
@@ -488,6 +488,26 @@ def sample(like, weights, count, steps, sampler, eta, var, seed, label, guidance
     if warning := unlike(said, now): click.echo(f'{sheet_path}: {warning}', err=True)
     click.echo(f'{sheet_path} and {out}: {compared(picture, to_pil(pixels))}')
 
+# %% ../nbs/93_cli.ipynb #32743248
+kept_names = 'model.safetensors', 'model.json', 'samples.png'  # what `train` writes beside its checkpoints
+
+def check_folder(
+    folder:Path, # where a training is to write
+    resume:bool, # it goes on with what is there
+)->None:
+    "Raise unless the folder holds this run's checkpoint, where there should be one, and nothing else of those names."
+    from ddpm_lesson.safety import checkpoints
+    there, others = checkpoints(folder), [n for n in kept_names if os.path.lexists(folder/n)]
+    if resume and not there: raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
+    if there and not resume: raise ValueError(f'{folder} holds a run already: go on with --resume, or name another --folder')
+    if others and not there: raise ValueError(f'--folder wanted a place of its own, got {folder}: {others[0]} is there, and not of this run')
+    check_writable(folder/kept_names[0], '--folder')
+
+def data_option(help): return click.option('--data', default=None, type=Place(), help=help)
+size_option = click.option('--size', default=None, type=between(4, 2048), help="Side of the images; default: the set's own, 64 for photographs.")
+schedule_names = 'cosine', 'linear', 'rescaled_linear', 'rate', 'posit_linear', 'posit_linear_fixed'
+sets = 'fashion, debug, mnist, fashionmnist, cifar10, flowers102, oxfordiiitpet, or a folder of images.'
+
 # %% ../nbs/93_cli.ipynb #02bdf8b0
 bounds = dict(steps=between(1), batch=between(1, 100_000), warmup=between(0), seed=between(0, 2**62))  # of a recipe's whole numbers
 
@@ -568,25 +588,6 @@ def log_settings(
     log.add_scalar('final loss', sum(l.item() for l in run.losses[-50:])/len(run.losses[-50:]), len(run.losses))
 
 # %% ../nbs/93_cli.ipynb #371c2308
-kept_names = 'model.safetensors', 'model.json', 'samples.png'  # what `train` writes beside its checkpoints
-
-def check_folder(
-    folder:Path, # where a training is to write
-    resume:bool, # it goes on with what is there
-)->None:
-    "Raise unless the folder holds this run's checkpoint, where there should be one, and nothing else of those names."
-    from ddpm_lesson.safety import checkpoints
-    there, others = checkpoints(folder), [n for n in kept_names if os.path.lexists(folder/n)]
-    if resume and not there: raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
-    if there and not resume: raise ValueError(f'{folder} holds a run already: go on with --resume, or name another --folder')
-    if others and not there: raise ValueError(f'--folder wanted a place of its own, got {folder}: {others[0]} is there, and not of this run')
-    check_writable(folder/kept_names[0], '--folder')
-
-def data_option(help): return click.option('--data', default=None, type=Place(), help=help)
-size_option = click.option('--size', default=None, type=between(4, 2048), help="Side of the images; default: the set's own, 64 for photographs.")
-schedule_names = 'cosine', 'linear', 'rescaled_linear', 'rate', 'posit_linear', 'posit_linear_fixed'
-sets = 'fashion, debug, mnist, fashionmnist, cifar10, flowers102, oxfordiiitpet, or a folder of images.'
-
 @main.command()
 @click.option('--preset', default='laptop', type=click.Choice(list(presets)), help='Where to start from; the defaults below are those of laptop.')
 @data_option(sets)
@@ -648,6 +649,7 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, graphs, de
                                        device=device, **few_steps(run.card, run.sched.T))
     click.echo(f'{weights} and samples.png; draw more with: ddpm_lesson sample --weights {shlex.quote(str(weights))}')
 
+# %% ../nbs/93_cli.ipynb #c670fa70
 def outline(run, device:str, world:int)->str:
     "What is about to be trained, in one line."
     n, shape = len(run.data), tuple(run.data.pixels.shape[1:])
@@ -744,6 +746,7 @@ def to_judge_by(
     source, bar = find_source(data), sys.stderr.isatty()
     return load_images(source, size, train=not source.has_test, progress=bar, channels=channels)
 
+# %% ../nbs/93_cli.ipynb #2908fa52
 def fair(
     images:Images, # offered to judge by
     known:set,     # hashes of those that the model learned from

@@ -3,6 +3,7 @@
 Inputs: x_t (B, C, H, W) float32; t (B,) int64, 1..T; y (B,) int64, the number of classes meaning no label. Output: eps_hat, whatever
 the network inside predicts, so that the file is a *model* in the sense of the lessons. Needs `pip install onnx onnxscript onnxruntime`.
 """
+import os
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -50,5 +51,6 @@ def difference(name_or_path, path, B=5):
 
 if __name__ == '__main__':
     name, path = (sys.argv[1:] + ['fashion', 'fashion.onnx'][len(sys.argv) - 1:])[:2]
+    if os.path.lexists(path): sys.exit(f'wanted a new name, got {path}, which is there')
     export(name, path)
     print(f'{path}: {Path(path).stat().st_size/1e6:.1f} MB, differs from the model by at most {difference(name, path):.1e}')

@@ -25,8 +25,16 @@ def strip(path, count=6, side=32):
     return np.concatenate([sheet[2:2 + side, 2 + k*(side + 2):2 + k*(side + 2) + side] for k in range(count)], 1)
 
 
+def check_replaces(out):
+    "Leave, unless the three files are new, or stand beside a table that this tool made."
+    there, table = [p for p in (Path(f'{out}.{kind}') for kind in ('csv', 'png', 'txt')) if p.exists()], Path(f'{out}.csv')
+    if there and not (table.is_file() and 'floor KID' in table.read_text(encoding='utf-8')[:10_000]): sys.exit(f'wanted a new name, got {there[0]}, which this tool did not make')
+
+
 def main(folder, out, preset=''):
+    check_replaces(out)
     done = cells(folder, preset)
+    if not done: sys.exit(f'wanted a folder of finished cells, got {folder}, which holds none')
     write_table([row for c in done for row in c['rows']], Path(f'{out}.csv'))
     first = [c for c in done if c['about']['cell']['seed'] == 0]
     side = first[0]['about']['size']

@@ -337,17 +337,25 @@ def stage(repository, branch):
     for name in 'index.md', 'live.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')
 
 
+def check_replaces(out):
+    "Leave, unless `out` is new, empty or a book that this tool made."
+    if out.is_dir() and (not any(out.iterdir()) or all((out/name).is_file() for name in ('.buildinfo', 'live.html'))): return
+    if os.path.lexists(out): sys.exit(f'--out wanted a new or empty folder, or an earlier book, got {out}')
+
+
 def main(argv=None):
     config = ConfigParser(delimiters=['='])
     config.read(ROOT/'settings.ini', encoding='utf-8')
     settings = config['DEFAULT']
     parser = argparse.ArgumentParser(description='Build the book.')
-    parser.add_argument('--out', type=Path, default=ROOT/settings['doc_path'], help='where the site goes; replaced')
+    parser.add_argument('--out', type=Path, default=ROOT/settings['doc_path'], help='where the site goes: a new or empty folder, or an earlier book, which is replaced')
     parser.add_argument('--repository', default=settings.get('git_url', ''), help='URL of the public repository, for the badges')
     args = parser.parse_args(argv)
+    check_replaces(args.out)
     stage(args.repository, settings.get('branch', 'main'))
     made = MINE/'html'
     if subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-d', MINE/'doctrees', STAGE, made]).returncode: sys.exit(f'the book was not built from {STAGE}')
+    check_replaces(args.out)   # it may have changed in these minutes
     shutil.rmtree(args.out, ignore_errors=True)
     shutil.copytree(made, args.out)
     shutil.rmtree(MINE)
