@@ -300,7 +300,7 @@ def check_claims(
     image.draft(None, (2*size, 2*size))
     if math.prod(claimed) > most_claimed or pixels_to_decode(image) > most_pixels:
         raise ValueError(f'too large: {claimed[0]} x {claimed[1]} pixels')
-    if math.prod(claimed)*scans > most_work: raise ValueError(f'too slow: drawn {scans} times over')
+    if scans > 100 or math.prod(claimed)*scans > most_work: raise ValueError(f'too slow: drawn {scans} times over')
 
 # %% ../nbs/01_data.ipynb #853c8b53
 class Unreadable(ValueError): "Why an image file can't be read, and what helps."

@@ -1,0 +1,402 @@
+"Names of data sets, folders of pictures, and every file that is written: one door in, one door out."
+import io
+import math
+import os
+import stat
+import sys
+import threading
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddpm_lesson import data, files
+from ddpm_lesson.data import (Images, Source, Unreadable, bundled_fashion, find_source, folder_images, folder_splits, full_path, image_files,
+                              jpeg_scans, known_set, load_images, read_image, split_level, to_unit)
+from ddpm_lesson.files import load_tensors, read_table, save_gif, save_png, save_tensors, sheet, sweep, whole, write_table
+from ddpm_lesson.plot import show_grid, show_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8))
+
+
+def put(path, picture=PICTURE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+    return path
+
+
+def bytes_of(picture, kind, **how):
+    picture.save(buffer := io.BytesIO(), kind, **how)
+    return buffer.getvalue()
+
+
+# ---- one door for names
+
+def test_a_name_is_one_source_wherever_it_is_said(tmp_path, monkeypatch):
+    "Rejects a program that keeps the name: after a change of folder it reads another folder, or none."
+    put(tmp_path/'home'/'photos'/'a.png'), put(tmp_path/'photos'/'a.png')
+    (tmp_path/'link').symlink_to(tmp_path/'photos')
+    monkeypatch.setenv('HOME', str(tmp_path/'home')); monkeypatch.setenv('USERPROFILE', str(tmp_path/'home'))
+    monkeypatch.chdir(tmp_path)
+    one = [find_source(name) for name in ('photos', './photos', 'photos/', Path('photos'), str(tmp_path/'photos'), tmp_path/'photos', 'link', tmp_path/'link', '../' + tmp_path.name + '/photos')]
+    assert len(set(one)) == 1 and one[0].name == 'photos' and one[0] != find_source('~/photos') == find_source(Path('~/photos'))
+    assert find_source(one[0]) is one[0]
+    monkeypatch.chdir('/')
+    assert len(load_images(one[0], 8)) == 1
+
+
+@pytest.mark.parametrize('name', ['fashion', 'Fashion', 'FASHION_', 'mnist', 'CIFAR-10', 'debug', 'oxford-iiit-pet'])
+def test_a_folder_called_like_a_set_is_never_taken_for_it(name, tmp_path, monkeypatch):
+    "Rejects a lookup by two rules, and a label by which a card would later be judged against another set."
+    put(tmp_path/name/'a.png')
+    monkeypatch.chdir(tmp_path)
+    folder = find_source(f'./{name}')
+    assert folder == find_source(tmp_path/name) == find_source(f'{name}/') and folder.kind == 'folder' and load_images(folder, 8).pixels.shape == (1, 3, 8, 8)
+    assert known_set(folder.name) is None and folder.name == f'./{name}' == load_images(folder, 8).name
+    with pytest.warns(UserWarning, match=f'the folder that is here too is ./{name}'): assert find_source(name) == known_set(name) != folder
+    assert find_source(Path(name)) == folder
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.text(max_size=30))
+def test_a_strangers_word_is_looked_up_without_touching_the_disk(name):
+    before = os.stat
+    def never(*args, **how): raise AssertionError('looked at the disk')
+    os.stat = never
+    try: source = known_set(name)
+    finally: os.stat = before
+    assert source is None or source.kind != 'folder' or source.name == 'debug'
+
+
+def test_a_label_is_no_path_and_can_be_shown(tmp_path):
+    for name in 'photos', '\x1b[2J', 'two\nlines', 'ä', 'fashion':
+        label = find_source(put(tmp_path/name/'a.png').parent).name
+        assert label.isprintable() and str(tmp_path) not in label
+
+
+def test_what_is_no_name_says_what_to_do():
+    for wrong in fake_set(), bundled_fashion(), bundled_fashion().pixels, np.zeros((2, 1, 4, 4)), None, 3, b'fashion', ['fashion']:
+        with pytest.raises(TypeError, match='a name or a folder.*Images'): load_images(wrong)
+    with pytest.raises(ValueError, match='channels wanted 1 or 3, got 2'): load_images('fashion', channels=2)
+
+
+def fake_set():
+    class Stranger(torch.utils.data.Dataset):
+        def __len__(self): return 1
+    return Stranger()
+
+
+def test_home_is_filled_in_at_every_door(tmp_path, monkeypatch):
+    "Rejects a writer that makes a folder called ~."
+    monkeypatch.setenv('HOME', str(tmp_path/'home')); monkeypatch.setenv('USERPROFILE', str(tmp_path/'home'))
+    (tmp_path/'cwd').mkdir()
+    monkeypatch.chdir(tmp_path/'cwd')
+    pixels = sheet(torch.zeros(2, 1, 4, 4))
+    save_png('~/a.png', pixels), save_gif('~/b.gif', [pixels]), save_tensors('~/c.safetensors', {'w': torch.ones(2)}, {}), write_table([dict(a=1)], '~/d.csv')
+    with whole('~/sub/e.txt') as p: p.write_text('e')
+    assert sorted(p.name for p in (tmp_path/'home').rglob('*') if p.is_file()) == ['a.png', 'b.gif', 'c.safetensors', 'd.csv', 'e.txt']
+    assert not list((tmp_path/'cwd').iterdir())
+    assert load_tensors('~/c.safetensors')[0]['w'].tolist() == [1, 1] and read_table('~/d.csv') == [dict(a=1)]
+    for door in full_path, find_source, image_files, load_tensors, lambda p: save_png(p, pixels):
+        with pytest.raises(ValueError, match='home folder that is there'): door('~no such user/x')
+
+
+# ---- folders that come divided
+
+def tree(root, *names):
+    for k, name in enumerate(names): put(root/name, Image.new('RGB', (8, 8), (k*9 % 256, 0, 0)))
+    return root
+
+
+LAYOUTS = {
+    'splits outside': ('train/cat/1.png', 'train/dog/2.png', 'test/cat/3.png', 'test/dog/4.png'),
+    'splits inside': ('cat/train/1.png', 'dog/train/2.png', 'cat/test/3.png', 'dog/test/4.png'),
+    'capitals': ('Train/cat/1.png', 'Train/dog/2.png', 'TEST/cat/3.png', 'TEST/dog/4.png'),
+    'wrapped': ('set/images/train/cat/1.png', 'set/images/train/dog/2.png', 'set/images/test/cat/3.png', 'set/images/test/dog/4.png'),
+    'deeper': ('train/cat/wild/1.png', 'train/dog/tame/2.png', 'test/cat/3.png', 'test/dog/old/4.png'),
+    **{f'{word} for test': ('train/cat/1.png', 'train/dog/2.png', f'{word}/cat/3.png', f'{word}/dog/4.png') for word in ('val', 'valid', 'validation', 'testing')},
+    'test wins over val': ('train/cat/1.png', 'train/dog/2.png', 'test/cat/3.png', 'test/dog/4.png', 'val/cat/5.png', 'val/dog/6.png'),
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_train_and_test_folders_are_no_classes(layout, tmp_path):
+    "Rejects the rule that takes the first level for the classes: they would be called test and train, and the test images be learned."
+    source = find_source(tree(tmp_path, *LAYOUTS[layout]))
+    seen = {train: load_images(source, 8, train=train) for train in (True, False)}
+    assert source.has_test and all(images.classes == ('cat', 'dog') and images.labels.tolist() == [0, 1] for images in seen.values())
+    assert [sorted(images.pixels[:, 0, 0, 0].tolist()) for images in seen.values()] == [[0, 9], [18, 27]]
+
+
+def test_a_class_keeps_its_number_where_a_part_lacks_others(tmp_path):
+    "Rejects a program that numbers the classes of each part by itself: dog would be 0 in the test."
+    tree(tmp_path, 'train/cat/1.png', 'train/dog/2.png', 'train/eel/3.png', 'test/dog/4.png', 'test/fox/5.png')
+    train, test = load_images(tmp_path, 8), load_images(tmp_path, 8, train=False)
+    assert train.classes == test.classes == ('cat', 'dog', 'eel', 'fox') and train.labels.tolist() == [0, 1, 2] and test.labels.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize('names', [('train/1.png', 'test/2.png', '3.png'), ('train/1.png', 'test/2.png', 'extra/3.png'), ('train/cat/1.png', 'val/cat/2.png', 'cat/3.png'), ('a/train/1.png', 'a/test/2.png', 'b/c/train/3.png')])
+def test_parts_beside_other_things_are_refused_in_words(names, tmp_path):
+    for train in True, False:
+        with pytest.raises(ValueError, match='side by side: name one of them'): load_images(tree(tmp_path, *names), 8, train=train)
+
+
+def test_what_a_plain_folder_has(tmp_path):
+    assert load_images(tree(tmp_path/'trains', 'car/1.png', 'plane/2.png', 'train/3.png'), 8).classes == ('car', 'plane', 'train')  # a train is a train
+    plain = find_source(tree(tmp_path/'plain', 'cat/1.png', 'dog/2.png'))
+    assert not plain.has_test and load_images(plain, 8).classes == ('cat', 'dog')
+    with pytest.raises(ValueError, match='wanted folders called train and test'): load_images(plain, 8, train=False)  # not the same images once more
+    with pytest.raises(ValueError, match='wanted folders called train and test'): load_images('debug', 8, train=False)
+    only = tree(tmp_path/'only', 'test/cat/1.png', 'test/dog/2.png')
+    with pytest.raises(ValueError, match='wanted a folder called train'): load_images(only, 8)
+    assert len(load_images(only, 8, train=False)) == 2
+    with pytest.warns(UserWarning, match='1 images lie beside the class folders'): assert load_images(tree(tmp_path/'loose', 'cat/1.png', 'dog/2.png', '3.png'), 8).labels is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(['train', 'test', 'val', 'cat', 'dog', 'Train']), max_size=3).map(tuple), min_size=1, max_size=6))
+def test_any_layout_is_divided_or_refused_or_left_whole(parents):
+    try: depth = split_level(parents)
+    except ValueError as error: assert 'side by side' in str(error)
+    else:
+        if depth is not None: assert all(p[depth].lower() in data.split_words for p in parents)
+
+
+def test_a_folder_that_can_not_be_read_raises(tmp_path, monkeypatch):
+    "Rejects a search that passes over what it may not look into: of three classes two would be left."
+    tree(tmp_path, 'cat/1.png', 'dog/2.png', 'eel/3.png')
+    scan = os.scandir
+    def refuse(path):
+        if str(path).endswith('dog'): raise PermissionError(13, 'Permission denied', str(path))
+        return scan(path)
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(PermissionError, match='dog'): load_images(tmp_path, 8)
+
+
+def test_a_class_of_which_nothing_can_be_read_raises(tmp_path):
+    tree(tmp_path, 'cat/1.png', 'dog/2.png', 'eel/3.png')
+    (tmp_path/'dog'/'2.png').write_bytes(b'no picture')
+    with pytest.raises(ValueError, match="of class 'dog' no image can be read: .*dog/2.png .not an image"): load_images(tmp_path, 8)
+    put(tmp_path/'dog'/'4.png')
+    with pytest.warns(UserWarning, match='1 of 4'): assert load_images(tmp_path, 8).classes == ('cat', 'dog', 'eel')
+
+
+# ---- why a picture is not read
+
+def many_scans(side, n):
+    raw = bytes_of(PICTURE.resize((side, side)), 'JPEG', progressive=True)
+    last = raw.rindex(b'\xff\xda')
+    return raw[:last] + raw[last:-2]*n + raw[-2:]
+
+
+FLOATS = bytes_of(Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)), 'TIFF')
+REASONS = {
+    'HEIC, which needs a package': (b'\0\0\0\x18ftypheic' + bytes(40), 'pip install pillow-heif'), 'HEIC of another camera': (b'\0\0\0\x18ftypmif1' + bytes(40), 'pillow-heif'),
+    'floats': (FLOATS, 'floats, 0..1: save it with 8 or 16 bits'), 'float colours': (b'II*\0' + bytes(60), 'TIFF, or one of floats'), 'empty': (b'', 'empty'), 'text': (b'hello, this is no picture', 'not an image'),
+    'half': (bytes_of(PICTURE, 'PNG')[:60], 'damaged|truncated'), 'half a JPEG': (bytes_of(PICTURE.resize((99, 99)), 'JPEG')[:500], '(?i)damaged|truncated'),
+    'two thousand scans': (many_scans(64, 2000), r'too slow: drawn 20\d\d times over'), 'a large picture, drawn often': (many_scans(4000, 80), 'too slow'),
+}
+
+
+@pytest.mark.parametrize('name', REASONS)
+def test_what_is_not_read_says_why(name, tmp_path, monkeypatch):
+    raw, words = REASONS[name]
+    (tmp_path/'x.png').write_bytes(raw)
+    if 'too slow' in words: monkeypatch.setattr('PIL.ImageFile.ImageFile.load', lambda self: pytest.fail('decoded'))
+    with pytest.raises(Unreadable, match=words) as said: read_image(tmp_path/'x.png', 8)
+    assert str(said.value).isprintable() and len(str(said.value)) < 200
+
+
+def test_an_honest_progressive_jpeg_is_read_and_its_scans_counted(tmp_path):
+    for n in 1, 5: (tmp_path/'x.jpg').write_bytes(many_scans(64, n)); assert read_image(tmp_path/'x.jpg', 8).shape == (3, 8, 8) and jpeg_scans(many_scans(64, n)) == 9 + n
+    plain = bytes_of(PICTURE, 'JPEG')
+    assert jpeg_scans(plain) == 1 == jpeg_scans(plain + many_scans(64, 99))   # what follows the end of a picture, a film for instance, is not drawn
+
+
+def test_heic_is_read_once_its_package_is_there(monkeypatch):
+    "Rejects advice that does not help."
+    called = []
+    monkeypatch.setitem(sys.modules, 'pillow_heif', types.SimpleNamespace(register_heif_opener=lambda: called.append(1)))
+    data.image_formats()
+    assert called
+
+
+def test_pipes_and_devices_are_refused_and_never_waited_for(tmp_path):
+    "Rejects a program that opens a pipe to see what it is: it would wait for ever."
+    os.mkfifo(tmp_path/'pipe.png')
+    (tmp_path/'zero.png').symlink_to('/dev/zero')
+    for name in 'pipe.png', 'zero.png':
+        for door in lambda p: read_image(p, 8), data.open_regular, lambda p: whole(p).__enter__(), lambda p: save_png(p, sheet(torch.zeros(1, 1, 4, 4))):
+            with pytest.raises((Unreadable, OSError), match='pipe'): door(tmp_path/name)
+    os.mkfifo(tmp_path/'.a.txt.half-12345678.txt')   # named like what a killed writer leaves
+    with whole(tmp_path/'a.txt') as p: p.write_text('a')
+    assert stat.S_ISFIFO((tmp_path/'.a.txt.half-12345678.txt').stat().st_mode) and (tmp_path/'a.txt').read_text() == 'a'
+
+
+def test_a_link_named_like_a_half_written_file_is_left_alone(tmp_path):
+    (tmp_path/'precious').write_text('mine')
+    link = tmp_path/'.a.txt.half-12345678.txt'
+    link.symlink_to(tmp_path/'precious')
+    sweep(tmp_path/'a.txt')
+    assert link.is_symlink() and (tmp_path/'precious').read_text() == 'mine'
+
+
+def test_grey_and_colour_as_wanted(tmp_path):
+    "Rejects a door that gives three channels to a network of one: no flag cured it."
+    grey = np.random.default_rng(1).integers(0, 256, (8, 8), dtype=np.uint8)
+    put(tmp_path/'a.png', Image.fromarray(grey).convert('RGB'))
+    assert load_images(tmp_path, 8).pixels.shape == (1, 3, 8, 8)
+    assert np.array_equal(load_images(tmp_path, 8, channels=1).pixels[0, 0].numpy(), grey)
+    fashion = bundled_fashion(train=False)
+    assert torch.equal(load_images('fashion', train=False, channels=3).pixels, fashion.pixels.expand(-1, 3, -1, -1)) and torch.equal(load_images('fashion', train=False, channels=1).pixels, fashion.pixels)
+    assert repr(load_images(tmp_path, 8, channels=1)).endswith(': 1 of 1x8x8, 0 classes, cpu)')
+
+
+def test_images_are_one_line_and_their_labels_have_names():
+    x = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    assert '\n' not in repr(bundled_fashion()) and len(repr(bundled_fashion())) < 100
+    assert Images(x, torch.tensor([0, 2, 1])).classes == ('0', '1', '2')
+    for labels, classes in (torch.tensor([0, 1, 3]), ('a', 'b', 'c')), (torch.tensor([-1, 0, 0]), ('a',)), (torch.tensor([0.5, 0, 0]), ('a', 'b')), (torch.zeros(3, dtype=torch.int32), ('a',)):
+        with pytest.raises(ValueError, match=r'labels wanted 0\.\.'): Images(x, labels, classes)
+    for size in np.int64(8), np.uint8(8): assert load_images('debug', size).pixels.shape[-1] == 8
+    for size in np.float64(8), np.bool_(True), 8.0, '8', None and 0:
+        if size is not None:
+            with pytest.raises(ValueError, match='size wanted'): load_images('debug', size)
+
+
+# ---- writing
+
+def mode(path): return path.stat().st_mode & 0o777
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no modes')
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
+    "Rejects a writer that gives every file the mode of a new one: a private file would be open to all."
+    for wanted in 0o600, 0o640, 0o664, 0o755:
+        path = tmp_path/f'{wanted:o}'
+        path.write_text('old'), path.chmod(wanted)
+        with whole(path) as p:
+            assert mode(p) == wanted   # while it is written, too
+            p.write_text('new')
+        assert mode(path) == wanted and path.read_text() == 'new'
+    path.chmod(0o444)
+    with pytest.raises(PermissionError, match='marked read-only'), whole(path) as p: p.write_text('newer')
+    assert path.read_text() == 'new' and mode(path) == 0o444
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no umask')
+def test_a_new_file_gets_the_mode_the_mask_gives_and_the_mask_is_never_set(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, 'umask', lambda mask: pytest.fail('set for the whole process'))
+        with whole(tmp_path/'a') as p: p.write_text('a')
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert mode(tmp_path/'a') == 0o640
+    assert not [p.name for p in (ROOT/'ddpm_lesson').glob('*.py') if 'umask(' in p.read_text(encoding='utf-8')]
+
+
+def test_threads_that_write_make_no_file_of_another_mode(tmp_path):
+    before, wrong = os.umask(0o077), []
+    def write(k):
+        for i in range(30):
+            with whole(tmp_path/f'{k}-{i}') as p: p.write_text('a')
+            with open(tmp_path/f'plain-{k}-{i}', 'w') as f: f.write('b')
+    try:
+        threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        wrong = [p.name for p in tmp_path.iterdir() if mode(p) != 0o600]
+    finally: os.umask(before)
+    assert not wrong and len(list(tmp_path.iterdir())) == 240
+
+
+def test_a_link_leads_on_and_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path/'real').write_text('old')
+    (tmp_path/'link').symlink_to('real')
+    with whole(tmp_path/'link') as p: p.write_text('new')
+    assert (tmp_path/'link').is_symlink() and (tmp_path/'real').read_text() == 'new'
+    (tmp_path/'folder').mkdir()
+    for place in tmp_path/'folder', Path('/dev/null'):
+        with pytest.raises(OSError, match='where a file was to be written'), whole(place) as p: p.write_text('x')
+    assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='names of bytes')
+def test_names_that_are_no_utf8_are_names(tmp_path):
+    "Rejects a reader that takes a folder's name for damage of the file in it."
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b'/no utf-8 \xff'))
+    save_tensors(folder/'w.safetensors', {'w': torch.eye(3)}, {'from': str(folder)})
+    tensors, about = load_tensors(folder/'w.safetensors')
+    assert torch.equal(tensors['w'], torch.eye(3)) and about == {'from': str(folder)}
+    save_png(folder/'a.png', sheet(torch.zeros(1, 1, 4, 4)), {'drawn': {'at': str(folder)}, 'as': str(folder)})
+    write_table([dict(a=1)], folder/'t.csv')
+    (folder/'a.png').rename(folder/'b.png')
+    images = load_images(folder, 8)
+    assert len(images) == 1 and images.name.isprintable() and images.name.encode('utf-8')
+
+
+def test_what_is_written_can_be_read_back(tmp_path):
+    "Rejects a table that rounds 1e-7 to 0, and one in which the name '12' becomes a number."
+    rows = [dict(name='12', rate=1e-7, ok=True, n=3, x=-123456.78, note='a, "b"\nc'), dict(name='null', rate=2.5e-12, ok=False, n=-4, x=math.inf, note='')]
+    write_table(rows, tmp_path/'t.csv')
+    assert read_table(tmp_path/'t.csv') == rows
+    kept = dict(a=torch.eye(3).T.bfloat16(), b=torch.arange(12).reshape(3, 4)[:, ::2], c=torch.tensor(7), d=torch.nn.Parameter(torch.ones(2)), e=torch.zeros(0, 3))
+    save_tensors(tmp_path/'w.safetensors', kept | dict(f=kept['a']), {'n': 1})
+    back = load_tensors(tmp_path/'w.safetensors')[0]
+    assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in kept.items()) and torch.equal(back['f'], kept['a'])
+    with pytest.raises(ValueError): save_tensors(tmp_path/'x.safetensors', kept, {'loss': float('nan')})   # JSON has no NaN, and no reader takes it
+    assert not (tmp_path/'x.safetensors').exists()
+
+
+def test_sheets_and_films_say_what_they_want(tmp_path):
+    x = torch.zeros(3, 1, 4, 4)
+    for wrong in (dict(cols=0), dict(cols=-1), dict(cols=2.0), dict(zoom=0), dict(zoom=True)):
+        with pytest.raises((ValueError, TypeError), match='(cols|zoom) wanted'): sheet(x, **wrong)
+    assert torch.equal(sheet(x, cols=np.int64(2), zoom=np.int32(2)), sheet(x, cols=2, zoom=2))
+    for wrong in x[0], x[:0]:
+        with pytest.raises(ValueError, match='at least 1'): sheet(wrong)
+    with pytest.raises(ValueError, match='at least one'): save_gif(tmp_path/'a.gif', [])
+    assert not list(tmp_path.iterdir())
+
+
+# ---- whatever the default device is
+
+@pytest.fixture
+def on_meta():
+    torch.set_default_device('meta')
+    yield
+    torch.set_default_device(None)
+
+
+def test_a_default_device_changes_nothing(on_meta, tmp_path):
+    "Rejects a tensor made without a device: on 'meta' it has no numbers, on 'cuda' it does not meet the others."
+    tree(tmp_path, 'train/cat/1.png', 'train/dog/2.png', 'test/cat/3.png')
+    for images in load_images('fashion', 14), load_images('debug', 16, channels=1), load_images(tmp_path, 8), load_images(tmp_path, 8, train=False), load_images('fashion', channels=3, train=False):
+        assert images.pixels.device.type == 'cpu' and (images.labels is None or images.labels.device.type == 'cpu')
+    x = to_unit(load_images('fashion', train=False).pixels[:5])
+    pixels = sheet(x, cols=3)
+    save_png(tmp_path/'a.png', pixels), save_gif(tmp_path/'b.gif', [pixels, pixels])
+    save_tensors(tmp_path/'c.safetensors', {'x': x}, {})
+    back = load_tensors(tmp_path/'c.safetensors')[0]['x']
+    assert back.device.type == pixels.device.type == 'cpu' and torch.equal(back, x)
+    show_grid(x, cols=4), show_rows([x])
+
+
+class Idx:
+    "Stands where torchvision's sets stand: arrays and lists, as CIFAR-10 and MNIST give them."
+    def __init__(self, root, train=True, download=False): self.data, self.targets, self.classes = np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ['a', 'b']
+
+
+def test_a_default_device_does_not_reach_torchvisions_sets(on_meta, tmp_path, monkeypatch):
+    monkeypatch.setattr('torchvision.datasets.CIFAR10', Idx)
+    images = load_images('cifar10', root=tmp_path)
+    assert images.pixels.device.type == images.labels.device.type == 'cpu' and images.labels.tolist() == [0, 1]
