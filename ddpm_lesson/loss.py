@@ -96,7 +96,7 @@ class PredictsEps(nn.Module):
         sched:Schedule,  # the schedule it was trained on
     ):
         super().__init__()
-        self.net, self.T = net, sched.T
+        self.net, self.T, self.sched = net, sched.T, sched
         home = self.like(torch.empty(0, device='cpu')).device
         for name in 'signal_rate', 'noise_rate':
             rate = getattr(sched, name).cpu()

@@ -1,11 +1,17 @@
 "The samplers: exact laws, exact counts, exact seeds, and what they refuse."
+import gc
+
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson import sampler as package
+from ddpm_lesson.guidance import Guided, Labelled
+from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
@@ -311,7 +317,7 @@ def test_where_a_list_of_steps_ends():
 
 
 def test_errors_say_what_was_wanted(stub):
-    for wrong, said in (dict(steps=[3, 1.5]), '^steps wanted a count or whole timesteps, got'), (dict(seeds=[1, 1.5]), '^seeds wanted 2 whole numbers, one an image, got'), (dict(shape=(2, 1.5)), r'^shape wanted whole numbers \(B, \.\.\.\), got'):
+    for wrong, said in (dict(steps=[3, 1.5]), '^steps wanted a count or whole timesteps, got'), (dict(seeds=[1, 1.5]), '^seeds wanted 2 whole numbers, one per image, got'), (dict(shape=(2, 1.5)), r'^shape wanted whole numbers \(B, \.\.\.\), got'):
         for sampler in ddim_sample, ddpm_sample:
             with pytest.raises(TypeError, match=said): sampler(stub, LINEAR, **(dict(shape=(2, 3)) | wrong))
     for sampler in ddim_steps, ddpm_steps:
@@ -424,16 +430,23 @@ def test_what_a_sampler_does_when_nothing_is_said():
     assert torch.equal(ddpm_coefs(sched, ts)[1], ddpm_coefs(sched, ts, 'small')[1]) and not ddim_coefs(sched, ts)[1].any()
 
 
+class Passes(TorchDispatchMode):
+    "Counts what goes over a whole batch: products, sums and copies."
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if isinstance(out, torch.Tensor) and out.shape == (2, 3) and name in ('mul', 'add_', 'clone', '_to_copy', 'clamp_'): self.seen.append(name)
+        return out
+
+
 @pytest.mark.parametrize('sampler, twin', [(ddim_sample, ddim_steps), (ddpm_sample, ddpm_steps)], ids=named)
-def test_a_picture_nobody_looks_at_is_not_made(sampler, twin, stub, monkeypatch):
-    "The estimate of x_0 costs two passes over memory at every step: half the sampler's own time."
-    made, mixed = [], package.mixed
-    monkeypatch.setattr(package, 'mixed', lambda *a: made.append(1) or mixed(*a))
-    counts = []
-    for run, options in (sampler, {}), (twin, {}), (sampler, dict(clip=(-1, 1))):
-        list(run(stub, LINEAR, (2, 3), steps=5, **options))
-        counts.append(len(made))
-    assert counts == [5, 5 + 10, 5 + 10 + 10]
+@pytest.mark.parametrize('looked_at, clip, each', [(False, None, ['mul', 'add_']), (True, None, ['mul', 'mul', '_to_copy', 'add_', 'add_']), (False, (-1, 1), ['mul', 'mul', 'add_', 'clamp_', 'add_'])], ids=str)
+def test_a_picture_nobody_looks_at_is_not_made(sampler, twin, looked_at, clip, each):
+    "The estimate of x_0 costs two passes over memory at every step: half the sampler's own time. Nor is an image copied that nobody sees."
+    answer, counter = torch.ones(2, 3), Passes()
+    counter.seen = []
+    with counter: list((twin if looked_at else sampler)(lambda x, t: answer, LINEAR, (2, 3), steps=[1], x_T=torch.ones(2, 3), clip=clip))
+    assert counter.seen[counter.seen.index('_to_copy') + 1:] == each   # the first copy is that of x_T
 
 
 def test_where_the_model_lives_is_asked_with_model_and_start(stub, monkeypatch):
@@ -468,6 +481,235 @@ def test_a_default_device_elsewhere_changes_nothing():
 
 def test_a_walk_that_is_not_looked_at_keeps_no_graph():
     w = torch.ones(1, requires_grad=True)
-    [(_, x_0, _)] = set_out(lambda x, t: w*x, LINEAR, (2, 3), [9, 4, 1], ddim_coefs(LINEAR, [9, 4, 1]), None, normal(2, 3).float(), None, None, False, look=False)
+    [(_, x_0, _)] = set_out(lambda x, t: w*x, LINEAR, (2, 3), [9, 4, 1], ddim_coefs, None, normal(2, 3).float(), None, None, False, look=False)
     assert not x_0.requires_grad
     for _ in ddim_steps(lambda x, t: w*x, LINEAR, (2, 3), steps=3): assert (w*2).requires_grad and not torch.is_inference_mode_enabled()
+
+
+# --- nothing of the caller's is changed -----------------------------------------------------------
+
+SAMPLERS = [(ddim_sample, {}), (ddim_sample, dict(eta=1.0, clip=(-1, 1))), (ddim_steps, {}), (ddpm_steps, dict(clip=(-1, 1))), (ddpm_sample, {})]
+
+
+def final(out): return out if isinstance(out, torch.Tensor) else list(out)[-1][1]
+
+
+def spoils(x_t, t):
+    "A model that uses its image and its steps as scratch paper, past autograd's notice too, and bends the tensor itself."
+    eps = 0.5*x_t + t[:, None]*1e-3
+    x_t.zero_()
+    x_t.data.fill_(7)
+    x_t.unsqueeze_(0)
+    t.mul_(0)
+    return eps
+
+
+@pytest.mark.parametrize('sampler, options', SAMPLERS, ids=named)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_a_model_may_spoil_what_it_is_given(sampler, options, dtype):
+    clean = lambda x_t, t: 0.5*x_t + t[:, None]*1e-3
+    x_T = normal(2, 3, dtype=dtype)
+    before = x_T.clone()
+    ways = [sampler(model, LINEAR, (2, 3), steps=5, x_T=x_T, seeds=[1, 2], **options) for model in (clean, spoils)]
+    if not isinstance(ways[0], torch.Tensor):
+        ways = [list(way) for way in ways]
+        for a, b in zip(*ways): assert torch.equal(a[1], b[1]) and torch.equal(a[2], b[2])
+    assert torch.equal(*map(final, ways)) and torch.equal(x_T, before)
+
+
+def test_what_is_handed_out_belongs_to_the_caller():
+    "Whoever draws on a picture of the way does not draw on the next one; nor does a model that keeps one buffer for its answers."
+    buffer = torch.empty(2, 3)
+    def model(x_t, t): return torch.mul(x_t, 0.5, out=buffer)
+    for options in {}, dict(clip=(-1, 1), eta=1.0):
+        plain, drawn = [], []
+        for way, touch in (plain, False), (drawn, True):
+            for t, x_t, x_0_hat in ddim_steps(model, LINEAR, (2, 3), steps=5, seeds=[1, 2], **options):
+                way.append((x_t.clone(), x_0_hat.clone()))
+                if touch: x_t.fill_(9), x_0_hat.fill_(9)
+        for a, b in zip(plain, drawn): assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize('how', ['left', 'closed', 'collected', 'failed', 'eval meanwhile', 'train meanwhile'])
+def test_a_generator_leaves_no_mode_behind(how):
+    "The network is the caller's between two steps, whatever becomes of the generator."
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout()).train()
+    net[1].eval()
+    class Model(torch.nn.Module):
+        def __init__(self): super().__init__(); self.net, self.modes, self.fails = net, [], False
+        def forward(self, x, t):
+            self.modes.append([m.training for m in self.modules()])
+            if self.fails: raise RuntimeError('mid-way')
+            return self.net(x)
+    model = Model()
+    ways = [ddim_steps(model, LINEAR, (2, 3), steps=5) for _ in range(2)]
+    next(ways[0]), next(ways[1])
+    assert net.training and net[0].training and not net[1].training and model.training
+    if how == 'closed': ways[0].close()
+    if how == 'failed':
+        model.fails = True
+        with pytest.raises(RuntimeError, match='mid-way'): next(ways[0])
+        model.fails = False
+    if how == 'eval meanwhile': model.eval()
+    if how == 'train meanwhile': model.train()
+    wanted = [m.training for m in model.modules()]
+    next(ways[1])
+    if how == 'collected':
+        ways.clear()
+        gc.collect()
+    else: ways.pop(0)
+    assert [m.training for m in model.modules()] == wanted and not any(map(any, model.modes)) and not eval_mode.lent
+
+
+def test_what_is_handed_out_takes_part_in_autograd():
+    w = torch.ones(1, requires_grad=True)
+    for _, x_t, x_0_hat in ddim_steps(lambda x, t: w*x, LINEAR, (2, 3), steps=3):
+        assert not x_t.is_inference() and not x_0_hat.is_inference() and not x_t.requires_grad
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        (w*(x_t + x_0_hat)).sum().backward()
+    with torch.inference_mode(): inside = ddim_sample(lambda x, t: 0.5*x, LINEAR, (2, 3), steps=3, seeds=[1, 2])
+    assert torch.equal(inside, ddim_sample(lambda x, t: 0.5*x, LINEAR, (2, 3), steps=3, seeds=[1, 2]))
+
+
+def test_a_model_that_answers_with_a_history_makes_none(stub):
+    "A constant that wants a gradient, made before the call: inference mode does not see it."
+    answer = torch.ones(2, 3, requires_grad=True)*2
+    for sampler, options in SAMPLERS: assert not final(sampler(lambda x, t: answer, LINEAR, (2, 3), steps=3, **options)).requires_grad
+
+
+@pytest.mark.parametrize('sampler, options', SAMPLERS, ids=named)
+def test_a_gradient_through_a_sampler_is_refused_and_not_silently_zero(sampler, options, stub):
+    x_T = normal(2, 3, dtype=torch.float32).requires_grad_()
+    with pytest.raises(ValueError, match='^x_T wanted no gradient'): sampler(stub, LINEAR, (2, 3), steps=2, x_T=x_T, **options)
+    with torch.no_grad(): final(sampler(stub, LINEAR, (2, 3), steps=2, x_T=x_T, **options))
+    final(sampler(stub, LINEAR, (2, 3), steps=2, x_T=x_T.detach(), **options))
+
+
+@pytest.mark.parametrize('bad', [float('inf'), float('-inf'), float('nan'), 1e30, 1e12], ids=str)
+@pytest.mark.parametrize('at', [1000, 500, 1])
+@pytest.mark.parametrize('clip', [None, (-1, 1)], ids=str)
+@pytest.mark.parametrize('sampler, options', [(ddim_sample, {}), (ddim_steps, dict(eta=1.0)), (ddpm_sample, dict(var='large'))], ids=named)
+def test_no_answer_that_is_not_finite_becomes_a_picture(sampler, options, clip, at, bad):
+    "A clamp turns infinity into a black or a white image. One bad number, at one step, is enough."
+    def model(x, t):
+        eps = 0.5*x
+        if t[0] == at: eps[1, 2] = bad
+        return eps
+    run = lambda: final(sampler(model, LINEAR, (2, 3), steps=[1000, 500, 1], clip=clip, seeds=[1, 2], **options))
+    if bad == 1e12 and clip is None: run()   # a caller who asks for no clamp sees the number itself
+    else:
+        with pytest.raises(ValueError, match='NaN, infinity or numbers far too large'): run()
+
+
+# --- together or not at all -----------------------------------------------------------------------
+
+def test_a_model_and_another_schedule_are_refused(stub):
+    "The same number of steps is not enough: at step 500 another schedule has another amount of noise."
+    other, cosine = linear_schedule(T=300), cosine_schedule()
+    net = torch.nn.Linear(3, 3)
+    class Net(torch.nn.Module):
+        def forward(self, x, t, *y): return 0.5*x
+    own = [FiniteData(torch.zeros(1, 3), LINEAR), GaussianMixture([1.], torch.zeros(1, 3), 1., LINEAR), *(P(Net(), LINEAR) for P in (PredictsEps, PredictsX0, PredictsV)),
+           Labelled(PredictsV(Net(), LINEAR), torch.tensor([0, 0])), Guided(PredictsV(Net(), LINEAR), torch.tensor([0, 0]), 2.0)]
+    for sampler, options in SAMPLERS:
+        for model in own:
+            final(sampler(model, linear_schedule(), (2, 3), steps=2, **options))
+            for sched in other, cosine:
+                with pytest.raises(ValueError, match='^sched wanted the schedule that .* was made with, Schedule.T=1000'): sampler(model, sched, (2, 3), steps=2, **options)
+        final(sampler(lambda x, t: own[0](x, t), cosine, (2, 3), steps=2, **options))   # on purpose
+
+
+def test_exchanged_arguments_are_named(stub):
+    class Scheduler: alphas_cumprod, betas = torch.ones(3), torch.ones(3)
+    class UNet2DOutput(dict): sample = torch.zeros(2, 3)
+    for sampler, options in SAMPLERS:
+        for args, said in ((LINEAR, stub, (2, 3)), 'exchanged'), ((None, LINEAR, (2, 3)), 'model wanted a function'), ((stub, Scheduler(), (2, 3)), 'sched wanted a Schedule.* got Scheduler'), \
+                          ((stub, 1000, (2, 3)), 'sched wanted a Schedule.* got int'), ((stub, (2, 3), LINEAR), 'sched wanted a Schedule.* got tuple'), ((stub, LINEAR, 4), 'shape wanted'), ((stub, LINEAR, (True, 3)), 'shape wanted'):
+            with pytest.raises(TypeError, match=said): sampler(*args, **options)
+        with pytest.raises(TypeError, match='UNet2DOutput.*net.x_t, t - 1..sample'): final(sampler(lambda x, t: UNet2DOutput(), LINEAR, (2, 3), **options))
+
+
+WRONG_NUMBERS = [
+    (dict(seeds=[1, 10**400]), ValueError, '2..64'), (dict(seeds=[2**64, 0]), ValueError, '2..64'), (dict(seeds=[-1, 0]), ValueError, '2..64'), (dict(seeds=[True, False]), TypeError, 'seeds'), (dict(seeds=torch.ones(2).bool()), TypeError, 'seeds'),
+    (dict(seeds=np.array([True, False])), TypeError, 'seeds'), (dict(seeds=[np.bool_(True), 1]), TypeError, 'seeds'), (dict(seeds=np.array([1., 2.])), TypeError, 'seeds'), (dict(seeds=3), TypeError, 'seeds'), (dict(seeds='12'), TypeError, 'seeds'),
+    (dict(steps=[True]), TypeError, 'steps'), (dict(steps=np.bool_(True)), TypeError, 'steps'), (dict(steps=np.array([3., 1.])), TypeError, 'steps'), (dict(steps=torch.tensor(2.5)), TypeError, 'steps'), (dict(steps={3, 1}), TypeError, 'steps'),
+    (dict(steps=-1), ValueError, 'steps'), (dict(steps=[3, 3, 1]), ValueError, 'falling'), (dict(steps=torch.tensor([[3, 1]])), TypeError, 'steps'), (dict(steps=float('nan')), TypeError, 'steps'),
+    (dict(clip={-1: 0, 1: 0, 2: 0}), ValueError, 'clip'), (dict(clip=(float('nan'), float('nan'))), ValueError, 'clip'), (dict(clip=(1., -1.)), ValueError, 'clip'), (dict(clip='-1'), TypeError, 'clip'), (dict(clip=()), ValueError, 'clip'), (dict(clip=True), TypeError, 'clip'),
+    (dict(x_T=np.zeros((2, 3))), TypeError, 'x_T'), (dict(x_T=torch.zeros(2, 3, dtype=torch.complex64)), TypeError, 'x_T'),
+]
+
+
+@pytest.mark.parametrize('wrong, error, said', WRONG_NUMBERS, ids=[f'{next(iter(b[0]))} {i}' for i, b in enumerate(WRONG_NUMBERS)])
+def test_numbers_of_the_wrong_kind_are_named_before_any_call(wrong, error, said, stub):
+    for sampler, options in SAMPLERS:
+        with pytest.raises(error, match=said): sampler(stub, LINEAR, (2, 3), **(options | wrong))
+    assert not stub.calls
+
+
+def test_numbers_of_the_right_kind_pass(stub):
+    "Ranges, arrays, numpy's and torch's numbers; the largest seed; a clamp of tensors."
+    base = ddim_sample(stub, LINEAR, (2, 3), steps=[3, 2, 1], seeds=[0, 2**64 - 1], clip=(-1, 1), x_T=None)
+    for steps, seeds, clip in (range(3, 0, -1), np.array([0, 2**64 - 1], dtype=np.uint64), torch.tensor([-1, 1])), (np.array([3, 2, 1]), (0, 2**64 - 1), np.array([-1., 1.])), (torch.tensor([3, 2, 1]), iter([0, 2**64 - 1]), [np.float32(-1), torch.tensor(1.)]):
+        assert torch.equal(ddim_sample(stub, LINEAR, (np.int32(2), torch.tensor(3)), steps=steps, seeds=seeds, clip=clip), base)
+
+
+# --- where and in what precision ------------------------------------------------------------------
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize('sampler, options', SAMPLERS, ids=named)
+def test_a_network_of_any_precision_samples(sampler, options, dtype):
+    "Weights of eight bits move the images by less than a hundredth; they come back in float32 all the same."
+    torch.manual_seed(0)
+    class Net(torch.nn.Module):
+        def __init__(self): super().__init__(); self.layer = torch.nn.Linear(3, 3)
+        def forward(self, x_t, t): return self.layer(x_t)
+    net = Net()
+    want, got = (final(sampler(net.to(d), LINEAR, (2, 3), steps=[300, 100, 1], seeds=[1, 2], **options)) for d in (torch.float32, dtype))
+    assert got.dtype == torch.float32 and (got - want).abs().max() < 0.02*want.abs().max()
+    half = final(sampler(net.to(dtype), LINEAR, (2, 3), steps=[300, 1], x_T=normal(2, 3, dtype=torch.float16), **options))
+    assert half.dtype == torch.float32
+
+
+@pytest.mark.parametrize('sampler, options', SAMPLERS, ids=named)
+def test_the_callers_defaults_change_nothing(sampler, options, stub):
+    "Default device and dtype, autocast, no gradients: the same numbers, and torch's own source of chance is not touched."
+    oracle = GaussianMixture([1., 2.], normal(2, 3), 0.5, LINEAR)
+    draw = lambda model=stub: final(sampler(model, LINEAR, (2, 3), steps=4, seeds=[1, 2], **options))
+    want, state = [draw(stub), draw(oracle)], torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try: got = [[draw(stub), draw(oracle)]]
+    finally: torch.set_default_dtype(torch.float32)
+    for device in 'meta', 'cpu':
+        with torch.device(device): got.append([draw(stub), draw(oracle)])
+    with torch.autocast('cpu', torch.bfloat16): got.append([draw(stub), draw(oracle)])
+    with torch.no_grad(): got.append([draw(stub), draw(oracle)])
+    for pair in got:
+        assert all(torch.equal(a, b) and b.dtype == torch.float32 for a, b in zip(want, pair))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def really(f):
+    "The same function, with the tables of the schedule as real numbers also where tensors are make-believe."
+    def real(*a, **k):
+        with unset_fake_temporarily(): return f(*a, **k)
+    return real
+
+
+@pytest.mark.parametrize('sampler, options', [*SAMPLERS, (ddim_steps, dict(seeds=[1, 2], eta=1.0))], ids=named)
+@pytest.mark.parametrize('wrap', [PredictsEps, PredictsX0, PredictsV, lambda net, sched: Labelled(PredictsV(net, sched), torch.tensor([0, 1], device='cuda')), lambda net, sched: Guided(PredictsV(net, sched), torch.tensor([0, 1], device='cuda'), 2.0)], ids=['eps', 'x_0', 'v', 'labelled', 'guided'])
+def test_nothing_waits_for_a_gpu_and_nothing_strays_from_it(sampler, options, wrap, monkeypatch):
+    "A make-believe GPU: tensors without numbers. To ask one for its value is to wait for the device, and an error; so is mixing devices."
+    class Net(torch.nn.Module):
+        def __init__(self): super().__init__(); self.scale = torch.nn.Parameter(torch.ones(3, device='cuda'))
+        def forward(self, x_t, t, *y): return x_t*self.scale + t[:, None]
+    for name in 'factors', 'ddim_coefs', 'ddpm_coefs', 'check_match': monkeypatch.setattr(package, name, really(getattr(package, name)))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = wrap(Net(), LINEAR)
+        if sampler in (ddim_steps, ddpm_steps):
+            way = sampler(model, LINEAR, (2, 3), steps=4, **options)
+            for _ in range(4):
+                _, x_t, x_0_hat = next(way)
+                assert x_t.device.type == x_0_hat.device.type == 'cuda' and x_t.dtype == torch.float32
+            end = lambda: next(way)
+        else: end = lambda: sampler(model, LINEAR, (2, 3), steps=4, **options)
+        with pytest.raises(Exception, match='item|_local_scalar_dense'): end()   # the one look, at the end
