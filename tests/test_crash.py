@@ -16,6 +16,7 @@ import sysconfig
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.files import load_tensors, save_tensors
 from ddpm_lesson.presets import plan, prepared
-from ddpm_lesson.safety import checkpoints, last_whole, newest_name, previous_name
+from ddpm_lesson.safety import Stopped, checkpoints, last_whole, newest_name, previous_name
 from ddpm_lesson.train import Recipe, Run, fit, make_card, resume
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='wants fork, SIGKILL and flock')
@@ -464,6 +465,56 @@ def test_signals_save_and_leave_and_the_same_command_goes_on(tmp_path, record):
 def train_images():
     from ddpm_lesson.data import load_images
     return load_images('debug', 32)
+
+
+SHOWN = """
+import sys
+import torch
+from ddpm_lesson.data import Images, bundled_fashion
+from ddpm_lesson.train import Recipe, Run, fit, make_card
+data = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
+card = make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[]), Recipe(steps=int(sys.argv[2]), batch=8, precision='float32'))
+fit(Run(card, data), sys.argv[1], every=int(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize('screen', ['2>&1 | tee log', '2>&1 | head -c 300 > log', '2>&1 | sleep 1', '2>&-', '2> /dev/full', '2>&1 | sleep 600'],
+                         ids=['tee that dies first', 'head', 'a reader that leaves', 'closed', 'full', 'a reader that never reads'])
+@pytest.mark.parametrize('name', ['SIGINT', 'nothing'])
+def test_a_screen_that_fails_ends_no_training_and_ctrl_c_saves(screen, name, tmp_path, record):
+    "Wrong program: the loop writes its bar itself, so that a pipe without a reader ends it before it can save."
+    if 'full' in screen and not Path('/dev/full').exists(): pytest.skip('there is no /dev/full here')
+    steps, every = (100_000, 100_000) if name == 'SIGINT' else (400, 50)
+    (tmp_path/'program.py').write_text(SHOWN)
+    line = f'{sys.executable} program.py run {steps} {every} {screen}'
+    p = subprocess.Popen(['bash', '-c', line], cwd=tmp_path, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    folder, deadline = tmp_path/'run', time.time() + 120
+    def done(): return checkpoints(folder) and last_whole(folder)[2]['step'] == steps
+    try:
+        if name == 'SIGINT':
+            while not (folder/'training.lock').exists() and time.time() < deadline: time.sleep(0.05)
+            time.sleep(1.5)  # steps are being done, and the bar has been written to
+            os.killpg(p.pid, signal.SIGINT)
+            while not checkpoints(folder) and time.time() < deadline: time.sleep(0.05)
+            assert last_whole(folder)[2]['step'] > 0
+        else:
+            while not done() and time.time() < deadline: time.sleep(0.05)
+            assert done()
+    finally:
+        with suppress(ProcessLookupError): os.killpg(p.pid, signal.SIGKILL)
+        p.communicate(timeout=60)
+    record('A training whose screen is gone, full or stopped saves', 1)
+
+
+def test_a_second_ctrl_c_before_the_first_checkpoint_promises_none(tmp_path):
+    run = Run(card(9), DATA)
+    right = Run.step
+    def step(self, k, recipe):
+        if k == 4: [signal.raise_signal(signal.SIGINT) for _ in range(2)]
+        return right(self, k, recipe)
+    run.step = step.__get__(run)
+    with pytest.raises(Stopped, match='SIGINT after 4 steps; there is no good checkpoint yet'): fit(run, tmp_path, every=100, progress=False)
+    assert not checkpoints(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
