@@ -9,9 +9,9 @@ __all__ = ['worded', 'no_memory', 'seeds', 'marks', 'recorded', 'not_flags', 'de
            'check_replaces', 'check_writable', 'check_outputs', 'wanted_labels', 'how_to_draw', 'insisting', 'calls_of',
            'fingerprint', 'wrong_entry', 'sheet_size', 'side_of', 'check_pixels', 'read_sheet', 'take_over', 'places',
            'same_weights', 'unlike', 'compared', 'options', 'strip_of', 'sample', 'check_folder', 'data_option',
-           'recipe_options', 'few_steps', 'reporter', 'log_run', 'tensorboard_log', 'log_settings', 'train', 'outline',
-           'made', 'find_lr', 'judges', 'hashes_of', 'data_of', 'to_judge_by', 'fair', 'halves', 'labels_like',
-           'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
+           'recipe_options', 'few_steps', 'reporter', 'log_run', 'steps_logged', 'tensorboard_log', 'log_settings',
+           'train', 'outline', 'made', 'find_lr', 'judges', 'hashes_of', 'data_of', 'to_judge_by', 'fair', 'halves',
+           'labels_like', 'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
 
 # %% ../nbs/93_cli.ipynb #88937b2b
 import hashlib
@@ -534,20 +534,22 @@ def reporter(
     folder:Path,
     tensorboard:bool,  # also write scalars and sheets for TensorBoard
     card:dict,
+    done:int=0,        # steps that the run begins with
 ):                     # a function of the run
     "What happens at each checkpoint: a sheet of samples, and a log if wanted."
     from ddpm_lesson.files import save_png, sheet
     from ddpm_lesson.pretrained import draw_as_card
-    log, logged = tensorboard_log(folder, card) if tensorboard else None, [0]
+    log, logged = tensorboard_log(folder, card, done) if tensorboard else (None, 0)
     def report(run):
+        nonlocal logged
         step, n, device = len(run.losses), 40, run.data.pixels.device
         y = wanted_labels('all', run.card['classes'], n)
         how = few_steps(run.card, run.sched.T)
         images = draw_as_card(run.averaged(), run.sched, run.card, n, y, device=device, **how)
         about = {'step': str(step), 'seeds': f'0 to {n - 1}', 'run': run.card} | how | versions()
         save_png(folder/'samples.png', sheet(images, 10, 2), about)
-        if log: log_run(log, run, logged[0], sheet(images, 10))
-        logged[0] = step
+        if log: log_run(log, run, logged, sheet(images, 10))
+        logged = step
     return report
 
 def log_run(
@@ -566,16 +568,26 @@ def log_run(
     log.flush()
 
 # %% ../nbs/93_cli.ipynb #f69060e5
+def steps_logged(
+    folder, # with TensorBoard's files, or without
+)->int:     # the last step whose loss they hold
+    "How far a log has come; more than its run, if that was killed after a report."
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    log = EventAccumulator(str(folder)).Reload()
+    return log.Scalars('loss')[-1].step if 'loss' in log.Tags()['scalars'] else 0
+
 def tensorboard_log(
     folder, # where the run lives
     card:dict,
-):          # a TensorBoard writer
+    done:int=0,  # steps that the run begins with
+):          # a TensorBoard writer; the step up to which its curve may stay
     "A log that begins with the run's settings; without the package, an error that says how to get it."
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError as e: raise ValueError('--tensorboard wanted the package of that name: pip install tensorboard') from e
-    log = SummaryWriter(folder)
+    kept = min(steps_logged(folder), done) if done else 0
+    log = SummaryWriter(folder, purge_step=kept + 1)  # what was logged later belongs to another life
     log.add_text('card', '    ' + json.dumps(card, indent=1).replace('\n', '\n    '))
-    return log
+    return log, kept
 
 def log_settings(
     log,        # from `tensorboard_log`
@@ -635,7 +647,7 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, graphs, de
         if not rank: click.echo(outline(run, device, world))
 
         # Train.
-        try: fit_here(run, folder, every, report=lambda: reporter(folder, tensorboard, run.card))
+        try: fit_here(run, folder, every, report=lambda: reporter(folder, tensorboard, run.card, len(run.losses)))
         except KeyboardInterrupt as e:
             if rank: sys.exit(1)
             goes_on = 'with --resume goes on' if checkpoints(folder) else 'begins anew, nothing was kept yet'

@@ -641,7 +641,7 @@ def find_lr(
     steps:int=100,       # batches spent on it
     device='cpu',
 )->tuple:                # (learning rates tried, their losses), each (N,) with N <= steps
-    "The loss while the learning rate grows by equal factors; stops when its running average is four times its best. Smith 2017, section 3.3."
+    "The loss while the learning rate grows by equal factors; stops when its running average is four times its best. After Smith 2017, section 3.3, whose rate grows linearly."
     if not 0 < lo < hi: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
     run, losses = Run(card, data, device), []
     run.net.train()

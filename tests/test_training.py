@@ -354,6 +354,25 @@ def test_what_is_shown_ends_no_training(tmp_path):
     assert steps_in(tmp_path/'b'/'checkpoint.safetensors') == 4
 
 
+@pytest.mark.parametrize('logged', [3, 5, 8])
+def test_a_resumed_curve_has_each_step_once(logged, tmp_path):
+    "Wrong program: one that logs all losses again after each start, so that the curve jumps back. Stopped at step 5, after a log that ends before, there or beyond."
+    event_accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
+    from ddpm_lesson.cli import reporter
+    run = Run(card(), DATA)
+    report = reporter(tmp_path, True, run.card)
+    for step, _ in run.steps():
+        if step == 5: run.save(tmp_path/'checkpoint.safetensors')
+        if step == logged: report(run)
+        if step == max(5, logged): break
+    run = resume(Run(card(), DATA), tmp_path)
+    fit(run, progress=False, report=reporter(tmp_path, True, run.card, len(run.losses)))
+    log = event_accumulator.EventAccumulator(str(tmp_path)).Reload()
+    curve = log.Scalars('loss')
+    assert [e.step for e in curve] == list(range(1, 11))
+    assert_close(torch.tensor([e.value for e in curve]), torch.stack(run.losses), rtol=1e-6, atol=0)
+
+
 def test_one_image_may_be_learned():
     "Rejects a run that stands still: the zeroed last layer has moved."
     run = fit(Run(card(steps=3, batch=1), Images(DATA.pixels[:1])), progress=False)
