@@ -58,6 +58,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_lesson.cli.sentence': ('cli.html#sentence', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.sheet_size': ('cli.html#sheet_size', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.side_of': ('cli.html#side_of', 'ddpm_lesson/cli.py'),
+                                 'ddpm_lesson.cli.steps_logged': ('cli.html#steps_logged', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.strip_of': ('cli.html#strip_of', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.take_over': ('cli.html#take_over', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.tensorboard_log': ('cli.html#tensorboard_log', 'ddpm_lesson/cli.py'),
