@@ -139,7 +139,7 @@ lesson_01 = [
 
 # %% ../nbs/98_questions.ipynb #51e68aa9
 def beta_cases(g):
-    "Short lists of betas, drawn by lot."
+    "Short lists of betas, drawn at random."
     return [Case((torch.rand(T, generator=g, dtype=torch.float64)*0.4 + 0.05,), f'{T} betas') for T in (1, 3, 8)]
 
 def line(T):
@@ -601,7 +601,7 @@ def kl(mu_1, v_1, mu_2, v_2, log=0.5, half=0.5):
     return log*(v_2/v_1).log() + (v_1 + (mu_1 - mu_2)**2)/(2*v_2) - half
 
 def bell_cases(g):
-    "Seven pairs of Gaussians, means and variances drawn by lot."
+    "Seven pairs of Gaussians, means and variances drawn at random."
     draw = lambda: torch.randn(7, generator=g, dtype=torch.float64)
     return [Case((draw(), draw().exp(), draw(), draw().exp()), f'seven pairs of Gaussians, set {i}') for i in (1, 2)]
 
