@@ -61,7 +61,9 @@ def test_rows_are_whole():
         assert len(r['quote'].split()) <= 14, r
         assert bool(r['checked']) == bool(r['reader_a']) and re.fullmatch(r'|\d{4}-\d\d-\d\d', r['checked']), r
         if r['file'] and re.fullmatch('[0-9a-f]{40}', r['version']): assert r['version'] in r['link'] and r['quote'], r   # a line that was read is named by its commit
-        if r['line'].isdigit() and 'github.com' in r['link']: assert r['link'] == f"https://github.com/{r['source']}/blob/{r['version']}/{r['file']}#L{r['line']}", r
+        if re.fullmatch(r'\d+(-\d+)?', r['line']) and 'github.com' in r['link']:
+            lines = r['line'].replace('-', '-L')
+            assert r['link'] == f"https://github.com/{r['source']}/blob/{r['version']}/{r['file']}#L{lines}", r
 
 
 def test_what_was_not_opened_is_known():
