@@ -25,7 +25,9 @@ from ddpm_lesson.presets import preset_card
 from ddpm_lesson.pretrained import draw_as_card
 from ddpm_lesson.published import grown
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
-from ddpm_lesson.train import Ema, Recipe, Run, make_optimizer
+from ddpm_lesson.train import Ema, Recipe, Run, make_optimizer, weights
+
+weights['alpha_bar'] = lambda losses, sched, t, target: losses*sched.alpha_bar[t].to(losses)  # snr/(1 + snr)
 
 
 class Foreign(torch.nn.Module):
@@ -49,12 +51,12 @@ def course_network():
 
 
 def lucid_network(dim):
-    "lucidrains' denoising-diffusion-pytorch: Unet(dim), pred_v, sigmoid schedule, Adam 8e-5, batch 32, EMA 0.995, as its README and Trainer have them."
+    "lucidrains' denoising-diffusion-pytorch: Unet(dim), pred_v weighed by snr/(1 + snr), sigmoid schedule, Adam 8e-5, two batches of 32 a step, EMA 0.995, as its README and Trainer have them."
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     net = Unet(dim, dim_mults=(1, 2, 4, 8), channels=1)
     theirs = GaussianDiffusion(net, image_size=32, timesteps=1000)
     sched = schedule_from_alpha_bar(torch.cat([torch.ones(1, dtype=torch.float64), theirs.alphas_cumprod.double()]))
-    recipe = Recipe(target='v', steps=10**6, batch=32, lr=8e-5, warmup=0, decay=False, weight_decay=0, beta_2=0.99, clip_grad=1, ema_decay=0.995)
+    recipe = Recipe(target='v', weight='alpha_bar', steps=10**6, batch=2*32, lr=8e-5, warmup=0, decay=False, weight_decay=0, beta_2=0.99, clip_grad=1, ema_decay=0.995)
     return Foreign(net, 8, lambda net, x, t: net(x, t)), recipe, sched
 
 

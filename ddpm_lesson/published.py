@@ -54,7 +54,7 @@ def variance_embedding(
 
 # %% ../nbs/95_published.ipynb #f9d52e39
 class PositBlock(nn.Module):
-    "S1's residual block: one batch norm, 3x3, swish, 3x3; a 1x1 convolution carries what came in. S1, unet.R 11-45."
+    "S1's residual block: batch norm, 3x3, swish, 3x3; a 1x1 carries what came in. unet.R 11-45."
     def __init__(self,
         c_in:int, c_out:int,   # channels in and out
     ):

@@ -1,8 +1,7 @@
-"""Gather finished grids into the tables and the sheets of samples that lesson 12 reads.
+"""Gather finished grids into tables and sheets of samples, as lesson 12 reads those of S2.
 
-    ddpm_lesson experiment --grid s1 --data FLOWERS --size 32 --precision float32 --folder runs/s1
-    ddpm_lesson experiment --grid s2 --data FLOWERS --size 32 --precision float32 --count 200 --folder runs/s2
-    python tools/gather_experiments.py runs/s1 benchmarks/s1_flowers && python tools/gather_experiments.py runs/s2 benchmarks/s2_flowers
+    ddpm_lesson experiment --grid s2 --steps 600 --precision float32 --count 64 --folder runs/s2
+    python tools/gather_experiments.py runs/s2 benchmarks/s2_garments
 
 Writes OUT.csv, every row of every cell, and OUT.png, a row of samples for each cell of the first seed, in the order of OUT.txt.
 """
