@@ -203,7 +203,7 @@ def save_gif(
     "Write a film that repeats, whole."
     if not len(frames): raise ValueError('frames wanted at least one, got none')
     first, *rest = [to_pil(f) for f in frames]
-    with whole(path) as p: first.save(p, 'GIF', save_all=True, append_images=rest, loop=0, duration=[ms]*len(rest) + [20*ms])
+    with whole(path) as p: first.save(p, 'GIF', save_all=True, append_images=rest, loop=0, comment=b'ddpm_lesson', duration=[ms]*len(rest) + [20*ms])
 
 # %% ../nbs/90_files.ipynb #b3733bb7
 def write_table(

@@ -1,0 +1,560 @@
+"The commands: what they print, where they write, what they judge by, and that every call ends in a sentence."
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image, PngImagePlugin
+from torch.nn import functional as F
+
+from ddpm_lesson import cli, experiments, scale
+from ddpm_lesson import data as sets
+from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
+from ddpm_lesson.files import save_png, save_tensors
+from ddpm_lesson.metrics import image_hashes, subset
+from ddpm_lesson.pretrained import build, save_model
+from ddpm_lesson.train import Recipe, make_card
+
+NETWORK = dict(channels=3, width=8, mults=[1, 2], blocks=1, attend=[1], patch=1)
+EVIL = 'a\x1b]0;owned\x07\x9b2Jb\u202e\x08'
+
+
+def call(*args):
+    "Exit status and what was printed; any exception but an exit is raised."
+    r = CliRunner().invoke(cli.main, [str(a) for a in args])
+    if r.exception and not isinstance(r.exception, SystemExit): raise r.exception
+    return r.exit_code, r.output
+
+
+def small_model(path, classes=(), channels=3, size=16, T=50, data='photos', **more):
+    network = NETWORK | dict(channels=channels, classes=len(classes))
+    card = make_card(network, Recipe(), T=T, classes=classes, size=size, data=data, **more)
+    save_model(path, build(card)[0].net, card)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_model('m.safetensors')
+    return tmp_path
+
+
+# ---- one exit for words
+
+def harmless(text): return all(c.isprintable() or c in '\n\t\r' for c in text) and '\x1b' not in text and '\x9b' not in text
+
+
+@pytest.fixture
+def doors():
+    "Commands that let a stranger's words out, each by another door."
+    from tqdm import tqdm
+    def echoed(): click.echo(EVIL)
+    def printed(): print(EVIL)
+    def to_stderr(): sys.stderr.write(EVIL)
+    def warned(): warnings.warn(EVIL, stacklevel=1)
+    def bar(): list(tqdm(range(2), EVIL))
+    def refused(): raise ValueError(EVIL)
+    def lost(): raise KeyError(EVIL)
+    def usage(): raise click.BadParameter(EVIL)
+    def spoken(): raise click.ClickException(EVIL)
+    all_doors = [echoed, printed, to_stderr, warned, bar, refused, lost, usage, spoken]
+    for f in all_doors: cli.main.add_command(click.command(name=f'door-{f.__name__}')(f))
+    yield [f'door-{f.__name__}' for f in all_doors]
+    for f in all_doors: del cli.main.commands[f'door-{f.__name__}']
+
+
+def test_no_door_lets_out_what_a_terminal_would_obey(doors):
+    "Rejects a program that cleans each message where it is made: echoes, warnings, bars and foreign errors were forgotten."
+    for door in doors:
+        status, said = call(door)
+        assert harmless(said) and 'owned' in said and r'\x1b' in repr(said), (door, said)
+    assert [call(d)[0] for d in doors] == [0, 0, 0, 0, 0, 1, 1, 2, 1]
+
+
+def test_words_of_cards_sheets_and_names_are_shown_and_not_obeyed(here):
+    card = json.loads(Path('m.json').read_text())
+    cards = [card | dict(schedule=card['schedule'] | {EVIL: 1}), card | dict(network=card['network'] | {EVIL: 1}), card | dict(sample={EVIL: 1}),
+             card | dict(units={EVIL: 1}), card | dict(target=EVIL), card | dict(schedule=dict(name=EVIL)), card | dict(data=EVIL), {EVIL: 1}]
+    calls = []
+    for k, wrong in enumerate(cards):
+        shutil.copy('m.safetensors', f'{k}.safetensors')
+        Path(f'{k}.json').write_text(json.dumps(wrong))
+        calls += [['sample', '--weights', f'{k}.safetensors'], ['evaluate', '--weights', f'{k}.safetensors']]
+    save_tensors('names.safetensors', {EVIL: torch.zeros(1)}, card)
+    info = PngImagePlugin.PngInfo()
+    info.add_text('drawn', json.dumps({EVIL: 1}))
+    Image.new('RGB', (20, 20)).save('sheet.png', pnginfo=info)
+    Path(f'{EVIL}.png').write_text('no picture')
+    Path('pics').mkdir()
+    Path('pics', f'{EVIL}.png').write_text('no picture')
+    Image.new('RGB', (20, 20)).save(f'pics/{EVIL}2.png')
+    calls += [['sample', '--weights', 'names.safetensors'], ['sample', '--like', 'sheet.png'], ['sample', '--like', f'{EVIL}.png'], ['sample', '--out', f'{EVIL}.jpg'],
+              ['sample', '--label', EVIL], ['train', '--data', EVIL], ['train', '--data', 'pics', '--size', '8', '--folder', 'r'], ['sample', f'--{EVIL}'], [EVIL], ['sample', '--sampler', EVIL]]
+    for args in calls:
+        status, said = call(*args, *(['--device', 'cpu'] if 'pics' in args else []))
+        assert status and harmless(said) and 'Traceback' not in said, (args, said)
+
+
+def test_a_progress_bar_still_returns_to_the_start_of_its_line():
+    class Terminal(list):
+        encoding = 'ascii'
+        def write(self, text): self.append(text)
+    terminal = Terminal()
+    cli.Screen(terminal).write('\rimages 3%\r')
+    cli.Screen(terminal).write('one\rtwo é\n')
+    assert terminal == ['\rimages 3%\r', 'one\\rtwo \\xe9\n']
+
+
+def run(shell):
+    return subprocess.run(['bash', '-c', shell], capture_output=True, text=True, timeout=120, env=os.environ | dict(OMP_NUM_THREADS='1', PY=sys.executable))
+
+
+def test_a_stream_that_is_gone_ends_no_work_and_no_file_takes_its_place(here):
+    "Rejects a program that lets an error of the screen end it, and one whose checkpoint is opened in the place of a closed stderr."
+    draw = '$PY -m ddpm_lesson sample --weights m.safetensors --count 2 --steps 1 --device cpu'
+    done = run(f'{draw} --out a.png 2>&-; {draw} --out b.png >&-; {draw} --out c.png >/dev/full; echo $?; set -o pipefail; {draw} --out d.png | true')
+    assert 'Traceback' not in done.stderr and 'Exception ignored' not in done.stderr, done.stderr
+    assert done.stdout.split()[-1] == '1'          # what could not be said is not passed over in silence
+    sizes = {Image.open(f'{k}.png').size for k in 'abcd'}
+    assert len(sizes) == 1
+
+
+def test_the_package_runs_as_a_module(here):
+    done = run('cd /; $PY -m ddpm_lesson diagnose --T 20 && $PY -m ddpm_lesson.cli diagnose --T 20')
+    assert done.stdout.count('schedule of 20 steps') == 2, done.stderr
+
+
+def test_an_error_of_the_program_says_so_and_how_to_see_more(doors, monkeypatch):
+    status, said = call('door-lost')
+    assert status == 1 and 'KeyError' in said and 'DDPM_LESSON_TRACEBACK=1' in said and said.count('\n') == 1
+    monkeypatch.setenv('DDPM_LESSON_TRACEBACK', '1')
+    with pytest.raises(KeyError): call('door-lost')
+
+
+@pytest.mark.parametrize('error', [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+                                   RuntimeError('CUDA out of memory. Tried to allocate'), RuntimeError('Storage size calculation overflowed with sizes=[9]')])
+def test_lack_of_memory_says_what_to_lower(error): assert re.match('out of memory: lower --batch', cli.sentence(error))
+
+
+def test_a_missing_home_is_a_sentence(here, monkeypatch):
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr('pwd.getpwuid', lambda uid: {}[uid])
+    for args in ['sample', '--out', '~/a.png'], ['sample', '--weights', '~/m.safetensors'], ['train', '--data', '~nobody-of-that-name'], ['train', '--folder', '~/x']:
+        status, said = call(*args)
+        assert status == 1 and 'home folder' in said, said
+    assert not [p for p in here.iterdir() if p.name.startswith('~')]
+
+
+# ---- where results go
+
+def test_the_home_folder_is_meant_in_every_path(here, monkeypatch):
+    "Rejects a program that expands ~ in one flag and makes a folder called ~ for another."
+    monkeypatch.setenv('HOME', str(here/'home'))
+    (here/'home').mkdir()
+    small_model('home/own.safetensors')
+    draw = ['sample', '--weights', '~/own.safetensors', '--count', 2, '--steps', 1, '--device', 'cpu']
+    for args in ([*draw, '--out=~/a.png', '--gif=~/a.gif', '--strip=~/b.png'], ['sample', '--like=~/a.png', '--out=~/c.png'],
+                 ['find-lr', '--preset', 'debug', '--batch', 2, '--steps', 10, '--out=~/lr.csv', '--device', 'cpu'],
+                 ['train', '--preset', 'debug', '--width', 8, '--steps', 1, '--folder=~/run', '--device', 'cpu', '--no-tensorboard']):
+        status, said = call(*args)
+        assert status == 0, said
+    assert {'a.png', 'a.gif', 'b.png', 'c.png', 'lr.csv', 'run'} <= {p.name for p in (here/'home').iterdir()}
+    assert sorted(p.name for p in here.iterdir()) == ['home', 'm.json', 'm.safetensors']
+    every = [o for command in cli.main.commands.values() for o in command.params if isinstance(o.type, click.Path)]
+    assert len(every) > 10 and all(isinstance(o.type, cli.Place) for o in every)
+
+
+DRAW = ['sample', '--weights', 'm.safetensors', '--count', '2', '--steps', '1', '--device', 'cpu']
+WRITERS = {  # flag -> (command, a name of the right kind)
+    'out': (DRAW, 'x.png'), 'gif': (DRAW, 'x.gif'), 'strip': (DRAW, 'x.png'),
+    'result': (['evaluate', '--weights', 'm.safetensors', '--data', 'pics', '--device', 'cpu'], 'x.json'),
+    'rates': (['find-lr', '--preset', 'debug', '--device', 'cpu', '--steps', '10'], 'x.csv'),
+    'folder': (['train', '--preset', 'debug', '--width', '8', '--steps', '1', '--device', 'cpu', '--no-tensorboard'], 'run'),
+    'table': (['experiment', '--steps', '1'], 'grid')}
+
+
+def forbid_work(monkeypatch):
+    "Whoever computes before the place for the result was looked at fails."
+    no = lambda *a, **kw: pytest.fail('work was begun')
+    for where, name in (scale, 'draw_images'), (scale, 'fit'), (experiments, 'run_cell'), (sets, 'load_images'), (cli, 'to_judge_by'): monkeypatch.setattr(where, name, no)
+    monkeypatch.setattr('ddpm_lesson.train.find_lr', no)
+
+
+def command_of(flag, name): return WRITERS[flag][0] + [f'--{dict(result="out", rates="out", table="folder").get(flag, flag)}', str(name)]
+
+
+@pytest.mark.parametrize('flag', WRITERS)
+def test_nothing_of_others_is_replaced_and_no_work_begins(flag, here, monkeypatch):
+    "Rejects a program that writes over whatever has the name: a letter, a link, a pipe, a file that is write-protected."
+    forbid_work(monkeypatch)
+    name = WRITERS[flag][1]
+    if flag in ('folder', 'table'):
+        inside = 'model.safetensors' if flag == 'folder' else 'table.csv'
+        Path(name).mkdir()
+        Path(name, inside).write_text('precious')
+        status, said = call(*command_of(flag, name))
+        assert status == 1 and Path(name, inside).read_text() == 'precious' and 'wanted' in said, said
+        Path('file').write_text('precious')
+        status, said = call(*command_of(flag, 'file'))
+        assert status in (1, 2) and Path('file').read_text() == 'precious', said
+        return
+    makers = dict(letter=lambda p: p.write_text('precious'), link=lambda p: p.symlink_to('gone'), pipe=os.mkfifo, folder=os.mkdir,
+                  protected=lambda p: (p.write_bytes(b''), p.chmod(0o444)))
+    for kind, make in makers.items():
+        path = Path(f'{kind}-{name}')
+        make(path)
+        before = path.lstat()
+        status, said = call(*command_of(flag, path))
+        assert status in (1, 2) and said.count('Error: ') == 1 and path.lstat().st_ino == before.st_ino, (kind, said)
+    assert Path(f'letter-{name}').read_text() == 'precious'
+
+
+@pytest.mark.parametrize('flag', WRITERS)
+def test_a_place_that_takes_no_file_is_noticed_before_any_work(flag, here, monkeypatch):
+    "Rejects a program that finds out after the drawing. /proc takes no file of anybody, root included."
+    forbid_work(monkeypatch)
+    Path('file').touch()
+    for place in '/proc/nothing/here', 'file', 'y'*300:
+        status, said = call(*command_of(flag, Path(place, WRITERS[flag][1])))
+        assert status == 1 and 'Traceback' not in said, said
+
+
+@pytest.mark.parametrize('a, b', [('x.png', 'x.png'), ('x.png', './x.png'), ('x.png', 'X.PNG'), ('x.png', 'link.png')])
+def test_two_flags_may_not_name_one_file(a, b, here, monkeypatch):
+    forbid_work(monkeypatch)
+    Path('link.png').symlink_to('x.png')
+    Path('x.png').touch()
+    status, said = call(*DRAW, '--out', a, '--strip', b)
+    assert status == 1 and '--strip wanted another file than --out' in said, said
+
+
+def test_what_a_command_wrote_it_may_write_again(here):
+    for _ in range(2):
+        status, said = call(*DRAW, '--gif', 'x.gif', '--strip', 'w.png')
+        assert status == 0, said
+        status, said = call('find-lr', '--preset', 'debug', '--steps', 10, '--batch', 2, '--out', 'lr.csv', '--device', 'cpu')
+        assert status == 0, said
+    status, said = call('evaluate', '--weights', 'm.safetensors', '--data', 'fashion', '--out', 'm.json')   # the model's own card is a .json, too
+    assert status == 1 and 'wanted a new name' in said
+
+
+TOOLS = {'make_site': lambda p: ['--out', p], 'hide_solutions': lambda p: [p], 'gather_experiments': lambda p: ['none', Path(p)/'x'], 'export_onnx': lambda p: ['fashion', Path(p)/'x.csv']}
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+def test_tools_replace_nothing_of_others(tool, tmp_path):
+    "Rejects a tool that empties the folder it is given, or writes over a file in it."
+    precious = tmp_path/'precious'
+    precious.mkdir()
+    for name in 'x.csv', 'x.txt', 'x.png', 'index.html': (precious/name).write_text('precious')
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, root/'tools'/f'{tool}.py', *map(str, TOOLS[tool](precious))], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode and 'precious' in done.stderr and 'Traceback' not in done.stderr, done.stderr[-500:]
+    assert {p.name: p.read_text() for p in precious.iterdir()} == {name: 'precious' for name in ('x.csv', 'x.txt', 'x.png', 'index.html')}
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_promises_no_resume(here, monkeypatch):
+    def stopped(*a, **kw): raise KeyboardInterrupt
+    monkeypatch.setattr(scale, 'fit', stopped)
+    status, said = call(*WRITERS['folder'][0], '--folder', 'run')
+    assert status == 1 and 'begins anew' in said and '--resume' not in said, said
+
+
+def test_the_command_that_train_prints_works(here):
+    status, said = call('train', '--preset', 'debug', '--width', 8, '--steps', 1, '--T', 20, '--folder', 'my run', '--device', 'cpu', '--no-tensorboard')
+    assert status == 0, said
+    printed = re.search(r'draw more with: ddpm_lesson (.*)', said)[1]
+    import shlex
+    status, said = call(*shlex.split(printed), '--device', 'cpu')
+    assert status == 0 and '20 network calls' in said, said
+
+
+# ---- what a sheet may claim
+
+def sheet_of(path, said, size, **png):
+    info = PngImagePlugin.PngInfo()
+    info.add_text('drawn', json.dumps(said))
+    Image.new('1', size).save(path, pnginfo=info, **png)
+
+
+@pytest.fixture
+def said(here):
+    status, out = call(*DRAW, '--out', 'a.png', '--zoom', 1)
+    assert status == 0, out
+    return cli.read_sheet('a.png')[0]
+
+
+@pytest.mark.parametrize('claim, size', [(dict(count=10**6, cols=1000), (3002, 3002)), (dict(count=1, zoom=13_000), (13_000, 13_000)), (dict(count=10**6, cols=10**6), (3*10**6 + 2, 5)),
+                                         (dict(count=2, zoom=8), (36, 20)), (dict(count=4, cols=2), (16, 16))])
+def test_a_claim_is_bound_to_the_model_and_to_the_picture(claim, size, said, here, monkeypatch):
+    "Rejects a program that believes a small file: a million images, or one pixel enlarged 13,000 times, are more than its model draws on a picture of that size."
+    monkeypatch.setattr(scale, 'draw_images', lambda *a, **kw: pytest.fail('drawn'))
+    sheet_of('lie.png', said | claim, size)
+    assert Path('lie.png').stat().st_size < 100_000
+    status, out = call('sample', '--like', 'lie.png', '--out', 'never.png')
+    assert status in (1, 2) and not Path('never.png').exists() and 'Traceback' not in out, out
+
+
+def test_a_pipe_or_a_device_is_never_waited_for(here):
+    os.mkfifo('pipe.png')
+    os.mkfifo('pipe.safetensors')
+    for args in ('--like', 'pipe.png'), ('--like', '/dev/zero'), ('--weights', 'pipe.safetensors'), ('--like', '/dev/stdin'):
+        done = run(f'timeout 60 $PY -m ddpm_lesson sample {" ".join(args)} --out never.png < pipe.png' if args[1] == '/dev/none' else f'timeout 60 $PY -m ddpm_lesson sample {" ".join(args)} --out never.png')
+        assert done.returncode == 1 and done.stderr.startswith('Error: '), (args, done)
+
+
+def test_a_sheet_can_not_send_us_to_another_machine(said):
+    for weights in r'\\evil\share\m.safetensors', '//evil/share/m.safetensors': assert cli.places('a.png', weights)[0] != weights
+    assert cli.places('far/a.png', 'runs/m.safetensors') == ['runs/m.safetensors', 'far/m.safetensors']
+
+
+# ---- what a model is judged by
+
+SHARES = dict(a=120, b=40, c=20)
+
+
+def photographs(folder, shares, seed, side=16, split=''):
+    "A world of three classes that differ in brightness and grain; colours, so that grey differs."
+    for k, (name, n) in enumerate(shares.items()):
+        g = torch.Generator().manual_seed(100*seed + k)
+        (folder/name/split).mkdir(parents=True, exist_ok=True)
+        colour = torch.tensor([30 + 80*k, 60 + 50*k, 90])[:, None, None]
+        for i in range(n):
+            x = (colour + 25*torch.randn(3, 1, 1, generator=g) + (5 + 15*k)*torch.randn(3, side, side, generator=g)).clamp(0, 255).byte()
+            save_png(folder/name/split/f'{seed}-{i}.png', x)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    "Two draws from one world, as folders; in the second there are enough for every label."
+    folder = tmp_path_factory.mktemp('world')
+    return photographs(folder/'seen', SHARES, 1), photographs(folder/'fresh', {k: 400 for k in SHARES}, 2)
+
+
+@lru_cache(maxsize=None)
+def loaded(folder, size, channels=3): return load_images(folder, size, channels=channels)
+
+
+def coarse(device): return lambda pixels: F.avg_pool2d(pixels.double()/255, 4).flatten(1)
+
+
+@pytest.fixture
+def perfect(monkeypatch, world):
+    "The network is replaced by fresh real images, of the label asked for, or with the shares of the world; and the judge by a cheap one."
+    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse))
+    asked = []
+    def use(fresh, shares):
+        def draw_images(model, sched, shape, labels=None, seeds=None, **how):
+            g = torch.Generator().manual_seed(5)
+            wanted = labels if labels is not None else torch.multinomial(torch.tensor(shares, dtype=torch.float64), shape[0], True, generator=g)
+            places = {k: iter((fresh.labels == k).nonzero().flatten().tolist()) for k in range(len(fresh.classes))}
+            asked.append(labels)
+            return to_unit(fresh.pixels[[next(places[k]) for k in wanted.tolist()]]), []
+        monkeypatch.setattr(scale, 'draw_images', draw_images)
+    use.asked = asked
+    return use
+
+
+def judged(tmp_path, *args, count=90):
+    out = tmp_path/'r.json'
+    out.unlink(missing_ok=True)
+    status, said = call('evaluate', '--weights', tmp_path/'m.safetensors', '--count', count, '--out', out, '--device', 'cpu', *args)
+    assert status == 0, said
+    return json.loads(out.read_text()), said
+
+
+def at_the_floor(r): return abs(r['KID'] - r['floor KID']) < r['KID interval'] + r['floor interval']
+
+
+def learned(images): return dict(images=len(images), classes=images.labels.bincount().tolist(), hashes=''.join(image_hashes(images)))
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('size', [16, 12])
+@pytest.mark.parametrize('kind', ['labels', 'no labels', 'flat folder'])
+@pytest.mark.parametrize('trained', ['elsewhere', 'on all of it', 'on half of it'])
+def test_a_perfect_model_scores_the_floor(channels, size, kind, trained, world, perfect, tmp_path):
+    "Rejects a program that draws all labels in turn where the classes are unequal, or compares with another half, size or colour."
+    seen, fresh = (loaded(f, size, channels) for f in world)
+    perfect(fresh, list(SHARES.values()))
+    half = subset(seen, torch.arange(0, len(seen), 2))
+    more = {} if trained == 'elsewhere' else dict(learned=learned(seen if trained == 'on all of it' else half))
+    if kind == 'flat folder':
+        folder = tmp_path/'flat'
+        folder.mkdir()
+        for p in world[0].rglob('*.png'): shutil.copy(p, folder/f'{p.parent.name}-{p.name}')
+        more.setdefault('learned', dict(classes=list(SHARES.values())))   # without labels in the folder, the shares that it learned
+    small_model(tmp_path/'m.safetensors', () if kind == 'no labels' else tuple(SHARES), channels, size, **more)
+    r, said = judged(tmp_path, '--data', tmp_path/'flat' if kind == 'flat folder' else world[0])
+    assert at_the_floor(r) and (perfect.asked[0] is None) == (kind == 'no labels')
+    wanted = {'elsewhere': None, 'on all of it': 180, 'on half of it': 0}[trained]
+    assert r['learned'] == wanted and r['real N'] + r['floor N'] == (90 if wanted == 0 else 180)
+    assert {None: 'does not say', 0: 'none of them learned from', 180: '180 of them learned from'}[wanted] in said
+
+
+def test_labels_in_turn_would_not_score_the_floor(world, perfect, tmp_path, monkeypatch):
+    "The popular mistake, which the test above must reject."
+    seen, fresh = (loaded(f, 16) for f in world)
+    perfect(fresh, list(SHARES.values()))
+    small_model(tmp_path/'m.safetensors', tuple(SHARES))
+    monkeypatch.setattr(cli, 'labels_like', lambda other, card, count: torch.arange(count) % 3)
+    r, _ = judged(tmp_path, '--data', world[0])
+    assert r['KID'] - r['KID interval'] > r['floor KID'] + r['floor interval']
+
+
+def test_splits_of_unequal_shares_do_not_meet(world, perfect, tmp_path, monkeypatch):
+    "Rejects a program that takes its floor from a training split with other shares than the test split, as Flowers102 has them."
+    seen, fresh = (loaded(f, 16) for f in world)
+    perfect(fresh, list(SHARES.values()))
+    even = subset(fresh, torch.cat([(fresh.labels == k).nonzero().flatten()[-60:] for k in range(3)]))
+    monkeypatch.setattr(sets, 'torchvision_images', lambda key, size=None, train=True, *a, **kw: even if train else seen)
+    small_model(tmp_path/'m.safetensors', tuple(SHARES), learned=learned(even))
+    r, said = judged(tmp_path, '--data', 'flowers102')
+    assert at_the_floor(r) and r['learned'] == 0 and r['real N'] + r['floor N'] == 180
+
+
+def test_the_bundled_set_is_judged_by_its_test_split(perfect, tmp_path):
+    train = bundled_fashion()
+    perfect(train, [1]*10)
+    small_model(tmp_path/'m.safetensors', train.classes, 1, 28, data='fashion')
+    r, said = judged(tmp_path, count=300)
+    assert at_the_floor(r) and r['learned'] == 0 and r['real N'] == 1700 and 'images of fashion, none of them learned from' in said
+
+
+def test_classes_that_the_model_does_not_know_are_left_out(world, perfect, tmp_path):
+    fresh = loaded(world[1], 16)
+    perfect(Images(fresh.pixels, 2 - fresh.labels, ('c', 'b', 'a')), [1, 1, 1])   # the same names in another order
+    small_model(tmp_path/'m.safetensors', ('c', 'b', 'a'))
+    r, _ = judged(tmp_path, '--data', world[0])
+    assert at_the_floor(r)
+    perfect(subset(fresh, fresh.labels < 2), [1, 1])
+    small_model(tmp_path/'m.safetensors', ('a', 'b'))
+    r, _ = judged(tmp_path, '--data', world[0], count=80)
+    assert at_the_floor(r) and r['real N'] + r['floor N'] == 160
+
+
+@pytest.mark.parametrize('label', ['pics', '~/pics', '/etc', 'cifar10', 'CIFAR-10', '../pics', './fashion', 'http://evil/x'])
+def test_a_card_never_chooses_what_is_read_or_downloaded(label, here, monkeypatch):
+    "Rejects a program that looks up a stranger's word."
+    photographs(here/'pics', dict(a=30, b=30), 3)
+    photographs(here/'fashion', dict(a=30, b=30), 3)
+    small_model('m.safetensors', data=label)
+    monkeypatch.setattr(sets, 'open_torchvision', lambda *a: pytest.fail('opened'))
+    monkeypatch.setattr(cli, 'to_judge_by', lambda *a: pytest.fail('read'))
+    status, said = call('evaluate', '--weights', 'm.safetensors', '--device', 'cpu')
+    assert status == 1 and '--data wanted real images to judge by' in said, said
+
+
+@pytest.mark.parametrize('learned', [None, 'x', [], {}, dict(hashes=5), dict(hashes='é'*600), dict(classes=[1.5, 2, 3]), dict(classes=[0, 0, 0]), dict(classes=[10**30, 1, 1]), dict(classes=['a'])])
+def test_what_a_strangers_card_says_it_learned_is_looked_at_first(learned, world, perfect, tmp_path):
+    perfect(loaded(world[1], 16), list(SHARES.values()))
+    small_model(tmp_path/'m.safetensors', tuple(SHARES), learned=learned)
+    assert judged(tmp_path, '--data', world[0])[0]['learned'] is None
+
+
+# ---- every call ends in a sentence
+
+NUMBERS = ['0', '1', '2', '3', '-1', '20', '50', '1000000000', '100000', '9'*400, '-' + '9'*400, '1.5', '1e5', 'abc', '', '٣', '²', '0x10', ' 1', '1_0', 'nan', 'inf', '-inf', '1e999', '1e-320', '0.5', 'True', 'None']
+WORDS = ['', 'all', 'none', 'a', 'b', 'a,b', 'c', '0', '1', '²', 'fashion', 'debug', 'cpu', 'auto', 'meta', 'cuda', 'cuda:99', 'cuda:-1', 'cpu:-1', 'cuda:' + '9'*30, 'mps', 'xla', 'tpu', 'lazy', EVIL, '\udc80', 'a\nb', 'x'*5000,
+         '%s', '{}', '../..', '~', '~nobody-of-that-name/x', '/dev/null', '/dev/zero', '1,2', '1,,2', ',', '64,64', '1,' + '9'*400, 'a,b,' , '-', '--', 'linear', 'x_0', 'mae', 'bf16', 'muon', 'ddim']
+PATHS = ['o.png', 'o.gif', 'o.json', 'o.csv', 'o.jpg', 'out/o.png', 'folder', 'letter.png', 'letter.json', 'letter.csv', 'pipe.png', 'gone.png', 'plain.png', 'sheet.png', 'm.safetensors', 'm.json', 'labels.safetensors', 'bad.safetensors',
+         'pics', 'empty', 'file', '/proc/x.png', 'file/x.png', 'y'*300 + '.png', '.', '/', 'run', '~/x.png', '', 'o.png/', 'dir.png']
+
+
+def guess(option, r):
+    "A value for a flag: mostly of its kind, often absurd."
+    if isinstance(option.type, click.Choice) and r.random() < 0.8: return r.choice(list(option.type.choices))
+    if isinstance(option.type, click.Path) and r.random() < 0.9: return r.choice(PATHS + WORDS[:12])
+    if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType)) and r.random() < 0.9: return r.choice(NUMBERS)
+    return r.choice(NUMBERS + WORDS + PATHS)
+
+
+def command_line(seed):
+    "A call that somebody might make, or nobody."
+    r = random.Random(seed)
+    name = r.choice(['sample', 'sample', 'train', 'train', 'evaluate', 'evaluate', 'find-lr', 'experiment', 'diagnose'])
+    args = [name]
+    for option in r.sample(cli.main.commands[name].params, r.choice([0, 1, 1, 2, 2, 3, 4, 6])):
+        args += [r.choice(option.opts + option.secondary_opts)] + ([] if option.is_flag else [guess(option, r)])
+    if r.random() < 0.05: args.insert(r.randrange(len(args) + 1), r.choice(WORDS))
+    return args
+
+
+@pytest.fixture
+def tiny(here, monkeypatch):
+    "A folder of things to trip over, and commands whose slow parts are a moment's work."
+    photographs(here/'pics', dict(a=24, b=24), 3, side=8)
+    Path('empty').mkdir(), Path('folder').mkdir(), os.mkfifo('pipe.png'), Path('gone.png').symlink_to('nothing'), Path('dir.png').mkdir()
+    for name in 'letter.png', 'letter.json', 'letter.csv', 'file', 'bad.safetensors': Path(name).write_text('precious')
+    small_model('labels.safetensors', ('a', 'b'), 3, 8)
+    Image.new('RGB', (20, 20)).save('plain.png')
+    call(*DRAW, '--out', 'sheet.png')
+    call('train', '--preset', 'debug', '--width', '8', '--steps', '1', '--folder', 'run', '--device', 'cpu', '--no-tensorboard')
+    monkeypatch.setenv('HOME', str(here/'home'))
+    monkeypatch.setattr(sets, 'open_torchvision', lambda *a: (_ for _ in ()).throw(ValueError('no download in a test')))
+    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse, inception=coarse))
+    draw, fit = scale.draw_images, scale.fit
+    def draw_images(model, sched, shape, **how):
+        how['steps'] and draw(model, sched, (1, *shape[1:]), **how | dict(seeds=list(how['seeds'])[:1], labels=None if how.get('labels') is None else how['labels'][:1]))
+        return torch.zeros(shape), [torch.zeros(min(shape[0], how['batch']), *shape[1:])]*2
+    monkeypatch.setattr(scale, 'draw_images', draw_images)
+    monkeypatch.setattr(scale, 'fit', lambda run, *a, **kw: next(run.steps()))
+    monkeypatch.setattr('ddpm_lesson.train.find_lr', lambda card, data, steps, device: (torch.logspace(-6, 0, 20), torch.ones(20)))
+    monkeypatch.setattr(experiments, 'run_cells', lambda cells, folder, *a, data='fashion', size=28, **kw: sets.load_images(data, size) and [])
+    monkeypatch.setattr(cli, 'most_pixels', 10**6)
+    return here
+
+
+PRECIOUS = 'letter.png', 'letter.json', 'letter.csv', 'file', 'bad.safetensors'
+
+
+def try_out(args):
+    "Call, and say what is wrong with how it ended, or ''."
+    r = CliRunner().invoke(cli.main, args)
+    if r.exception and not isinstance(r.exception, SystemExit): return f'raised {r.exception!r:.200}'
+    if r.exit_code not in (0, 1, 2): return f'exit status {r.exit_code}'
+    if not harmless(r.output): return 'let a control character out'
+    if 'fault of the program' in r.output or 'Traceback' in r.output: return r.output.splitlines()[-1][:300]
+    if r.exit_code and 'Error: ' not in r.output: return 'no sentence'
+    return ''
+
+
+def fuzz_commands(seeds):
+    "What went wrong, by command line, each with as few flags as still show it."
+    failures = {}
+    for seed in seeds:
+        args = command_line(seed)
+        if not (wrong := try_out(args)): continue
+        k = 1
+        while k < len(args):
+            fewer = args[:k] + args[k + (2 if k + 1 < len(args) and not args[k + 1].startswith('--') else 1):]
+            if args[k].startswith('--') and try_out(fewer) == wrong: args = fewer
+            else: k += 1
+        failures[tuple(args)] = wrong
+    assert [Path(name).read_text() for name in PRECIOUS] == ['precious']*len(PRECIOUS)
+    return failures
+
+
+def test_three_hundred_calls_end_in_a_sentence(tiny, record):
+    failures = fuzz_commands(range(300))
+    record('a generated command line ends in a sentence: no traceback, no control character, nothing of others replaced', 300, len(failures))
+    assert not failures
+
+
+@pytest.mark.slow
+def test_five_thousand_calls_end_in_a_sentence(tiny, record):
+    failures = fuzz_commands(range(1000, 6000))
+    record('a generated command line ends in a sentence: no traceback, no control character, nothing of others replaced', 5000, len(failures))
+    assert not failures
