@@ -30,7 +30,7 @@ import warnings
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 import click
 from .data import Images, full_path, open_regular
 from .presets import card_for, plan, prepared, presets, recipe_help
@@ -356,7 +356,7 @@ def places(
     weights:str, # where it says that its weights are
 )->list:
     "Where the weights of a sheet may be: where it says, unless that is on another machine, and beside it."
-    return [weights]*(weights[:2] not in ('//', '\\\\')) + [str(Path(sheet).parent/Path(weights).name)]
+    return [weights]*(weights[:2] not in ('//', '\\\\')) + [str(Path(sheet).parent/PureWindowsPath(weights).name)]
 
 def same_weights(
     sheet,      # its path
