@@ -420,6 +420,7 @@ class ShapesOnly(TorchFunctionMode):
         if func in (nn.init.normal_, Tensor.normal_): return [*args, *kwargs.values()][0]
         with torch.device('meta'): return func(*args, **kwargs)
 
+@as_usual()
 def outline(
     card:dict,   # checked
 )->nn.Module:    # without memory

@@ -139,7 +139,7 @@ def test_a_state_is_made_without_a_step(optimizer):
 
 
 def test_muon_says_where_it_has_nothing_to_do():
-    with pytest.raises(ValueError, match='optimizer wanted adamw or muon, got .sgd.'): Recipe(optimizer='sgd')
+    with pytest.raises(ValueError, match='optimizer wanted one of adamw, muon, got .sgd.'): Recipe(optimizer='sgd')
     small = make_card(NETWORK | dict(width=8), Recipe(optimizer='muon', batch=8))
     with pytest.raises(ValueError, match='at least 16 channels, and this network has none'): Run(small, DATA)
 

@@ -11,6 +11,7 @@ from ddpm_lesson.data import Images
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, save_model, settled, way_to_sample
+from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 from ddpm_lesson.train import Recipe, make_card
 
@@ -180,6 +181,25 @@ def test_numbers_of_json_that_are_none_of_float64(tmp_path):
     for number in '1e999', '-1e999', '9'*400, 'NaN':
         (tmp_path/'m.json').write_text(json.dumps(CARD)[:-1] + f', "made": {number}}}')
         with pytest.raises(ValueError, match='finite|large'): load_card(tmp_path/'m.safetensors')
+
+
+def test_a_schedule_of_another_length_is_refused_at_the_samplers_door():
+    model = fresh()
+    for m in model, Labelled(model, [0, 1]), torch.compile(model):
+        for take in ddim_sample, ddpm_sample:
+            with pytest.raises(ValueError, match='schedule wanted 50 steps, as the model was trained with, got 60'): take(m, linear_schedule(60), (2, 1, 8, 8), steps=2)
+
+
+def test_a_default_device_does_not_decide_where_weights_live(tmp_path):
+    "Rejects tables made on the caller's default device, and an outline with memory."
+    model = fresh()
+    torch.set_default_device('meta')
+    try:
+        save_model(tmp_path/'m.safetensors', model, CARD)
+        again, sched = load_pretrained(tmp_path/'m.safetensors')
+        placed = Labelled(again, [0, 1]).y.device.type
+    finally: torch.set_default_device(None)
+    assert placed == sched.beta.device.type == 'cpu' and torch.equal(said_by(again), said_by(model))
 
 
 # ---- names
