@@ -13,30 +13,41 @@ from .data import Images, to_unit
 from .train import Recipe, batch_indices, make_card
 
 # %% ../nbs/96_presets.ipynb #0b03a769
-posit = dict(data='flowers102', size=64, kind='posit_unet', width=32, mults='1,2,3,4', blocks=2, labels=False, standardise=True,
-             schedule='rate', target='eps', distance='mae', epochs=dict(any=250, oxfordiiitpet=150), batch=64, lr=1e-3, warmup=0, decay=False,
-             weight_decay=1e-4, beta_2=0.999, clip_grad=0, ema_decay=0, sample=dict(sampler='ddim', steps=19, clip=None))
+posit = dict(
+    data='flowers102', size=64, kind='posit_unet', width=32, mults='1,2,3,4', blocks=2, labels=False, standardise=True,
+    schedule='rate', target='eps', distance='mae', epochs=dict(any=250, oxfordiiitpet=150), batch=64, lr=1e-3, warmup=0,
+    decay=False, weight_decay=1e-4, beta_2=0.999, clip_grad=0, ema_decay=0, sample=dict(sampler='ddim', steps=19, clip=None))
 # target x_0 is its image arm; 50 epochs that show the flowers five times each, the pets three times; '20 steps' are 19 calls
-hackernoon = dict(data='flowers102', size=64, kind='simple', width=64, labels=False, schedule='linear', T=300, target='eps',
-                  epochs=300, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
-                  sample=dict(sampler='ddpm', steps=None, clip=None))
+hackernoon = dict(
+    data='flowers102', size=64, kind='simple', width=64, labels=False, schedule='linear', T=300, target='eps', epochs=300,
+    batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
+    sample=dict(sampler='ddpm', steps=None, clip=None))
 presets = {
-    'laptop':  dict(data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, scale_shift=True, target='x_0', weight='min_snr', optimizer='muon', steps=1500, batch=16, warmup=150, sample=dict(steps=25, guidance=2.0)),
-    'shipped': dict(data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2, steps=7000, batch=64, lr=1e-3, warmup=200, precision='bf16'),
-    'photos':  dict(data='flowers102', size=64, width=96, mults='1,2,3', blocks=2, attend='2', patch=2, steps=60_000, batch=128, lr=4e-4, warmup=1000, flip=True, ema_decay=0.9995),
-    'debug':   dict(data='debug', size=32, width=32, mults='1,2', blocks=1, attend='1', patch=2, steps=60, batch=2, warmup=10),
+    'laptop': dict(
+        data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, scale_shift=True, target='x_0',
+        weight='min_snr', optimizer='muon', steps=1500, batch=16, warmup=150, sample=dict(steps=25, guidance=2.0)),
+    'shipped': dict(
+        data='fashion', width=64, mults='1,2', blocks=1, attend='1', patch=2,
+        steps=7000, batch=64, lr=1e-3, warmup=200, precision='bf16'),
+    'photos': dict(
+        data='flowers102', size=64, width=96, mults='1,2,3', blocks=2, attend='2', patch=2,
+        steps=60_000, batch=128, lr=4e-4, warmup=1000, flip=True, ema_decay=0.9995),
+    'debug': dict(
+        data='debug', size=32, width=32, mults='1,2', blocks=1, attend='1', patch=2, steps=60, batch=2, warmup=10),
     'posit-ddim': posit,
     'posit-ddim-fixed': posit | dict(distance='mse', ema_decay=0.999, sample=dict(sampler='ddim', steps=20, clip=None)),
     'hackernoon-ddpm': hackernoon,
     'hackernoon-ddpm-fixed': hackernoon | dict(schedule='rescaled_linear'),
 }
 recipe_help = dict(
-    target='What the network predicts: eps, x_0 or v.', distance='How an error is measured: mse or mae.', weight='How much each time counts: even or min_snr.',
-    steps='Batches seen.', batch='Images a batch.', optimizer='adamw, or muon: whole kernels at once, AdamW for the rest.', lr='Highest learning rate.', warmup='Steps until it is reached.',
-    decay='Bring the learning rate down to 0.', weight_decay='Share of the learning rate by which weights shrink, each step.', beta_2="AdamW's memory of squared gradients.",
-    clip_grad='Longest gradient allowed; 0: any.', ema_decay='Memory of the averaged weights; 0: none.',
-    label_drop='Share of images shown without their label.', flip='Mirror half the images.',
-    precision='auto, bf16 or float32.', seed='Decides weights, batches, times and noise.')
+    target='What the network predicts: eps, x_0 or v.', distance='How an error is measured: mse or mae.',
+    weight='How much each time counts: even or min_snr.', steps='Batches seen.', batch='Images a batch.',
+    optimizer='adamw, or muon: whole kernels at once, AdamW for the rest.', lr='Highest learning rate.',
+    warmup='Steps until it is reached.', decay='Bring the learning rate down to 0.',
+    weight_decay='Share of the learning rate by which weights shrink, each step.',
+    beta_2="AdamW's memory of squared gradients.", clip_grad='Longest gradient allowed; 0: any.',
+    ema_decay='Memory of the averaged weights; 0: none.', label_drop='Share of images shown without their label.',
+    flip='Mirror half the images.', precision='auto, bf16 or float32.', seed='Decides weights, batches, times and noise.')
 
 # %% ../nbs/96_presets.ipynb #3a8986fc
 def numbers(text)->list:
@@ -49,12 +60,12 @@ def plan(
     given:dict, # flag -> value, None where nothing was said
     preset:str, # a key of `presets`
 )->dict:        # flag -> value
-    "What was said, over the preset, over the defaults."
+    "What was said, over the preset, over the defaults. A number of steps overrides the preset's epochs."
     if preset not in presets: raise ValueError(f'preset wanted one of {", ".join(presets)}, got {preset!r}')
-    basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, dropout=0.0, scale_shift=False, standardise=False, epochs=None)
+    basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, dropout=0.0, scale_shift=False,
+                  standardise=False, epochs=None)
     said = {k: v for k, v in given.items() if v is not None}
-    merged = basics | presets[preset] | said
-    return merged | dict(epochs=None) if 'steps' in said and 'epochs' not in said else merged  # a number of steps overrides the preset's epochs
+    return basics | presets[preset] | (dict(epochs=None) if 'steps' in said else {}) | said
 
 # %% ../nbs/96_presets.ipynb #000b60c3
 def prepared(
@@ -70,10 +81,10 @@ def channel_units(
     recipe:Recipe,
     batches:int=55, # to look at, as S1 does
 )->dict: # mean and std, a list of floats each, one a channel
-    "What a model with standardised data calls 0 and 1, in the units of images in [-1, 1]: from the first batches it will see."
+    "What a model of standardised data calls 0 and 1, in the units of images in [-1, 1]: from the first batches it sees."
     n = len(data)
     seen = torch.cat([batch_indices(n, recipe.batch, k, recipe.seed) for k in range(min(batches, recipe.steps))])
-    x = to_unit(data.pixels[seen]).double().transpose(0, 1).flatten(1)
+    x = to_unit(data.pixels[seen].cpu()).double().transpose(0, 1).flatten(1)
     return dict(mean=x.mean(1).tolist(), std=x.std(1).clamp(min=1e-3).tolist())
 
 # %% ../nbs/96_presets.ipynb #3cc7beb2
@@ -83,18 +94,21 @@ def network_settings(
     classes:int,   # labels there are
 )->dict:
     "The entry `network` of a card."
-    if p['kind'] == 'posit_unet': return dict(kind='posit_unet', channels=channels, width=p['width'], mults=numbers(p['mults']), depth=p['blocks'])
-    if p['kind'] == 'simple': return dict(kind='simple', channels=channels, width=p['width'])
-    return dict(channels=channels, width=p['width'], mults=numbers(p['mults']), blocks=p['blocks'], attend=numbers(p['attend']), patch=p['patch'], classes=classes, dropout=p['dropout'], scale_shift=p['scale_shift'])
+    common = dict(channels=channels, width=p['width'])
+    if p['kind'] == 'simple': return common | dict(kind='simple')
+    if p['kind'] == 'posit_unet': return common | dict(kind='posit_unet', mults=numbers(p['mults']), depth=p['blocks'])
+    lists = {k: numbers(p[k]) for k in ('mults', 'attend')}
+    return common | lists | dict(classes=classes) | {k: p[k] for k in ('blocks', 'patch', 'dropout', 'scale_shift')}
 
 # %% ../nbs/96_presets.ipynb #4c9cf050
 def way_of(
     p:dict,   # from `plan`
     classes,  # what label k is called; empty: no labels
 )->dict:
-    "The entry `sample` of a card. Guidance, and the steps chosen for it, only where a network learns labels and sometimes goes without; no more steps than the schedule has."
+    "The entry `sample` of a card. Guidance, and the steps chosen for it, only where some images are shown without labels."
     guided = classes and p.get('label_drop', Recipe.label_drop)
-    way = p['sample'] if guided or 'guidance' not in p['sample'] else {k: v for k, v in p['sample'].items() if k not in ('guidance', 'steps')}
+    dropped = () if guided or 'guidance' not in p['sample'] else ('guidance', 'steps')
+    way = {k: v for k, v in p['sample'].items() if k not in dropped}
     steps = way.get('steps', 50)
     return way if steps is None else way | dict(steps=min(steps, p['T']))
 

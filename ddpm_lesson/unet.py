@@ -39,7 +39,7 @@ def zeroed(layer:nn.Module)->nn.Module:
 
 # %% ../nbs/08_unet.ipynb #6c4cf877
 class ResBlock(nn.Module):
-    "Two convolutions on a detour, with the time added between them. DDPM appendix B."
+    "Two convolutions on a branch, with the time added between them. DDPM appendix B."
     def __init__(self,
         c_in:int, c_out:int,   # channels in and out
         c_emb:int,             # size of the time embedding

@@ -220,7 +220,7 @@ def deep(n): return '{"a":'*n + '1' + '}'*n
 @pytest.mark.parametrize('text, said', [
     (b'', 'damaged'), (b'\x00\xff\xfe', 'damaged'), ('[]', 'got list'), ('"card"', 'got str'), ('7', 'got int'), ('null', 'got NoneType'), ('{"network": NaN}', 'finite'), ('{"a": Infinity}', 'finite'), ('{"a": 1, "a": 2}', 'stands twice'),
     ('{"network": {"width": 8, "width": 9}}', 'stands twice'), (deep(100_000), 'damaged|levels'), (deep(400), 'levels'), ('['*100_000, 'damaged'), ('{"a": ' + '9'*100_000 + '}', 'damaged|network'), (json.dumps(CARD)[:-5], 'damaged'),
-    (json.dumps(CARD) + ' '*1_000_000, 'at most a million bytes'), (json.dumps(CARD) + '{}', 'damaged'), (json.dumps(CARD).encode('utf-8') + b'\xff', 'damaged'),
+    (json.dumps(CARD) + ' '*1_000_000, 'at most 1,000,000 bytes'), (json.dumps(CARD) + '{}', 'damaged'), (json.dumps(CARD).encode('utf-8') + b'\xff', 'damaged'),
 ])
 def test_a_card_that_is_no_card(text, said, own):
     own.with_suffix('.json').write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -255,7 +255,7 @@ def without_a_card(path, card=CARD):
 
 CARDS = [
     ('network.width', 10**9, 'width'), ('network.width', 8192, 'does not fit its card: .*wanted shape'), ('network.width', -8, 'width'), ('network.width', 0, 'width'), ('network.width', '8', 'width'), ('network.width', 8.0, 'width'), ('network.width', True, 'width'), ('network.width', 7, 'even'),
-    ('network.width', None, 'width'), ('network.width', [8], 'width'), ('network.mults', [1]*10**5, 'at most 8'), ('network.mults', [1]*10**6, 'a million bytes'), ('network.mults', [1]*8, 'missing|wanted shape'), ('network.mults', [10**9], 'mults'), ('network.mults', [], 'mults'),
+    ('network.width', None, 'width'), ('network.width', [8], 'width'), ('network.mults', [1]*10**5, 'at most 8'), ('network.mults', [1]*10**6, '1,000,000 bytes'), ('network.mults', [1]*8, 'missing|wanted shape'), ('network.mults', [10**9], 'mults'), ('network.mults', [], 'mults'),
     ('network.mults', [-1], 'mults'), ('network.mults', '11', 'mults'), ('network.mults', [[1]], 'mults'), ('network.mults', 1, 'mults'),
     ('network.attend', list(range(10**5)), 'attend'), ('network.blocks', 10**9, 'blocks'), ('network.patch', 10**9, 'patch'), ('network.patch', 0, 'patch'), ('network.channels', 10**9, 'channels'), ('network.channels', -1, 'channels'), ('network.classes', 10**9, 'classes'),
     ('network.classes', 4, 'a name for each class, got 3 classes named and 4'), ('network.classes', -1, 'classes'),
