@@ -183,11 +183,13 @@ def test_numbers_of_json_that_are_none_of_float64(tmp_path):
         with pytest.raises(ValueError, match='finite|large'): load_card(tmp_path/'m.safetensors')
 
 
-def test_a_schedule_of_another_length_is_refused_at_the_samplers_door():
+def test_another_schedule_is_refused_at_the_samplers_door():
+    "Also one of the same length."
     model = fresh()
     for m in model, Labelled(model, [0, 1]), torch.compile(model):
         for take in ddim_sample, ddpm_sample:
-            with pytest.raises(ValueError, match='schedule wanted 50 steps, as the model was trained with, got 60'): take(m, linear_schedule(60), (2, 1, 8, 8), steps=2)
+            for other in linear_schedule(60), cosine_schedule(50):
+                with pytest.raises(ValueError, match='sched wanted the schedule that PredictsV was made with'): take(m, other, (2, 1, 8, 8), steps=2)
 
 
 def test_a_default_device_does_not_decide_where_weights_live(tmp_path):
