@@ -189,7 +189,7 @@ def test_another_schedule_is_refused_at_the_samplers_door():
     for m in model, Labelled(model, [0, 1]), torch.compile(model):
         for take in ddim_sample, ddpm_sample:
             for other in linear_schedule(60), cosine_schedule(50):
-                with pytest.raises(ValueError, match='sched wanted the schedule that PredictsV was made with'): take(m, other, (2, 1, 8, 8), steps=2)
+                with pytest.raises(ValueError, match='sched wanted the schedule that .* was made with'): take(m, other, (2, 1, 8, 8), steps=2)
 
 
 def test_a_default_device_does_not_decide_where_weights_live(tmp_path):
