@@ -1,6 +1,8 @@
 "The exact denoisers, against the gradient of the log density."
+import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 from conftest import normal
@@ -69,3 +71,60 @@ def test_bad_input_is_named(call):
 
 def test_bytes_are_no_images():
     with pytest.raises(TypeError, match='uint8'): FiniteData(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), SCHED)
+
+
+@pytest.mark.parametrize('weights, means, std', [([1], torch.zeros(1, 3), True), ([1], torch.zeros(1, 3), '1'), ([1], torch.zeros(1, 3), None), ([1], object(), 1), ([1], 'abc', 1), (None, torch.zeros(1, 3), 1), (['a'], torch.zeros(1, 3), 1)])
+def test_input_of_the_wrong_kind_is_named(weights, means, std):
+    with pytest.raises(TypeError, match='wanted'): GaussianMixture(weights, means, std, SCHED)
+
+
+def test_what_an_oracle_is_asked():
+    oracle = GaussianMixture([1.], torch.zeros(1, 3), 1., SCHED)
+    with pytest.raises(TypeError, match='sched wanted a Schedule'): GaussianMixture([1.], torch.zeros(1, 3), 1., 1000)
+    for x_t in [[0.]*3], None, np.zeros((2, 3)), torch.zeros(2, 3, dtype=torch.complex64):
+        with pytest.raises(TypeError, match='x_t wanted a floating-point tensor'): oracle(x_t, 5)
+    for n in True, 1.5, '3':
+        with pytest.raises(TypeError, match='^n wanted'): oracle.sample(n)
+    for n in 0, -1:
+        with pytest.raises(ValueError, match='^n wanted'): oracle.sample(n)
+    with pytest.raises(ValueError, match='std'): GaussianMixture([1.], torch.zeros(1, 3), 1e200, SCHED)   # its square is infinite
+    huge = GaussianMixture([1e308, 1e308, 1e308], torch.eye(3), 1., SCHED)                                # their sum is infinite
+    assert_close(huge.weights, torch.full((3,), 1/3, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_an_oracle_keeps_its_own_world():
+    "Wrong program: `means.double()`, which for float64 is the caller's own memory."
+    means, x = normal(2, 3), normal(4, 3, seed=1)
+    oracle = GaussianMixture([1., 2.], means, 0.5, SCHED)
+    before = oracle(x, 7)
+    means.zero_()
+    assert torch.equal(oracle(x, 7), before)
+
+
+def test_the_callers_defaults_do_not_matter():
+    means, x, t = normal(2, 3), normal(4, 3, seed=1), torch.tensor([1, 5, 500, 1000])
+    def ask():
+        g = torch.Generator('cpu').manual_seed(3)
+        worlds = GaussianMixture([1., 2.], means, 0.5, SCHED), FiniteData(means, SCHED), GaussianMixture([1.], [[0.5]], 0.1, SCHED)
+        return [worlds[0](x, t), worlds[1](x, 7), worlds[2](x[:, :1], 7), worlds[0].sample(5, g), worlds[2].sample(np.int64(2), g)]
+    wanted, found = ask(), []
+    for device in 'meta', 'cpu':
+        with torch.device(device): found.append(ask())
+    torch.set_default_dtype(torch.float64)
+    try: found.append(ask())
+    finally: torch.set_default_dtype(torch.float32)
+    for other in found:
+        for a, b in zip(wanted, other): assert torch.equal(a, b) and a.dtype == b.dtype
+    assert wanted[3].dtype == torch.float32
+
+
+@pytest.mark.parametrize('home', ['cpu', 'cuda'])
+def test_an_oracle_goes_where_the_images_are_and_waits_for_nobody(home):
+    "A make-believe GPU, whose tensors hold no numbers: to look at one is an error."
+    oracle = GaussianMixture([1., 2.], normal(2, 3), 0.5, SCHED)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        oracle.means = oracle.means.to(home)
+        x_t, t = torch.empty(4, 3, device='cuda'), torch.ones(4, dtype=torch.int64, device='cuda')
+        for dtype in torch.float32, torch.bfloat16, torch.float64:
+            eps_hat = oracle(x_t.to(dtype), t)
+            assert eps_hat.device.type == 'cuda' and eps_hat.dtype == dtype
