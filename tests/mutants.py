@@ -78,7 +78,7 @@ MUTANTS = {
     't ignored': ('unet', 'emb = self.time(time_embedding(t, self.width)', 'emb = self.time(time_embedding(0*t, self.width)', 'test_training.py::test_network_uses_image_time_and_label'),
     't in [0, 1) fed to an embedding of steps': ('unet', 'angle = t.float()[:, None]*freq', 'angle = t.float()[:, None]/1000*freq', 'test_museum.py::test_embedding_is_ddpms'),
     'absolute value learns the median': ('loss', '.square().flatten(1)', '.abs().flatten(1)', 'test_training.py::test_loss_is_zero_for_the_truth_and_the_wrapper_turns_it_into_eps'),
-    'v wrapper with the other sign': ('loss', 'return noise*x_t + signal*self.net', 'return noise*x_t - signal*self.net', 'test_training.py::test_wrappers_are_the_conversions_of_lesson_4'),
+    'v wrapper with the other sign': ('loss', 'return noise*x_t + signal*self.ask', 'return noise*x_t - signal*self.ask', 'test_training.py::test_wrappers_are_the_conversions_of_lesson_4'),
     # metrics
     'an image compared with itself': ('metrics', ' - (x.square().sum(1)/x.shape[1] + 1).pow(3)\n', '\n', 'test_metrics.py::test_kid_is_its_definition_pair_by_pair'),
     'a kernel of degree two': ('metrics', '1).pow(3)\n', '1).pow(2)\n', 'test_metrics.py::test_kid_is_its_definition_pair_by_pair'),
@@ -105,6 +105,11 @@ MUTANTS = {
     'Muon in the precision around it': ('muon', 'enabled=False', 'enabled=True', 'test_muon.py::test_lopsided_gradients_survive_single_precision_and_a_callers_autocast'),
     'the image layers turned, too': ('muon', 'if p.ndim == 4][1:-1]', 'if p.ndim == 4]', 'test_muon.py::test_muon_takes_the_kernels_between_channels_and_adamw_the_rest'),
     'the time scales from nothing': ('unet', 'h*(1 + scale) + shift', 'h*scale + shift', 'test_muon.py::test_a_scaled_block_by_hand'),
+    'weights from the stream that all threads share': ('safety', "if (func in _drawing or 'generator' in kwargs) and kwargs.get('generator') is None: kwargs['generator'] = self.generator", 'pass', 'test_threads.py::test_fresh_weights_come_from_no_shared_stream'),
+    'goes on with other images': ('train', "for k in ('images', 'arithmetic') if k in about", "for k in ('arithmetic',) if k in about", 'test_training.py::test_a_run_does_not_go_on_with_other_images'),
+    'every error of reading is damage': ('safety', 'except Damaged as e', 'except (ValueError, OSError) as e', 'test_crash.py::test_what_the_system_can_not_read_is_passed_on_and_nothing_is_renamed'),
+    'a report that can not be written ends the run': ('train', 'except OSError as e: warnings.warn(', 'except ZeroDivisionError as e: warnings.warn(', 'test_training.py::test_what_is_shown_ends_no_training'),
+    'a tensor left out of the clip': ('train', 'nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_grad)', 'nn.utils.clip_grad_norm_(list(net.parameters())[1:], recipe.clip_grad)', 'test_training.py::test_a_step_moves_every_tensor_along_its_own_gradient'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_training.py::test_an_epoch_shows_each_image_once'),
 }
 

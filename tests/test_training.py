@@ -19,7 +19,7 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, find_lr, fit, learning_rate, looked_back, make_card, min_snr, resume, suggest_lr, weights
+from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, find_lr, fit, learning_rate, looked_back, make_card, min_snr, resume, suggest_lr, train_step, weights
 from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -110,6 +110,24 @@ def test_a_step_follows_the_weight_of_its_recipe():
         assert_close(run.step(0, run.recipe), wanted.detach())
         assert_close(before - run.net.out.weight.detach(), grad, rtol=1e-3, atol=1e-6)
     assert not torch.allclose(runs['even'].net.out.weight, runs['min_snr'].net.out.weight, atol=1e-3)
+
+
+def test_a_step_moves_every_tensor_along_its_own_gradient():
+    "In float64, each tensor judged by its own size: one tolerance for all would let a wrong sign in the small ones pass."
+    recipe = Recipe(batch=16, clip_grad=0.05, warmup=0)
+    batch = [part.double() if part.is_floating_point() else part for part in draw(DATA, recipe, SCHED.T, 0)]
+    nets = [UNet(1, 8, (1, 2), 1, (1,), 1).double() for _ in range(2)]
+    for net in nets:
+        g = torch.Generator().manual_seed(3)
+        for p in net.parameters(): torch.nn.init.normal_(p, std=0.1, generator=g)
+    grads = torch.autograd.grad(v_loss(nets[0], SCHED, *batch).mean(), list(nets[0].parameters()))
+    length = sum(g.square().sum() for g in grads).sqrt()
+    before = [p.detach().clone() for p in nets[1].parameters()]
+    train_step(nets[1], SCHED, torch.optim.SGD(nets[1].parameters(), 1.0), recipe, batch, 0, False)
+    assert length > 2*recipe.clip_grad and len(grads) > 50
+    for g, p_0, p in zip(grads, before, nets[1].parameters()):
+        moved = (p_0 - p.detach())/recipe.lr
+        assert (moved - g*recipe.clip_grad/length).norm() < 1e-4*moved.norm() > 0
 
 
 def test_min_snr_knows_squares_only():
