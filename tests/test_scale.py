@@ -84,6 +84,11 @@ with together() as device:
     try: run_here({**card, 'recipe': {**card['recipe'], 'batch': 3}}, bundled_fashion(), device)
     except ValueError as e: assert 'multiple of 2' in str(e)
     else: raise AssertionError('a batch of 3 was divided by 2')
+    other = bundled_fashion()
+    other.pixels[-1, 0, -1, -1] += rank                            # one byte of the last image, in the second process only
+    try: run_here(card, other, device)
+    except ValueError as e: assert 'the same images, and 1 of them' in str(e), e
+    else: raise AssertionError('two processes trained on different images')
     if rank == 0: torch.save((images, way), folder + '/images.pt')
 assert place() == (0, 1)
 with together() as device: assert place() == (0, 1)             # they have parted
