@@ -35,12 +35,15 @@ def meet(
     "Find the other processes that torchrun or accelerate started, or say within `seconds` who is missing."
     asked = {name: os.environ.get(name) for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')}
     how = 'start all of them with torchrun or accelerate, or unset WORLD_SIZE to work alone'
-    if missing := [name for name, v in asked.items() if not v]: raise ValueError(f'WORLD_SIZE is {asked["WORLD_SIZE"]}, and {", ".join(missing)} not set: {how}')
+    if missing := [name for name, v in asked.items() if not v]:
+        raise ValueError(f'WORLD_SIZE is {asked["WORLD_SIZE"]}, and {", ".join(missing)} not set: {how}')
     try:
         store, rank, world = next(dist.rendezvous('env://', timeout=timedelta(seconds=seconds)))
         store.set(f'here {rank}', '')
         store.wait([f'here {k}' for k in range(world)], timedelta(seconds=seconds))
-    except (RuntimeError, ValueError, OSError) as e: raise ValueError(f'wanted {asked["WORLD_SIZE"]} processes, and not all came to {asked["MASTER_ADDR"]}:{asked["MASTER_PORT"]} in {seconds:g} seconds: {how} ({e})') from e
+    except (RuntimeError, ValueError, OSError) as e:
+        raise ValueError(f'wanted {asked["WORLD_SIZE"]} processes, and not all came to {asked["MASTER_ADDR"]}:{asked["MASTER_PORT"]} '
+                         f'in {seconds:g} seconds: {how} ({e})') from e
     return store, rank, world
 
 def place()->tuple: # (this process, from 0; how many there are)
@@ -59,10 +62,12 @@ def together(
     store, rank, world = meet(seconds)
     if kind == 'cuda':
         here, gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
-        if here >= gpus: raise ValueError(f'each process on a machine wanted a GPU of its own, got {gpus} for process {here}, counted from 0')
+        if here >= gpus:
+            raise ValueError(f'each process on a machine wanted a GPU of its own, got {gpus} for process {here}, counted from 0')
         device = f'cuda:{here}'
         torch.cuda.set_device(device)
-    dist.init_process_group('cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo', store=store, rank=rank, world_size=world, timeout=timedelta(days=1))  # the others wait while the first judges or writes; one that dies ends them all
+    backend = 'cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo'
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timedelta(days=1))  # once met, they wait while the first judges or writes
     yield device
     dist.destroy_process_group()        # not after an error: the others would be waited for
     os.environ['WORLD_SIZE'] = '1'      # they have parted: what this process does next, it does alone
@@ -74,10 +79,12 @@ class SharedRun(Run):
 
     def __init__(self, card:dict, data, device='cpu', compiled=False):
         self.rank, self.world = place()
-        if card['recipe']['batch'] % self.world: raise ValueError(f'batch wanted a multiple of {self.world}, the number of processes, got {card["recipe"]["batch"]}')
         super().__init__(card, data, device, compiled)
+        if self.recipe.batch % self.world:
+            raise ValueError(f'batch wanted a multiple of {self.world}, the number of processes, got {self.recipe.batch}')
         check_alike([self.card, self.images])
-        if self.rank == 0 and any(isinstance(m, nn.BatchNorm2d) for m in self.net.modules()): warnings.warn('batch norm sees only the part of a batch that its process has: not the same training as in one process', stacklevel=2)
+        if self.rank == 0 and any(isinstance(m, nn.BatchNorm2d) for m in self.net.modules()):
+            warnings.warn('batch norm sees only the part of a batch that its process has: not the same training as in one process', stacklevel=2)
         self.shared = nn.parallel.DistributedDataParallel(self.net)
         self.bf16 = bool(from_first(torch.tensor(float(self.bf16))))  # measured in each process, and they must agree
 
@@ -100,7 +107,8 @@ def check_alike(
     mine = torch.tensor(int.from_bytes(hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=7).digest(), 'big'))
     others = (from_first(mine.clone()) != mine).long()
     dist.all_reduce(others)
-    if others: raise ValueError(f'the processes wanted one card and the same images, and {others.item()} of them have others than the first')
+    if others:
+        raise ValueError(f'the processes wanted one card and the same images, and {others.item()} of them have others than the first')
 
 def from_first(
     x:Tensor,   # overwritten, except in the first process
