@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = dict(
     schedule=['test_schedule', 'test_properties'], forward=['test_forward_posterior', 'test_properties'],
     posterior=['test_forward_posterior', 'test_properties'], sampler=['test_sampler', 'test_properties'], loss=['test_loss', 'test_properties'],
-    guidance=['test_guidance'], muon=['test_muon'], metrics=['test_metrics'], unet=['test_unet', 'test_training', 'test_muon'], train=['test_training', 'test_muon'],
+    guidance=['test_guidance'], muon=['test_muon'], metrics=['test_metrics', 'test_judging'], unet=['test_unet', 'test_training', 'test_muon'], train=['test_training', 'test_muon'],
 )   # the files whose tests are to reject what is wrong in a module
 MODULES = list(TESTS)
 TABLE, SURVIVORS = ROOT/'benchmarks'/'mutation.csv', ROOT/'benchmarks'/'mutation_survivors.txt'
