@@ -31,6 +31,14 @@ def test_exporting_and_cleaning_change_nothing(tmp_path):
     assert not [p for p in made if not (ROOT/p).exists() or not filecmp.cmp(tmp_path/p, ROOT/p, shallow=False)]
 
 
+def test_the_minutes_of_the_index_are_those_of_the_pages():
+    "A wrong program: two lists of minutes, one of them forgotten."
+    index = '\n'.join(map(source, read(ROOT/'nbs'/'index.ipynb')))
+    rows = dict(re.findall(r'\| \[[^\]]*\]\((\d\d_\w+)\.ipynb\) \| [^|]* \| ([^|]*) \|', index))
+    said = {p.stem: re.search(r'\*About (\d+) minutes', '\n'.join(map(source, read(p)))) for p in PAGES if p.stem in rows}
+    assert len(rows) > 15 and rows == {name: found and found[1] for name, found in said.items()}
+
+
 def test_readme_is_made_from_the_index(): subprocess.run([sys.executable, ROOT/'tools'/'readme.py', '--check'], check=True)
 
 
