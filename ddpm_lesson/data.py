@@ -6,15 +6,16 @@
 __all__ = ['assets', 'garments', 'torchvision_sets', 'torchvision_files', 'image_endings', 'most_pixels', 'most_bytes',
            'most_claimed', 'most_work', 'split_words', 'Images', 'bundled_fashion', 'to_unit', 'to_pixels',
            'check_unit', 'upright', 'eight_bit', 'middle_square', 'fit_square', 'set_key', 'full_path', 'printable',
-           'Source', 'known_set', 'find_source', 'image_files', 'image_formats', 'open_regular', 'pixels_to_decode',
-           'jpeg_scans', 'check_claims', 'Unreadable', 'read_image', 'split_level', 'folder_splits', 'check_size',
-           'folder_images', 'fetch', 'all_flowers', 'open_torchvision', 'resized', 'torchvision_images', 'debug_images',
-           'load_images']
+           'Source', 'known_set', 'find_source', 'image_files', 'image_formats', 'open_regular', 'Bounded',
+           'pixels_to_decode', 'jpeg_scans', 'check_claims', 'Unreadable', 'read_image', 'split_level', 'folder_splits',
+           'check_size', 'folder_images', 'fetch', 'all_flowers', 'open_torchvision', 'resized', 'torchvision_images',
+           'debug_images', 'load_images']
 
 # %% ../nbs/01_data.ipynb #dfa755fc
 import errno
 import importlib.resources
 import importlib.util
+import io
 import math
 import operator
 import os
@@ -259,12 +260,21 @@ def image_formats()->list:
     return sorted({known[e] for e in image_endings if e in known})
 
 def open_regular(
-    path, # of a file, or a link to one
-):        # a file opened for reading bytes
+    path,                    # of a file, or a link to one
+    kind=io.BufferedReader,  # what to read it with
+):                           # opened for reading bytes
     "Open a file; a pipe, a device, a socket or a folder is refused and never waited for."
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, 'a pipe, a device or a folder where a file was wanted', str(path))
-    return open(path, 'rb', opener=lambda p, flags: os.open(p, flags | getattr(os, 'O_NONBLOCK', 0)))
+    return kind(io.FileIO(path, opener=lambda p, flags: os.open(p, flags | getattr(os, 'O_NONBLOCK', 0))))
+
+class Bounded(io.BufferedReader):
+    "A file that may be read only so often, and in small pieces only so much: a header of a million parts costs Pillow minutes."
+    left, opened = 200_000, False
+    def read(self, n=-1):
+        self.left -= 1 if self.opened or n is None or n < 0 else 1 + n//64
+        if self.left < 0: raise ValueError('too slow: it has too many parts')
+        return super().read(n)
 
 # %% ../nbs/01_data.ipynb #39d1c52a
 def pixels_to_decode(
@@ -291,16 +301,18 @@ def check_claims(
     size:int,  # side that will be wanted, pixels
 )->None:
     "Raise for a picture that would take too much memory or time; a large JPEG is told to decode small."
-    claimed, scans = (image.width, image.height), 1
+    claimed = image.width, image.height
+    scans = 1000 if image.tile and image.tile[0][0] == 'ppm_plain' else 1  # Pillow reads a PPM in words as slowly
     if image.format in ('JPEG', 'MPO'):
         here = image.fp.tell()
         image.fp.seek(0)
         scans = jpeg_scans(image.fp.read())
         image.fp.seek(here)
+        if scans > 100: raise ValueError(f'too slow: drawn {scans} times over')
     image.draft(None, (2*size, 2*size))
     if math.prod(claimed) > most_claimed or pixels_to_decode(image) > most_pixels:
         raise ValueError(f'too large: {claimed[0]} x {claimed[1]} pixels')
-    if scans > 100 or math.prod(claimed)*scans > most_work: raise ValueError(f'too slow: drawn {scans} times over')
+    if math.prod(claimed)*scans > most_work: raise ValueError(f'too slow: {claimed[0]} x {claimed[1]} pixels of a kind that takes long')
 
 # %% ../nbs/01_data.ipynb #853c8b53
 class Unreadable(ValueError): "Why an image file can't be read, and what helps."
@@ -313,9 +325,10 @@ def read_image(
     "One image file as a square; `Unreadable` says why not."
     from PIL import Image
     try:
-        with open_regular(path) as f:
+        with open_regular(path, Bounded) as f:
             if os.fstat(f.fileno()).st_size > most_bytes: raise ValueError(f'too large: over {most_bytes:,} bytes')
             with Image.open(f, formats=image_formats()) as image:
+                f.opened = True
                 check_claims(image, size)
                 image = upright(image, channels)
     except Exception as e: raise Unreadable(_reason(path, e)) from e  # Pillow raises a dozen different kinds

@@ -3,10 +3,11 @@ import io
 import math
 import os
 import stat
+import struct
 import sys
 import threading
 import types
-import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,24 @@ def test_what_is_not_read_says_why(name, tmp_path, monkeypatch):
     if 'too slow' in words: monkeypatch.setattr('PIL.ImageFile.ImageFile.load', lambda self: pytest.fail('decoded'))
     with pytest.raises(Unreadable, match=words) as said: read_image(tmp_path/'x.png', 8)
     assert str(said.value).isprintable() and len(str(said.value)) < 200
+
+
+def slow_files():
+    "Small files over which Pillow sits for a minute or more: one each kind of header it reads in a loop of its own."
+    png, jpeg, gif = (bytes_of(PICTURE, kind) for kind in ('PNG', 'JPEG', 'GIF'))
+    chunk = lambda kind, body: struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+    at, end, table = png.index(b'IDAT') - 4, png.index(b'IEND') - 4, 13 + 3*2**((gif[10] & 7) + 1)*(gif[10] >> 7)
+    exif = b'\xff\xe1' + struct.pack('>H', 65535) + b'Exif\0\0' + bytes(65533 - 6)
+    return {'chunks.png': png[:at] + chunk(b'teST', b'a')*300_000 + png[at:], 'empty data.png': png[:at] + chunk(b'IDAT', b'')*300_000 + png[at:], 'late data.png': png[:end] + chunk(b'IDAT', b'a')*300_000 + png[end:],
+            'comments.jpg': jpeg[:2] + b'\xff\xfe\0\3a'*300_000 + jpeg[2:], 'exif.jpg': jpeg[:2] + exif*400 + jpeg[2:], 'comments.gif': gif[:table] + b'\x21\xfe\1a\0'*300_000 + gif[table:],
+            'words.ppm': b'P3 2000 2000 255\n' + b'0 '*(3*2000*2000), 'a long comment.ppm': b'P6 #' + b'a'*1_000_000 + b'\n16 16 255\n' + bytes(768)}
+
+
+@pytest.mark.parametrize('name', slow_files())
+def test_a_header_of_a_million_parts_is_refused_in_seconds(name, tmp_path):
+    "Rejects a bound on memory alone: 50 MB of numbers in words, or a comment as long, took half a minute."
+    (tmp_path/name).write_bytes(slow_files()[name])
+    with pytest.raises(Unreadable, match='too slow'): read_image(tmp_path/name, 8)
 
 
 def test_an_honest_progressive_jpeg_is_read_and_its_scans_counted(tmp_path):

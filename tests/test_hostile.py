@@ -603,9 +603,9 @@ def test_a_file_that_fails_while_it_is_read(tmp_path):
 
 def test_a_file_nobody_may_read(tmp_path, monkeypatch):
     folder, opened = good(good(tmp_path/'set'), 'secret.png'), data.open_regular
-    def refuse(path):
+    def refuse(path, *how):
         if 'secret' in str(path): raise PermissionError(13, 'Permission denied', str(path))
-        return opened(path)
+        return opened(path, *how)
     monkeypatch.setattr(data, 'open_regular', refuse)
     assert left_out(folder)[1].endswith(': secret.png (Permission denied)')
 
