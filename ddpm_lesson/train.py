@@ -19,7 +19,7 @@ from numbers import Integral, Real
 from pathlib import Path
 import torch
 from torch import Tensor, nn
-from .data import Images, check_unit, to_pixels, to_unit
+from .data import Images, check_unit, full_path, to_pixels, to_unit
 from .files import load_tensors, save_tensors
 from .forward import at, shaped
 from .graphs import Replayed, scalars
@@ -560,11 +560,12 @@ def resume(
 )->Run:
     "Go on from the newest whole checkpoint in a folder. If that is not the newest there was, a warning says so."
     if not isinstance(run, Run): raise TypeError(f'resume wanted a Run, got {type(run).__name__}: resume(Run(card, data), folder)')
+    folder = full_path(folder)
     with claimed(folder):
         found = last_whole(folder)
         if found is None: raise ValueError(f'{folder} wanted a whole checkpoint to go on from, and there is none')
         go_on_from(run, *found)
-    if found[0].name == previous_name: warnings.warn(f'{Path(folder)/newest_name} is missing or damaged: went back to {previous_name}, step {len(run.losses)}', stacklevel=2)
+    if found[0].name == previous_name: warnings.warn(f'{folder/newest_name} is missing or damaged: went back to {previous_name}, step {len(run.losses)}', stacklevel=2)
     return run
 
 # %% ../nbs/10_train.ipynb #4a82ddc1
@@ -602,9 +603,9 @@ def fit(
         except OSError as e: warnings.warn(f'what was to be shown at step {len(run.losses)} could not be ({e}); the training goes on', stacklevel=3)
         finally: ear.at_once = False
     def keep():  # first
-        if folder: run.save(Path(folder)/newest_name, keep=Path(folder)/previous_name)
+        if folder: run.save(folder/newest_name, keep=folder/previous_name)
         if report and not ear.heard: tell()
-    batch, stop = run.recipe.batch, None
+    batch, stop, folder = run.recipe.batch, None, full_path(folder) if folder else None
     with claimed(folder), Listener(patient=not run.alone) as ear, shown(run.recipe.steps*batch, len(run.losses)*batch, progress) as note:
         check_ahead(run, folder)
         try:

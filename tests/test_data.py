@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from ddpm_lesson import data, files
-from ddpm_lesson.data import (Images, Source, Unreadable, bundled_fashion, find_source, folder_images, folder_splits, full_path, image_files,
-                              jpeg_scans, known_set, load_images, read_image, split_level, to_unit)
+from ddpm_lesson import data
+from ddpm_lesson.data import Images, Unreadable, bundled_fashion, find_source, full_path, image_files, jpeg_scans, known_set, load_images, read_image, split_level, to_unit
 from ddpm_lesson.files import load_tensors, read_table, save_gif, save_png, save_tensors, sheet, sweep, whole, write_table
 from ddpm_lesson.plot import show_grid, show_rows
+from ddpm_lesson.train import Recipe, Run, fit, make_card, resume
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8))
@@ -107,6 +107,21 @@ def test_home_is_filled_in_at_every_door(tmp_path, monkeypatch):
     assert load_tensors('~/c.safetensors')[0]['w'].tolist() == [1, 1] and read_table('~/d.csv') == [dict(a=1)]
     for door in full_path, find_source, image_files, load_tensors, lambda p: save_png(p, pixels):
         with pytest.raises(ValueError, match='home folder that is there'): door('~no such user/x')
+
+
+def test_a_training_writes_where_it_was_told_wherever_the_process_goes(tmp_path, monkeypatch):
+    "Rejects a folder looked up at each checkpoint: after a change of folder the second lies elsewhere."
+    monkeypatch.setenv('HOME', str(tmp_path/'home')); monkeypatch.setenv('USERPROFILE', str(tmp_path/'home'))
+    for place in 'cwd', 'elsewhere': (tmp_path/place).mkdir()
+    images = Images(bundled_fashion().pixels[:8, :, ::4, ::4].contiguous(), name='small')
+    card = make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[]), Recipe(steps=3, batch=4, warmup=1, precision='float32'), size=7)
+    for said, where in ('runs/a', tmp_path/'cwd'/'runs'/'a'), ('~/b', tmp_path/'home'/'b'):
+        monkeypatch.chdir(tmp_path/'cwd')
+        fit(Run(card, images), said, every=1, report=lambda run: os.chdir(tmp_path/'elsewhere'), progress=False)
+        monkeypatch.chdir(tmp_path/'cwd')
+        assert {'checkpoint.safetensors', 'checkpoint.previous.safetensors'} <= {p.name for p in where.iterdir()}
+        assert len(resume(Run(card, images), said).losses) == 3
+    assert not list((tmp_path/'elsewhere').iterdir()) and [p.name for p in (tmp_path/'cwd').iterdir()] == ['runs']
 
 
 # ---- folders that come divided
