@@ -582,7 +582,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'ddpm_lesson.schedule.diagnose': ('schedule.html#diagnose', 'ddpm_lesson/schedule.py'),
                                       'ddpm_lesson.schedule.kl_at_T': ('schedule.html#kl_at_t', 'ddpm_lesson/schedule.py'),
                                       'ddpm_lesson.schedule.linear_schedule': ('schedule.html#linear_schedule', 'ddpm_lesson/schedule.py'),
-                                      'ddpm_lesson.schedule.more_noise': ('schedule.html#more_noise', 'ddpm_lesson/schedule.py'),
                                       'ddpm_lesson.schedule.prescribe': ('schedule.html#prescribe', 'ddpm_lesson/schedule.py'),
                                       'ddpm_lesson.schedule.rate_schedule': ('schedule.html#rate_schedule', 'ddpm_lesson/schedule.py'),
                                       'ddpm_lesson.schedule.real_numbers': ('schedule.html#real_numbers', 'ddpm_lesson/schedule.py'),

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['real_numbers', 'check_beta', 'Schedule', 'check_schedule', 'check_whole', 'check_number', 'check_T',
            'linear_schedule', 'brightness_std', 'schedule_from_alpha_bar', 'cosine_schedule', 'rate_schedule',
-           'rescaled_linear_schedule', 'walk_back_std', 'brightness_kept', 'kl_at_T', 'more_noise', 'prescribe',
-           'Diagnosis', 'diagnose']
+           'rescaled_linear_schedule', 'walk_back_std', 'brightness_kept', 'kl_at_T', 'prescribe', 'Diagnosis',
+           'diagnose']
 
 # %% ../nbs/02_schedule.ipynb #d2d1ce53
 import math
@@ -249,16 +249,6 @@ def kl_at_T(
     "Divergence of q(x_T | x_0) from N(0, I) in the worst case, |x_0| = 1 everywhere: L_T of DDPM Eq. 5, per number."
     return -math.log1p(-sched.alpha_bar[-1].item())/2/math.log(2)
 
-# %% ../nbs/02_schedule.ipynb #463ff636
-def more_noise(
-    sched:Schedule,   # one that ends too early
-    loud:float,       # variance of the brightness coefficient
-)->str:               # a sentence
-    "What to multiply the betas by (log alpha_bar_T is about minus their sum) to leave x_T brightness of variance 0.1."
-    k = math.log(0.1/loud)/sched.alpha_bar[-1].log().item()
-    cure = f'multiply every beta by about {k:.3g}' if k*sched.beta.max() < 1 else 'take more steps or cosine_schedule'
-    return f'x_T is not noise yet (signal rate {sched.signal_rate[-1].item():.3g}): {cure}.'
-
 # %% ../nbs/02_schedule.ipynb #7a8002d4
 def prescribe(
     sched:Schedule,      # beta and alpha_bar, entries 0..T
@@ -267,7 +257,11 @@ def prescribe(
     "What to change so that a perfect denoiser keeps 90% of the brightness, and t=1 detail of a tenth of the range."
     std, a, advice = brightness_std(pixels), sched.alpha_bar[-1].item(), []
     loud = max(std**2, 20)   # so that even the smallest image may keep a signal rate of 0.1 at most
-    if a*loud > 0.2: advice.append(more_noise(sched, loud))
+    if a*loud > 0.2:
+        k = math.log(0.1/loud)/math.log(a)   # log alpha_bar_T is about minus the sum of the betas
+        possible = k*sched.beta.max() < 1
+        cure = f'multiply every beta by about {k:.3g}' if possible else 'take more steps or cosine_schedule'
+        advice.append(f'x_T is not noise yet (signal rate {a**0.5:.3g}): {cure}.')
     kept = walk_back_std(sched, std, std_T=(a*std**2 + 1 - a)**0.5)/std
     if kept < 0.9:
         advice.append(f'The steps are too coarse (even from the right start they keep {kept:.0%} of the brightness): '
