@@ -148,6 +148,36 @@ def test_finite_data_gives_back_its_images():
     assert (x[:, None] - images[None]).abs().amax((2, 3, 4)).min(1).values.max() < 0.02
 
 
+def of_gaussian(ts, coefs, spread):
+    "Mean and variance after each step, for data N(0, spread^2) and their exact denoiser."
+    gain = lambda t: (LINEAR.noise_rate[t]/(LINEAR.alpha_bar[t]*spread**2 + 1 - LINEAR.alpha_bar[t])).item()
+    return {s: var for s, _, var in scalar_law(LINEAR, ts, coefs, gain, lambda t: 0.0)}
+
+
+def test_with_estimates_the_members_have_not_the_same_marginals():
+    "Only given the true x_0 do they. Wrong statement: one family, the same marginals (lesson 7 said so)."
+    ts, true = trailing(1000, 10), (LINEAR.alpha_bar[200]*0.25 + 1 - LINEAR.alpha_bar[200]).item()
+    found = [of_gaussian(ts, ddim_coefs(LINEAR, ts, eta), 0.5)[200] for eta in (0.0, 0.5, 1.0)]
+    assert_close(torch.tensor([*found, true]), torch.tensor([0.464, 0.4577, 0.430, 0.5057]), rtol=0, atol=1e-4)
+    ts = trailing(1000, 1000)
+    for eta in 0.0, 0.5, 1.0: assert abs(of_gaussian(ts, ddim_coefs(LINEAR, ts, eta), 0.5)[200] - true) < 1e-3
+
+
+def test_one_image_accepts_any_sigma_and_data_with_a_spread_do_not():
+    "What the exact test with one image cannot see: a random sigma, or none of the old noise."
+    ts = trailing(1000, 50)
+    room = (1 - LINEAR.alpha_bar[ts[1:] + [0]]).sqrt()
+    chosen = torch.rand(50, generator=torch.Generator('cpu').manual_seed(0))*room
+    members = [ddpm_coefs(LINEAR, ts), ((room**2 - chosen**2).sqrt(), chosen), (0*room, room)]
+    x_0 = torch.tensor(0.7, dtype=torch.float64)
+    for coefs in members:
+        shift = lambda t: (-LINEAR.signal_rate[t]*x_0/LINEAR.noise_rate[t]).item()
+        law = scalar_law(LINEAR, ts, coefs, lambda t: 1/LINEAR.noise_rate[t].item(), shift)
+        for s, _, var in law: assert abs(var - (1 - LINEAR.alpha_bar[s]).item()) < 1e-3   # started from variance 1, not 1 - alpha_bar_T
+    ends = [of_gaussian(ts, coefs, 0.5)[0] for coefs in members]
+    assert max(ends) - min(ends) > 0.05
+
+
 # --- counts, seeds, modes -----------------------------------------------------------------------
 
 @pytest.mark.parametrize('sampler', [ddim_sample, ddpm_sample])
