@@ -13,7 +13,7 @@ from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, save_model, settled, way_to_sample
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
-from ddpm_lesson.train import Recipe, make_card
+from ddpm_lesson.train import Ema, Recipe, make_card
 
 NETWORK = dict(channels=1, width=8, mults=[1], blocks=1, attend=[], patch=1, classes=3)
 CARD = make_card(NETWORK, Recipe(steps=20, batch=2, warmup=2, precision='float32'), 'linear', 50, 'pets', ('a', 'b', 'c'), 8)
@@ -117,6 +117,20 @@ def test_a_warm_up_longer_than_the_training_is_shortened_aloud():
     with pytest.warns(UserWarning, match='warm-up of 100 steps is longer than the training of 20: 2 instead'): card = settled(put('recipe.warmup', 100), IMAGES)
     assert card['recipe']['warmup'] == 2 and settled(CARD, IMAGES) == CARD
     with pytest.raises(ValueError, match='label_drop'): settled(put('recipe.label_drop', 1.0), IMAGES)
+
+
+@pytest.mark.parametrize('decay', [0.9, 0.999, 0.99999, 1.0])
+@pytest.mark.parametrize('steps', [10, 60, 1500])
+def test_averaged_weights_never_remember_more_than_a_ninth_of_the_steps(decay, steps):
+    "A memory longer than the run fits by itself. Rejects an average that still holds the weights a network began with."
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(net.weight)
+    ema = Ema(net, decay)
+    for step in range(steps):
+        with torch.no_grad(): net.weight.fill_(1.)
+        ema.update(net, step)
+    kept = 1 - min(decay, steps/(9 + steps))         # how much the last step moved it
+    assert ema.shadow[0].item() > 1 - 1e-3 and 1/kept <= (steps + 9)/9 + 1e-9
 
 
 # ---- what is written is read back

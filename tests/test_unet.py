@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import normal
 from ddpm_lesson.unet import Attention, Down, ResBlock, ScaledBlock, Stage, UNet, Up, count_parameters, norm, time_embedding, zeroed
@@ -209,3 +211,50 @@ def test_only_what_learns_is_counted():
 
 
 def test_the_clock_stays_on_its_device(): assert time_embedding(torch.zeros(2, device='meta'), 8).device.type == 'meta'
+
+
+# ---- attention: which kernel, how much memory
+
+class Largest(TorchDispatchMode):
+    "Inside, `numbers` is the size of the largest tensor that any operation returns."
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numbers = max([self.numbers, *(v.numel() for v in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(v, torch.Tensor))])
+        return out
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize('channels', [8, 24, 128, 288])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_attention_takes_the_fused_kernel(channels, dtype, layout):
+    "Rejects queries whose numbers do not lie side by side, or have three dimensions: torch then writes down every pair, and says nothing."
+    layer = Attention(channels).to(dtype)
+    x = torch.randn(2, channels, 6, 5).to(dtype).to(memory_format=layout).requires_grad_()
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION): layer(x).sum().backward()   # this kernel, or an error
+    assert x.grad.isfinite().all()
+
+
+def test_the_memory_of_attention_grows_with_the_number_of_positions():
+    "Twice the side: four times the memory, forward and backward; a table of pairs would need sixteen times."
+    layer, seen = Attention(8), {}
+    for side in 16, 32:
+        x = torch.randn(1, 8, side, side, requires_grad=True)
+        with Largest() as mode: layer(x).sum().backward()
+        seen[side] = mode.numbers
+    assert seen[32] == 4*seen[16] and seen[32] < 32**4/4
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize('dtype, kernel', [(torch.bfloat16, SDPBackend.FLASH_ATTENTION), (torch.float32, SDPBackend.EFFICIENT_ATTENTION)])
+def test_attention_takes_a_fused_kernel_on_a_gpu(dtype, kernel):
+    layer, peak = Attention(64).to('cuda', dtype), {}
+    for side in 32, 64:
+        x = torch.randn(1, 64, side, side, device='cuda', dtype=dtype, requires_grad=True)
+        with sdpa_kernel(kernel): layer(x).sum().backward()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        with sdpa_kernel(kernel): layer(x).sum().backward()
+        peak[side] = torch.cuda.max_memory_allocated() - before
+    assert peak[64] < 6*peak[32]
