@@ -55,12 +55,12 @@ def one_cell(cell, about, deadline):
     train, test = parts(about['data'], about['size'], about['held'])
     card, images = preset_card(cell['preset'], train, **{k: v for k, v in cell.items() if k != 'preset'})
     run = fit(Run(card, images, about['device']), progress=False)
-    trained, rows = time.time() - began, []
+    rows = []
     for row, pixels in measured(run, test, VIEWS, about['count']):
         save_sheet(sheet_of(path, row), pixels)
         rows.append(dict(cell=path.stem) | cell | row | dict(N=about['count'], size=about['size'], loss=torch.stack(run.losses[-50:]).mean().item()))
     how = dict(data=Path(about['data']).name, learned_from=len(train), judged_by=len(test), device=device_name(about['device']),
-               torch=torch.__version__, train_seconds=round(trained, 1))
+               torch=torch.__version__)
     with whole(path) as p: p.write_text(json.dumps([row | how for row in rows], indent=1) + '\n', encoding='utf-8')
     one_cell.took = time.time() - began
     return one_cell.took

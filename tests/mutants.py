@@ -17,6 +17,11 @@ HERE = Path(__file__).resolve().parent
 
 # name: (module, the right text, the wrong one, the test that must reject it)
 MUTANTS = {
+    # published, experiments
+    "inputs of blocks as S1's skips": ('published', 'skips.append(x := block(x))', 'skips.append(x); x = block(x)', 'test_experiments.py::test_s1_network_is_wired_as_published_block_by_block'),
+    "S1's skips first in, first out": ('published', 'for block in level: x = block(torch.cat([x, skips.pop()], 1))', 'for block in level: x = block(torch.cat([x, skips.pop(0)], 1))', 'test_experiments.py::test_s1_network_is_wired_as_published_block_by_block'),
+    "S1's image network told the noise variance": ('published', "sched.alpha_bar if target == 'x_0' else 1 - sched.alpha_bar", '1 - sched.alpha_bar', 'test_experiments.py::test_s1_network_is_told_the_noise_variance_or_the_signal_variance'),
+    'all pairs of a seed taken for independent': ('experiments', 'return [sum(d)/len(d) for d in of_seed.values()]', 'return [x for d in of_seed.values() for x in d]', 'test_experiments.py::test_an_effect_is_one_number_a_seed'),
     # forward
     'noise scaled by beta, not by its root': ('forward', 'shaped(beta.sqrt(), x_s)*eps', 'shaped(beta, x_s)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
     'std in the covariance slot': ('forward', 'signal*x_0 + noise*eps', 'signal*x_0 + noise.sqrt()*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),

@@ -13,7 +13,7 @@ from benchmarks import s1_grid
 from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, all_flowers, bundled_fashion, to_pixels, to_unit
-from ddpm_lesson.experiments import cell_name, materials, parts, run_cell, s1_cells, s2_cells, split
+from ddpm_lesson.experiments import cell_name, materials, paired, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.files import read_table, save_png, save_tensors, sheet, write_table
 from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
 from ddpm_lesson.forward import q_sample
@@ -339,6 +339,27 @@ def test_interrupted_grid_goes_on_and_gives_the_same_table(tiny, tmp_path, monke
     again = [r for c in cells for r in run_cell(c, tmp_path/'cut', **tiny)]
     timeless = lambda rows: [{k: v for k, v in r.items() if 'seconds' not in k} for r in rows]
     assert timeless(again) == timeless(whole)
+
+
+def test_held_out_losses_are_two_units_of_one_error():
+    "A model that says nothing misses all of the noise. Rejects squares, pixels in bytes, and an image error without the ratio of the rates."
+    card, data = preset_card('posit-ddim', COLOUR, steps=1, batch=20, width=8, blocks=1)
+    sched, seen = rate_schedule(), []
+    silent = lambda x, t: seen.append(t) or 0*x
+    got = experiments.held_out_losses(silent, sched, card, data)
+    t = torch.cat(seen)
+    assert_close(got['noise_loss'], (2/torch.pi)**0.5, rtol=0, atol=4*0.6/(60*768)**0.5)
+    assert t.min() == 1 and t.max() == 1000 and len(t.unique()) == 60    # spread evenly, each image one step
+    ratio = (sched.noise_rate/sched.signal_rate)[t].mean().item()
+    assert_close(got['image_loss'], (2/torch.pi)**0.5*ratio, rtol=0.05, atol=0)
+
+
+def test_an_effect_is_one_number_a_seed():
+    "Rejects one that counts all pairs of a seed as independent, and one that subtracts the wrong way round."
+    rows = [dict(x=x, i=i, seed=k, KID=float(10*k + i + x*(k + 1))) for x in (0, 1) for i in range(4) for k in range(3)]
+    assert_close(paired(rows, 'x', 0, 1, settings=('i',)), [1.0, 2.0, 3.0])
+    assert_close(paired(rows, 'i', 0, 3, settings=('x',)), [3.0, 3.0, 3.0])
+    with pytest.raises(ValueError, match='pairs'): paired(rows[1:], 'x', 0, 1, settings=('i',))
 
 
 def test_table_comes_back_as_it_went(tmp_path):
