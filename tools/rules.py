@@ -37,7 +37,9 @@ def cases(files):
 def main():
     rules, tests = read(), functions()
     collected = cases(sorted({f"tests/{t.split('::')[0]}.py" for r in rules for t in named(r, tests)}))
-    for r in rules: r |= dict(functions=len(named(r, tests)), cases=sum(t in set(named(r, tests)) for t in collected))
+    for r in rules:
+        of_rule = set(named(r, tests))
+        r |= dict(functions=len(of_rule), cases=sum(t in of_rule for t in collected))
     with TABLE.open('w', encoding='utf-8', newline='') as f:
         out = csv.DictWriter(f, ['rule', 'how', 'tests', 'functions', 'cases'], lineterminator='\n')
         out.writeheader()
