@@ -18,7 +18,7 @@ from ddpm_lesson.loss import distances, targets
 from ddpm_lesson.presets import preset_card
 from ddpm_lesson.train import Run, draw, weights
 
-RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (1e-3, 2e-3, 4e-3)
 SEEDS = (0, 1, 2)
 
 
