@@ -229,7 +229,7 @@ def walk_back_std(
     fresh = eta**2*sched.beta[1:]*(1 - a_s)/(1 - a_t)
     factor = (a_s*a_t).sqrt()*std_0**2/v + (1 - a_s - fresh).clamp(min=0).sqrt()*(1 - a_t).sqrt()/v
     var = std_T**2
-    for f, sigma2 in zip(factor.flip(0).tolist(), fresh.flip(0).tolist()): var = f**2*var + sigma2
+    for h, sigma2 in zip(factor.flip(0).tolist(), fresh.flip(0).tolist()): var = h**2*var + sigma2
     return var**0.5
 
 # %% ../nbs/02_schedule.ipynb #125bf73c
