@@ -53,7 +53,7 @@ def test_threads_draw_what_each_would_draw_alone(sampler, record):
 
 
 class Slow(torch.nn.Module):
-    "A network that the sampler 'short' enters first and leaves while 'long' is half-way; it notes its mode at each call."
+    "A network that the sampler 'short' enters first and leaves while 'long' is half-way; it notes its mode when a call begins and when it ends."
     def __init__(self):
         super().__init__()
         self.drop, self.scale = torch.nn.Dropout(0.5), torch.nn.Parameter(torch.ones(()))
@@ -63,10 +63,12 @@ class Slow(torch.nn.Module):
 
     def forward(self, x_t, t):
         me = threading.current_thread().name
-        self.seen[me].append(self.training or self.drop.training)
+        note = lambda: self.seen[me].append(self.training or self.drop.training)
+        note()
         self.events[f'{me} is in'].set()
         if me == 'short': self.wait('long is in')
-        if me == 'long' and len(self.seen[me]) == 3: self.wait('short is done')
+        if me == 'long' and len(self.seen[me]) == 5: self.wait('short is done')  # in its third call
+        note()
         return self.drop(self.scale*x_t)
 
 
@@ -87,7 +89,7 @@ def test_a_sampler_that_ends_leaves_the_others_in_eval_mode(fails):
     for thread in threads: thread.start()
     for thread in threads: thread.join(300)
     assert ['NaN' in e for e in errors] == [True]*fails
-    assert net.seen == {'long': [False]*6, 'short': [False]*2}
+    assert net.seen == {'long': [False]*12, 'short': [False]*4}
     assert net.training and net.drop.training
 
 
