@@ -80,7 +80,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_lesson.data.Unreadable': ('data.html#unreadable', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._foreign': ('data.html#_foreign', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._int64': ('data.html#_int64', 'ddpm_lesson/data.py'),
-                                  'ddpm_lesson.data._no_part': ('data.html#_no_part', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._reason': ('data.html#_reason', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._said': ('data.html#_said', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data.all_flowers': ('data.html#all_flowers', 'ddpm_lesson/data.py'),

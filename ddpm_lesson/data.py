@@ -62,7 +62,8 @@ class Images:
 
     def __repr__(self):
         n, *shape = self.pixels.shape
-        return f'Images({self.name!r}: {n:,} of {"x".join(map(str, shape))}, {len(self.classes)} classes, {self.pixels.device})'
+        shape = 'x'.join(map(str, shape))
+        return f'Images({self.name!r}: {n:,} of {shape}, {len(self.classes)} classes, {self.pixels.device})'
 
     def to(self, device)->'Images':
         "The same images on `device`, still bytes: 60,000 of 28x28 take 47 MB there."
@@ -76,7 +77,8 @@ def _said(x)->str:
 
 # %% ../nbs/01_data.ipynb #c0caa4dd
 assets = Path(str(importlib.resources.files('ddpm_lesson')/'assets'))
-garments = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
+garments = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat',
+            'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
 
 # %% ../nbs/01_data.ipynb #31a8699b
 def bundled_fashion(
@@ -85,9 +87,10 @@ def bundled_fashion(
     "Fashion-MNIST as shipped inside the package. (c) 2017 Zalando SE, MIT licence."
     path, split = assets/'fashion_mnist.npz', 'train' if train else 'test'
     try:
-        with np.load(path, allow_pickle=False) as f: pixels, labels = (torch.from_numpy(f[f'{split}_{k}']) for k in ('images', 'labels'))
+        with np.load(path, allow_pickle=False) as f:
+            pixels, labels = (torch.from_numpy(f[f'{split}_{k}']) for k in ('images', 'labels'))
         return Images(pixels[:, None], labels.long(), garments, 'fashion')
-    except Exception as e: raise ValueError(f'{path.name} wanted to be as it was shipped and is damaged ({e}): install the package again') from e
+    except Exception as e: raise ValueError(f'{path.name} is damaged ({e}): install the package again') from e
 
 # %% ../nbs/01_data.ipynb #5934bd53
 def to_unit(
@@ -110,12 +113,15 @@ def check_unit(
     x:Tensor, # a data set or a large batch, to train on or to judge
 )->Tensor:    # the same
     "Raise unless `x` is floating point, finite, within [-1, 1] and not all one sign."
-    if not x.is_floating_point(): raise TypeError(f'images wanted floating point in [-1, 1], got {x.dtype}; to_unit turns bytes into that')
+    if not x.is_floating_point():
+        raise TypeError(f'images wanted floating point in [-1, 1], got {x.dtype}; to_unit turns bytes into that')
     if not x.numel(): raise ValueError(f'images wanted at least one number, got shape {tuple(x.shape)}')
-    if not x.isfinite().all(): raise ValueError(f'images wanted finite numbers, got {(~x.isfinite()).sum().item()} that are NaN or infinite')
+    if bad := (~x.isfinite()).sum().item():
+        raise ValueError(f'images wanted finite numbers, got {bad} that are NaN or infinite')
     lo, hi = x.min().item(), x.max().item()
-    if lo < -1.001 or hi > 1.001: raise ValueError(f'images wanted values in [-1, 1], got {lo:.3g}..{hi:.3g}')
-    if lo >= 0: raise ValueError(f'images wanted values in [-1, 1], got {lo:.3g}..{hi:.3g}: if these lie in [0, 1], use 2*x - 1')
+    hint = ': if these lie in [0, 1], use 2*x - 1' if 0 <= lo and hi <= 1.001 else ''
+    if lo < -1.001 or hi > 1.001 or hint:
+        raise ValueError(f'images wanted values in [-1, 1], got {lo:.3g}..{hi:.3g}{hint}')
     return x
 
 # %% ../nbs/01_data.ipynb #67c38767
@@ -165,8 +171,10 @@ def fit_square(
     return middle_square(upright(image, channels), size)
 
 # %% ../nbs/01_data.ipynb #752b8f92
-torchvision_sets = dict(mnist='MNIST', fashionmnist='FashionMNIST', cifar10='CIFAR10', flowers102='Flowers102', oxfordiiitpet='OxfordIIITPet')
-torchvision_files = dict(mnist='MNIST', fashionmnist='FashionMNIST', cifar10='cifar-10*', flowers102='flowers-102', oxfordiiitpet='oxford-iiit-pet')  # what torchvision makes of each
+torchvision_sets = dict(mnist='MNIST', fashionmnist='FashionMNIST', cifar10='CIFAR10',
+                        flowers102='Flowers102', oxfordiiitpet='OxfordIIITPet')
+torchvision_files = dict(mnist='MNIST', fashionmnist='FashionMNIST', cifar10='cifar-10*',
+                         flowers102='flowers-102', oxfordiiitpet='oxford-iiit-pet')  # what torchvision makes of each
 
 def set_key(name)->str:
     "How a data set's name is looked up: without regard to case, - or _."
@@ -183,7 +191,7 @@ def full_path(
     return Path(text).absolute()
 
 def printable(name:str)->str:
-    "A name from a disk, safe to show: one that holds line breaks or a terminal's commands comes back in quotes, with these spelled out."
+    "A name from a disk, safe to show: line breaks and commands to a terminal are spelled out, in quotes."
     return name if name.isprintable() else repr(name)
 
 # %% ../nbs/01_data.ipynb #ae00d3dd
@@ -211,7 +219,8 @@ def known_set(
     "The set that this package knows by that name, or None. Looks at no file and no folder."
     key = set_key(name)
     if key == 'debug': return Source('folder', str((assets/'debug').resolve()))
-    return Source('bundled', key) if key == 'fashion' else Source('torchvision', key) if key in torchvision_sets else None
+    if key == 'fashion': return Source('bundled', key)
+    return Source('torchvision', key) if key in torchvision_sets else None
 
 def find_source(
     name, # as `load_images` takes it
@@ -219,25 +228,26 @@ def find_source(
     "Look up a name or a folder. A word is a known set first; `./word`, and any Path, is a folder."
     if isinstance(name, Source): return name
     if not isinstance(name, (str, os.PathLike)):
-        raise TypeError(f'images wanted a name or a folder, got {_said(name)}; for a tensor of your own: Images(pixels), (N, C, H, W) uint8')
+        raise TypeError(f'images wanted a name or a folder, got {_said(name)}; a tensor of your own: Images(pixels)')
     source = known_set(name) if isinstance(name, str) else None
-    if not source and name and os.path.isdir(full_path(name)): return Source('folder', str(full_path(name).resolve()))
+    if not source and name and os.path.isdir(full_path(name)):
+        return Source('folder', str(full_path(name).resolve()))
     if not source:
-        raise ValueError(f'images wanted "fashion", "debug", one of {", ".join(torchvision_sets)}, or a folder that is there; got {str(name)!r}')
+        sets = ', '.join(torchvision_sets)
+        raise ValueError(f'images wanted "fashion", "debug", one of {sets}, or a folder that is there; got {str(name)!r}')
     if os.path.isdir(name):
         warnings.warn(f'{name!r} is the set of that name; the folder that is here too is ./{name}', stacklevel=2)
     return source
 
 # %% ../nbs/01_data.ipynb #f96a9fe3
-image_endings = {'.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif', '.ppm', '.avif', '.heic', '.heif'}
+image_endings = set('.jpg .jpeg .jfif .png .bmp .webp .tif .tiff .gif .ppm .avif .heic .heif'.split())
 
 def image_files(
     folder,    # a path
 )->list:       # paths, sorted
-    "Everything below `folder` that is named like an image, except hidden names and links to folders. A folder that can't be read raises."
+    "Everything below that is named like an image; hidden names and links to folders are left out."
     folder = full_path(folder)
-    if not os.path.isdir(folder):
-        raise ValueError(f'wanted a folder of images, got {str(folder)!r}, which is {"a file" if os.path.exists(folder) else "not there"}')
+    if not os.path.isdir(folder): raise ValueError(f'wanted a folder of images that is there, got {str(folder)!r}')
     def refuse(error): raise error
     found = []
     for place, below, names in os.walk(folder, onerror=refuse):
@@ -245,12 +255,12 @@ def image_files(
         found += [Path(place, name) for name in names if name[0] != '.']
     found = sorted(p for p in found if p.suffix.lower() in image_endings)
     if not found:
-        raise ValueError(f'{str(folder)!r} wanted at least one image ({", ".join(sorted(image_endings))}), found none')
+        raise ValueError(f'{str(folder)!r} wanted at least one image ({" ".join(sorted(image_endings))}), found none')
     return found
 
 # %% ../nbs/01_data.ipynb #284f7c76
-most_pixels, most_bytes = 50_000_000, 500_000_000  # that one image may have to be decoded to, and that its file may hold
-most_claimed, most_work = 89_000_000, 1_000_000_000  # pixels of a whole picture; pixels times rounds of a progressive JPEG
+most_pixels, most_bytes = 50_000_000, 500_000_000    # that one image may be decoded to, that its file may hold
+most_claimed, most_work = 89_000_000, 1_000_000_000  # pixels it may claim; pixels times scans of a JPEG
 
 def image_formats()->list:
     "Pillow's names for the formats of `image_endings` that are installed here; HEIC if pillow-heif is."
@@ -269,7 +279,7 @@ def open_regular(
     return kind(io.FileIO(path, opener=lambda p, flags: os.open(p, flags | getattr(os, 'O_NONBLOCK', 0))))
 
 class Bounded(io.BufferedReader):
-    "A file that may be read only so often, and in small pieces only so much: a header of a million parts costs Pillow minutes."
+    "A file that may be read only so often: a header of a million parts costs Pillow minutes."
     left, opened = 200_000, False
     def read(self, n=-1):
         self.left -= 1 if self.opened or n is None or n < 0 else 1 + n//64
@@ -312,7 +322,8 @@ def check_claims(
     image.draft(None, (2*size, 2*size))
     if math.prod(claimed) > most_claimed or pixels_to_decode(image) > most_pixels:
         raise ValueError(f'too large: {claimed[0]} x {claimed[1]} pixels')
-    if math.prod(claimed)*scans > most_work: raise ValueError(f'too slow: {claimed[0]} x {claimed[1]} pixels of a kind that takes long')
+    if math.prod(claimed)*scans > most_work:
+        raise ValueError(f'too slow: {claimed[0]} x {claimed[1]} pixels of a kind that takes long')
 
 # %% ../nbs/01_data.ipynb #853c8b53
 class Unreadable(ValueError): "Why an image file can't be read, and what helps."
@@ -326,7 +337,8 @@ def read_image(
     from PIL import Image
     try:
         with open_regular(path, Bounded) as f:
-            if os.fstat(f.fileno()).st_size > most_bytes: raise ValueError(f'too large: over {most_bytes:,} bytes')
+            if os.fstat(f.fileno()).st_size > most_bytes:
+                raise ValueError(f'too large: over {most_bytes:,} bytes')
             with Image.open(f, formats=image_formats()) as image:
                 f.opened = True
                 check_claims(image, size)
@@ -346,8 +358,10 @@ def _foreign(path)->str:
     if head[4:8] == b'ftyp':
         if head[8:12] == b'avif': return 'AVIF, which this Pillow does not read: pip install -U pillow'
         return 'HEIC, or a film: for HEIC, pip install pillow-heif, or save it as JPEG'
-    if head[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'): return 'a damaged TIFF, or one of floats: save it with 8 or 16 bits a channel'
-    return 'damaged' if head[:3] in (b'\x89PN', b'\xff\xd8\xff', b'GIF', b'RIF') else 'not an image' if head else 'empty'
+    if head[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+        return 'a damaged TIFF, or one of floats: save it with 8 or 16 bits a channel'
+    if head[:3] in (b'\x89PN', b'\xff\xd8\xff', b'GIF', b'RIF'): return 'damaged'
+    return 'not an image' if head else 'empty'
 
 # %% ../nbs/01_data.ipynb #6d5b66ec
 split_words = dict(train=True, training=True, test=False, testing=False, val=None, valid=None, validation=None)
@@ -355,17 +369,18 @@ split_words = dict(train=True, training=True, test=False, testing=False, val=Non
 def split_level(
     parents:list, # of each image: the folders it lies in, outermost first
 )->int:           # how deep the folders called train, test or val lie; None if there are none
-    "Where a folder is divided. Parts and other things side by side raise: which of them to learn from is not guessed."
+    "Where a folder is divided. Parts beside other folders or images raise: nothing is guessed."
     for depth in range(max(map(len, parents))):
         names = {p[depth].lower() if len(p) > depth else 'images' for p in parents}
         if names <= split_words.keys(): return depth
         if {split_words[n] for n in names & split_words.keys()} > {True}:
-            raise ValueError(f'wanted train and test alone, or class folders alone, got {", ".join(map(printable, sorted(names)))} side by side: name one of them')
+            found = ', '.join(map(printable, sorted(names)))
+            raise ValueError(f'wanted train and test alone, or classes alone, got {found} side by side: name one of them')
 
 def folder_splits(
     folder, # a path
 )->tuple:   # {train: [(path, class name or None)]}, class names
-    "The images of each part, and the classes of all parts together, from the first folder that tells images apart."
+    "The images of each part, and the classes of all parts together."
     folder = full_path(folder)
     files = image_files(folder)
     parents = [p.relative_to(folder).parts[:-1] for p in files]
@@ -406,16 +421,19 @@ def folder_images(
     channels:int=3,       # 3: colour, 1: grey
     train:bool=True,      # which part of a folder that holds train and test; any other is all to learn from
 )->Images:                # (N, channels, size, size); labels from the folders they lie in
-    "Your own pictures. Files that can't be read are left out, counted and named in a warning (the first five), with the reason."
+    "Your own pictures. A warning counts the files that can't be read, and says why of the first five."
     from tqdm import tqdm
     source = folder if isinstance(folder, Source) else find_source(Path(folder))
     size, (parts, classes) = check_size(size), folder_splits(source.where)
-    if train not in parts: raise ValueError(_no_part(source.where, train))
+    if train not in parts:
+        wanted = 'a folder called train' if train else 'folders called train and test (or val)'
+        raise ValueError(f'{source.where!r} wanted {wanted}; name the folder of the images that you mean')
     good, bad = [], []
     for path, top in tqdm(parts[train], 'images', disable=not progress):
         try: good.append((read_image(path, size, channels), top))
         except Unreadable as e: bad.append(f'{printable(path.relative_to(source.where).as_posix())} ({e})')
-    said = f'{len(bad)} of {len(parts[train])} files could not be read and are left out: {", ".join(bad[:5])}{" ..."*(len(bad) > 5)}'
+    few = ', '.join(bad[:5]) + ' ...'*(len(bad) > 5)
+    said = f'{len(bad)} of {len(parts[train])} files could not be read and are left out: {few}'
     if not good: raise ValueError(f'{source.where!r} wanted at least one image that can be read: {said}')
     pixels, tops = zip(*good)
     if lost := {top for _, top in parts[train]} - set(tops):
@@ -424,11 +442,6 @@ def folder_images(
     labels = _int64([classes.index(top) for top in tops]) if classes else None
     return Images(torch.stack(pixels), labels, tuple(map(printable, classes)), source.name)
 
-def _no_part(folder, train:bool)->str:
-    "What is missing."
-    if train: return f'{folder!r} wanted a folder called train, holds only test images: name that folder itself'
-    return f'{folder!r} wanted folders called train and test (or val): without them, which images are the test is yours to say'
-
 # %% ../nbs/01_data.ipynb #868a0071
 def fetch(
     key:str,    # a key of `torchvision_sets`
@@ -436,7 +449,7 @@ def fetch(
     root:Path,  # where downloads are kept; nobody else downloads this set into it now
 ):              # torchvision's data set
     "Download and unpack beside, then move into place: what breaks off half-way is never taken for the set."
-    if any(root.glob(torchvision_files[key])): return make(root, download=True)  # a part is there, archives perhaps: torchvision adds the rest
+    if any(root.glob(torchvision_files[key])): return make(root, download=True)  # torchvision adds what is missing
     part = root/f'.{key}.part'
     shutil.rmtree(part, ignore_errors=True)  # of a download that broke off
     part.mkdir()
@@ -469,7 +482,8 @@ def open_torchvision(
     "Download if needed, one process at a time, and open."
     from filelock import FileLock
     from torchvision import datasets
-    if key == 'flowers102' and not importlib.util.find_spec('scipy'): raise ImportError('Flowers102 wanted scipy, with which torchvision reads its labels: pip install scipy')
+    if key == 'flowers102' and not importlib.util.find_spec('scipy'):
+        raise ImportError('Flowers102 wanted scipy, with which torchvision reads its labels: pip install scipy')
     split = dict(split='trainval' if train else 'test') if key == 'oxfordiiitpet' else dict(train=train)
     make = partial(all_flowers, train=train) if key == 'flowers102' else partial(getattr(datasets, torchvision_sets[key]), **split)
     root = full_path(root)
@@ -478,7 +492,9 @@ def open_torchvision(
         with FileLock(root/f'.{key}.lock') if os.access(root, os.W_OK) else nullcontext():  # where nobody may write, nobody downloads
             try: return make(root, download=False)
             except RuntimeError: return fetch(key, make, root)
-    except (OSError, RuntimeError, ValueError) as e: raise ValueError(f'{torchvision_sets[key]} could not be opened in or downloaded into {str(root)!r} ({e}). Offline? The bundled "fashion" needs no network, and any folder of images works.') from e
+    except (OSError, RuntimeError, ValueError) as e:
+        raise ValueError(f'{torchvision_sets[key]} could not be opened in or downloaded into {str(root)!r} ({e}). '
+                         'Offline? The bundled "fashion" needs no network, and any folder of images works.') from e
 
 # %% ../nbs/01_data.ipynb #2fafe557
 def resized(
@@ -515,7 +531,8 @@ def torchvision_images(
         return resized(Images(pixels, _int64(ds.targets), tuple(ds.classes), key), size)
     try: pairs = [(fit_square(image, size or 64), label) for image, label in tqdm(ds, key, disable=not progress)]
     except OSError as e:
-        raise ValueError(f'{torchvision_files[key]} in {str(root)!r} is not whole ({e}): delete it, and it is downloaded again') from e
+        what = f'{torchvision_files[key]} in {str(root)!r}'
+        raise ValueError(f'{what} is not whole ({e}): delete it, and it is downloaded again') from e
     pixels, labels = zip(*pairs)
     return Images(torch.stack(pixels), _int64(labels), tuple(map(str, getattr(ds, 'classes', ()))), key)
 
@@ -528,7 +545,7 @@ def debug_images(
 
 # %% ../nbs/01_data.ipynb #8c148145
 def load_images(
-    name='fashion',       # 'fashion' (bundled), 'debug', a torchvision set, a folder ('./debug', or any Path, is always a folder), or a `Source`
+    name='fashion',       # 'fashion', 'debug', a torchvision set, or a folder (as './debug' and any Path is); or a `Source`
     size:int=None,        # side wanted, pixels; None: the set's own, 64 for photographs
     train:bool=True,      # which split, where there are two
     root='data',          # where downloads are kept
