@@ -12,6 +12,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
+from .loss import KeepsTables
 from .schedule import Schedule, linear_schedule, schedule_from_alpha_bar
 from .unet import time_embedding, zeroed
 
@@ -97,7 +98,7 @@ def grown(
     return big, lambda y: y[:, :, top:top + h, left:left + w]
 
 # %% ../nbs/95_published.ipynb #2b790586
-class PositUNet(nn.Module):
+class PositUNet(KeepsTables):
     "S1's network, `(x_t, t) -> (B, C, H, W)`. It embeds not t but how much noise, or image, there is at t. S1, unet.R."
     def __init__(self,
         sched:Schedule,        # the schedule it is trained on
@@ -110,7 +111,7 @@ class PositUNet(nn.Module):
         super().__init__()
         if min(channels, depth, *mults) < 1: raise ValueError('channels, depth and mults wanted numbers >= 1')
         told = sched.alpha_bar if target == 'x_0' else 1 - sched.alpha_bar
-        self.register_buffer('told_bits', told.float().view(torch.int32), persistent=False)  # as bits: `.half()` casts float tables
+        self.register_buffer('told', told.float(), persistent=False)
         self.channels, self.width, widths = channels, width, [m*width for m in mults]
         self.lift = nn.Conv2d(channels, width, 1)
         self.down = nn.ModuleList([posit_level(c, w, w, depth) for c, w in zip([2*width, *widths], widths)])
@@ -118,11 +119,6 @@ class PositUNet(nn.Module):
         up = list(zip(widths, [width, *widths]))[::-1]     # channels in and out of each level, the last first
         self.up = nn.ModuleList([posit_level(2*c, w + c, w, depth) for c, w in up])
         self.out = zeroed(nn.Conv2d(width, channels, 1))
-
-    @property
-    def told(self):
-        "(T+1,) float32, what it is told at each step."
-        return self.told_bits.view(torch.float32)
 
     def forward(self,
         x_t:Tensor,   # (B, C, H, W)

@@ -6,17 +6,11 @@ the network inside predicts, so that the file is a *model* in the sense of the l
 import os
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 
 from ddpm_lesson.files import whole
 from ddpm_lesson.pretrained import load_card, load_pretrained
-
-
-def attention(q, k, v):
-    "softmax(q k^T / sqrt(d)) v, written out: exporters want four axes of PyTorch's own, and ours has three."
-    return (q @ k.mT/q.shape[-1]**0.5).softmax(-1) @ v
 
 
 def trusting(model, sched):
@@ -35,7 +29,7 @@ def export(name_or_path, path):
     "Write the file, whole; float32, because a browser's CPU computes in nothing smaller."
     model, sched = load_pretrained(name_or_path)
     names, B = ('x_t', 't', 'y'), torch.export.Dim('B', min=1, max=1024)
-    with patch('torch.nn.functional.scaled_dot_product_attention', attention), whole(path) as p:
+    with whole(path) as p:
         torch.onnx.export(trusting(model, sched), example(load_card(name_or_path)), p, input_names=names, output_names=['eps_hat'], dynamo=True,
             dynamic_shapes=({0: B}, {0: B}, ({0: B},)), external_data=False, verbose=False)
 
