@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 from .data import assets
 from .files import load_tensors, save_tensors, whole
 from .guidance import Guided, Labelled
@@ -416,9 +417,10 @@ def read_header(
 class ShapesOnly(TorchFunctionMode):
     "Inside, what is built has shapes and no memory: PyTorch's `meta` device, without its slow `normal_`, which loads a compiler first."
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         if func in (nn.init.normal_, Tensor.normal_): return [*args, *kwargs.values()][0]
-        with torch.device('meta'): return func(*args, **kwargs)
+        if func in _device_constructors(): kwargs['device'] = 'meta'  # said outright: of two device contexts around another mode, the outer wins
+        return func(*args, **kwargs)
 
 @as_usual()
 def outline(
