@@ -171,6 +171,7 @@ def test_steps_of_numpy_are_steps():
         with pytest.raises(TypeError, match='^t wanted'): check_t(t, 5)
     for t in 2**63, 10**400, -10**400, np.uint64(2**64 - 1):
         with pytest.raises(ValueError, match=r'^t wanted 0\.\.5: .*, got '): check_t(t, 5)
+    with pytest.raises(ValueError, match=r'got -1000\.\.-1000$'): check_t(-1000, 5)   # named as it came, unless no int64 holds it
 
 
 def every_call(sched, x, t): return [
