@@ -10,7 +10,7 @@ from ddpm_lesson import pretrained
 from ddpm_lesson.data import Images
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
-from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, save_model, settled, way_to_sample
+from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, outline, save_model, settled, way_to_sample
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 from ddpm_lesson.train import Ema, Recipe, make_card
@@ -216,6 +216,8 @@ def test_a_default_device_does_not_decide_where_weights_live(tmp_path):
         placed = Labelled(again, [0, 1]).y.device.type
     finally: torch.set_default_device(None)
     assert placed == sched.beta.device.type == 'cpu' and torch.equal(said_by(again), said_by(model))
+    for around in 'cpu', 'meta':
+        with torch.device(around): assert {v.device.type for v in outline(CARD).state_dict().values()} == {'meta'}   # and draws no random number
 
 
 # ---- names
