@@ -32,7 +32,7 @@ def main(folder, *files):
     pixels, rows = small(photos.pixels), []
     unseen, learned = (Images(pixels[i], photos.labels[i], photos.classes, name) for i, name in ((held, 'held out'), (kept, 'learned from')))
     ref = reference(unseen, lite0_judge(), learned)
-    for name, x in [('unseen photos', unseen.pixels)] + [(Path(f).stem, torch.from_numpy(np.load(f)['pixels'])) for f in files]:
+    for name, x in [('unseen photos', unseen.pixels)] + [(Path(f).stem, torch.from_numpy(np.load(f, allow_pickle=False)['pixels'])) for f in files]:
         near = distances(x, learned.pixels)
         row = dict(who=name, N=len(x), nearest_median=near.median().item(), nearest_smallest=near.min().item(), nearest_5_percent=near.quantile(0.05).item())
         if name != 'unseen photos':
