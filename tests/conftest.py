@@ -2,9 +2,11 @@
 import csv
 import os
 import signal
+import sys
 from pathlib import Path
 
 os.environ.setdefault('MPLBACKEND', 'agg')
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))   # `benchmarks`, which is not installed
 
 import pytest
 import torch
