@@ -514,7 +514,7 @@ lesson_07 = [
             'The last step goes to t=0 and must add nothing; yours goes to t=1.': lambda sched, ts: (0*hops(sched, ts)[1], (1 - hops(sched, ts, 1)[1]).sqrt()),
             'This keeps all of the old noise, and adds none: eta = 0, the other end.': lambda sched, ts: ((1 - hops(sched, ts)[1]).sqrt(), 0*hops(sched, ts)[1]),
             'Old and new noise together are twice too much: with sigma full, nothing of the old may stay.': lambda sched, ts: ((1 - hops(sched, ts)[1]).sqrt(), (1 - hops(sched, ts)[1]).sqrt())}),
-    Exercise('07-factor', 'For data N(0, S^2), by what factor does one deterministic step multiply x_t?', paper=True,
+    Exercise('07-factor', 'For data N(0, spread^2), by what factor does one deterministic step multiply x_t?', paper=True,
         inputs=few((0.2, 0.7, 0.5), (1e-4, 0.3, 2.0), (0.5, 1.0, 0.9), (0.01, 0.9, 55.0)),
         truth=lambda a_t, a_s, S: stretched(a_t, a_s, S),
         mutants={
