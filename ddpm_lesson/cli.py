@@ -6,12 +6,12 @@
 __all__ = ['worded', 'no_memory', 'seeds', 'marks', 'recorded', 'not_flags', 'most_pixels', 'drawing', 'frames', 'again',
            'kept_names', 'size_option', 'schedule_names', 'sets', 'bounds', 'most_hashes', 'enough', 'best_device',
            'clean', 'Screen', 'screens', 'sentence', 'Friendly', 'main', 'Place', 'Number', 'between', 'check_replaces',
-           'check_writable', 'check_outputs', 'wanted_labels', 'how_to_draw', 'insisting', 'calls_of', 'fingerprint',
-           'wrong_entry', 'sheet_size', 'side_of', 'check_pixels', 'read_sheet', 'take_over', 'places', 'same_weights',
-           'unlike', 'compared', 'options', 'strip_of', 'sample', 'check_folder', 'data_option', 'recipe_options',
-           'few_steps', 'reporter', 'log_run', 'steps_logged', 'tensorboard_log', 'log_settings', 'train', 'outline',
-           'made', 'find_lr', 'judges', 'hashes_of', 'data_of', 'to_judge_by', 'fair', 'halves', 'labels_like',
-           'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
+           'check_writable', 'check_outputs', 'wanted_labels', 'how_to_draw', 'insisting', 'check_used', 'calls_of',
+           'fingerprint', 'wrong_entry', 'sheet_size', 'side_of', 'check_pixels', 'read_sheet', 'take_over', 'places',
+           'same_weights', 'unlike', 'compared', 'options', 'strip_of', 'sample', 'check_folder', 'data_option',
+           'recipe_options', 'few_steps', 'reporter', 'log_run', 'steps_logged', 'tensorboard_log', 'log_settings',
+           'train', 'outline', 'made', 'find_lr', 'judges', 'hashes_of', 'data_of', 'to_judge_by', 'fair', 'halves',
+           'labels_like', 'evaluate', 'report_lines', 'experiment', 'diagnose', 'lessons']
 
 # %% ../nbs/93_cli.ipynb #88937b2b
 import hashlib
@@ -243,6 +243,17 @@ def insisting(
     "The same, but with guidance 1 where there is no label to insist on."
     return how if labels is not None else how | dict(guidance=1.0)
 
+def check_used(
+    how:dict,  # from `how_to_draw`
+    labels,    # (count,) int64, or None
+    guidance, eta:float, var:str, # as they were given
+)->None:
+    "Raise if something was asked for that this way of drawing has no use for."
+    ways = dict(guidance=(guidance not in (None, 1) and labels is None, 'labels'), eta=(eta != 0 and how['sampler'] != 'ddim', '--sampler ddim'),
+                var=(var != 'small' and how['sampler'] != 'ddpm', '--sampler ddpm'))
+    for flag, (unused, wanted) in ways.items():
+        if unused: raise ValueError(f'--{flag} wanted {wanted}: without, it would change nothing')
+
 def calls_of(
     how:dict, # from `insisting`
     T:int,    # steps of the schedule
@@ -457,6 +468,7 @@ def sample(like, weights, count, steps, sampler, eta, var, seed, label, guidance
     device, card = best_device(device), load_card(weights)
     shape, labels = image_shape(card, count), wanted_labels(label, card.get('classes', []), count)
     how = insisting(how_to_draw(card, sampler, steps, guidance), labels)
+    check_used(how, labels, guidance, eta, var)
     noise = dict(eta=eta) if how['sampler'] == 'ddim' else dict(var=var)
     w, h = sheet_size(min(count, batch), cols, zoom, shape[-1])
     check_pixels(out=sheet_size(count, cols, zoom, shape[-1]), gif=(w*bool(gif), h*frames//5),

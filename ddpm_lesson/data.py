@@ -7,9 +7,9 @@ __all__ = ['assets', 'garments', 'torchvision_sets', 'torchvision_files', 'image
            'most_claimed', 'most_work', 'split_words', 'Images', 'bundled_fashion', 'to_unit', 'to_pixels',
            'check_unit', 'upright', 'eight_bit', 'middle_square', 'fit_square', 'set_key', 'full_path', 'printable',
            'Source', 'known_set', 'find_source', 'image_files', 'image_formats', 'open_regular', 'Bounded',
-           'pixels_to_decode', 'jpeg_scans', 'check_claims', 'Unreadable', 'read_image', 'split_level', 'folder_splits',
-           'check_size', 'folder_images', 'fetch', 'all_flowers', 'open_torchvision', 'resized', 'torchvision_images',
-           'debug_images', 'load_images']
+           'pixels_to_decode', 'jpeg_scans', 'check_claims', 'Unreadable', 'read_image', 'split_word', 'split_level',
+           'folder_splits', 'check_size', 'folder_images', 'fetch', 'all_flowers', 'open_torchvision', 'resized',
+           'torchvision_images', 'debug_images', 'load_images']
 
 # %% ../nbs/01_data.ipynb #dfa755fc
 import errno
@@ -365,15 +365,24 @@ def _foreign(path)->str:
 
 # %% ../nbs/01_data.ipynb #6d5b66ec
 split_words = dict(train=True, training=True, test=False, testing=False, val=None, valid=None, validation=None)
+_word = f'({"|".join(split_words)})'
+
+def split_word(
+    name:str, # of a folder
+)->str:
+    "The part that a folder's name means, as `test` for Test_set and test2017; else the name itself."
+    found = re.fullmatch(_word + r'(?:[ _.-]*(?:set|split|images|data|\d+))*', name.lower())
+    return found[1] if found else name.lower()
 
 def split_level(
     parents:list, # of each image: the folders it lies in, outermost first
 )->int:           # how deep the folders called train, test or val lie; None if there are none
     "Where a folder is divided. Parts beside other folders or images raise: nothing is guessed."
     for depth in range(max(map(len, parents))):
-        names = {p[depth].lower() if len(p) > depth else 'images' for p in parents}
+        names = {split_word(p[depth]) if len(p) > depth else 'images' for p in parents}
         if names <= split_words.keys(): return depth
-        if {split_words[n] for n in names & split_words.keys()} > {True}:
+        like = (re.fullmatch(f'(?:.*[ _.-])?{_word}(?:[ _.-].*|[ab])?', n) for n in names)  # as seg_train, trainA
+        if {split_words[found[1]] for found in like if found} > {True}:
             found = ', '.join(map(printable, sorted(names)))
             raise ValueError(f'wanted train and test alone, or classes alone, got {found} side by side: name one of them')
 
@@ -385,7 +394,7 @@ def folder_splits(
     files = image_files(folder)
     parents = [p.relative_to(folder).parts[:-1] for p in files]
     depth = split_level(parents)
-    parts = [True]*len(files) if depth is None else [split_words[p[depth].lower()] for p in parents]
+    parts = [True]*len(files) if depth is None else [split_words[split_word(p[depth])] for p in parents]
     if depth is not None:
         parents = [p[:depth] + p[depth + 1:] for p in parents]
         shared = os.path.commonprefix(parents) if len(set(parents)) > 1 else ()

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 import torch
 from torch import Tensor
-from .data import Images, find_source, load_images, to_pixels, to_unit
+from .data import Images, find_source, full_path, load_images, to_pixels, to_unit
 from .files import save_png, sheet, whole
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge, reference, subset, unseen
@@ -191,7 +191,7 @@ def run_cell(
     wanted = measures.get(cell['preset'], default_measures)
     about = identity(cell, card, train, test, measures=wanted, size=size, n=n)
     name = cell_name(cell)
-    path = Path(folder)/'cells'/f'{name}.json'
+    path = (folder := full_path(folder))/'cells'/f'{name}.json'
     if rows := kept_rows(path, about): return rows
     run, began = Run(card, images), time.process_time()
     fit(run, progress=False)
@@ -202,7 +202,7 @@ def run_cell(
     for row, pixels in measured(run, test, wanted, n):
         rows.append(cell | row | evaluate_samples(pixels, ref) | shared)
     save_png(path.with_suffix('.png'), sheet(to_unit(pixels[:8]), cols=8))
-    save_model(Path(folder)/'weights'/f'{name}.safetensors', run.net, card)
+    save_model(folder/'weights'/f'{name}.safetensors', run.net, card)
     result = dict(about=about, rows=rows, torch=torch.__version__)
     with whole(path) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     return rows

@@ -220,6 +220,7 @@ def write_table(
 
 def _as_text(v)->str:
     "A value as `_as_value` reads it; a word that looks like something else gets quotes."
+    if hasattr(v, 'item'): v = v.item()  # numpy's numbers and torch's
     if isinstance(v, float): v = round(v, 5) if abs(v) >= 1 else float(f'{v:.5g}')
     plain = v is None or isinstance(v, str) and v and _as_value(v) is v
     return v if plain else json.dumps(v, ensure_ascii=False)

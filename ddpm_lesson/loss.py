@@ -124,6 +124,11 @@ class PredictsEps(KeepsTables):
         *labels,     # passed on to the network
     )->Tensor:       # shape and dtype of x_t
         "The network's answer, computed in the dtype of its weights."
+        if not labels and not getattr(self.net, 'went_without', True): raise ValueError('labels wanted, got none: this network never learned without')
+        known = getattr(self.net, 'classes', None)
+        for y in labels:
+            if known and y is not None and y.is_cpu and len(y) and not 0 <= y.min() <= y.max() <= known:
+                raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, got {y.min()}..{y.max()}')
         return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
 
     def steps(self,

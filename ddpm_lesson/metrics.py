@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from .data import Images, to_pixels, to_unit
 from .forward import q_sample
-from .guidance import Guided, Labelled
+from .guidance import Guided, Labelled, check_labels
 from .loss import mean_square
 from .posterior import x_0_from_eps
 from .sampler import check_shape, ddim_sample, device_of, eval_mode
@@ -331,6 +331,7 @@ def draw_pixels(
     n, seeds = shape[0], list(range(shape[0]) if seeds is None else seeds)
     if len(seeds) != n: raise ValueError(f'seeds wanted one an image, {n}, got {len(seeds)}')
     if labels is not None and len(labels) != n: raise ValueError(f'labels wanted one an image, {n}, got {len(labels)}')
+    if labels is None and guidance != 1: raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
     starts = range(0, n, check_whole(batch, 'batch'))
     if progress: from tqdm import tqdm
     for i in (tqdm(starts, 'drawing') if progress else starts):
@@ -462,6 +463,7 @@ def held_out(
     "Show a model each image once, at a step and with a noise drawn by lot, and compare. One seed gives all models the same questions."
     pixels, device, g = as_pixels(images), device or device_of(model), torch.Generator().manual_seed(seed)
     if len(pixels) < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {len(pixels)}')
+    if labels is not None and len(labels := check_labels(model, labels)) != len(pixels): raise ValueError(f'labels wanted one an image, {len(pixels)}, got {len(labels)}')
     t, each = torch.randint(1, sched.T + 1, (len(pixels),), generator=g), []
     with eval_mode(model):
         for i in range(0, len(pixels), batch):

@@ -582,8 +582,9 @@ def check_ahead(
     run:Run,
     folder, # where checkpoints go, or None
 )->None:
-    "Raise if a folder holds a run that has come further: training would overwrite it."
+    "Raise if a folder holds another run, or one that has come further: training would overwrite it."
     found = folder and last_whole(folder)
+    if found and (as_trained(found[2].get('card')) != as_trained(run.card) or found[2].get('images', run.images) != run.images): raise ValueError(f'{found[0]} is not of this run, and training would replace it: name another folder')
     if found and found[2].get('step', 0) > len(run.losses): raise ValueError(f'{folder} holds a run already, {found[2]["step"]} steps along, and this one has done {len(run.losses)}: go on with resume(run, folder), or name another folder')
 
 # %% ../nbs/10_train.ipynb #95b32c19

@@ -567,3 +567,11 @@ def test_five_thousand_calls_end_in_a_sentence(tiny, record):
     failures = fuzz_commands(range(1000, 6000))
     record('a generated command line ends in a sentence: no traceback, no control character, nothing of others replaced', 5000, len(failures))
     assert not failures
+
+
+@pytest.mark.parametrize('flags', [['--eta', '1', '--sampler', 'ddpm'], ['--var', 'large', '--sampler', 'ddim'], ['--guidance', '3', '--label', 'none']])
+def test_a_flag_that_would_change_nothing_is_refused(flags, tmp_path):
+    "Rejects dropping what was asked for without a word."
+    weights = small_model(tmp_path/'m.safetensors', ('a', 'b'))
+    status, said = call('sample', '--weights', weights, '--count', 2, '--steps', 2, '--out', tmp_path/'a.png', *flags)
+    assert status == 1 and f'{flags[0]} wanted' in said and not (tmp_path/'a.png').exists()

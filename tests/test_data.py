@@ -182,7 +182,7 @@ def test_any_layout_is_divided_or_refused_or_left_whole(parents):
     try: depth = split_level(parents)
     except ValueError as error: assert 'side by side' in str(error)
     else:
-        if depth is not None: assert all(p[depth].lower() in data.split_words for p in parents)
+        if depth is not None: assert all(data.split_word(p[depth]) in data.split_words for p in parents)
 
 
 def test_a_folder_that_can_not_be_read_raises(tmp_path, monkeypatch):
@@ -434,3 +434,19 @@ def test_a_default_device_does_not_reach_torchvisions_sets(on_meta, tmp_path, mo
     monkeypatch.setattr('torchvision.datasets.CIFAR10', Idx)
     images = load_images('cifar10', root=tmp_path)
     assert images.pixels.device.type == images.labels.device.type == 'cpu' and images.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('train, test', [('training_set', 'test_set'), ('train2017', 'val2017'), ('Train_Images', 'Test_Images'), ('train set', 'validation-set'), ('train.1', 'val')])
+def test_parts_go_by_many_names(train, test, tmp_path):
+    "Rejects a list of exact words: the test images would be learned from, and the parts taken for classes."
+    where = tree(tmp_path, *(f'{part}/{kind}/1.png' for part in (train, test) for kind in ('cat', 'dog')))
+    for part in True, False:
+        images = load_images(where, 8, train=part)
+        assert len(images) == 2 and images.classes == ('cat', 'dog')
+
+
+def test_names_that_may_mean_parts_are_refused_and_trains_are_not(tmp_path):
+    "Rejects guessing, both ways."
+    for k, names in enumerate([('seg_train', 'seg_test'), ('trainA', 'testA'), ('train', 'test_hard')]):
+        with pytest.raises(ValueError, match='side by side'): load_images(tree(tmp_path/str(k), *(f'{n}/1.png' for n in names)), 8)
+    assert load_images(tree(tmp_path/'k', 'freight train/1.png', 'steam train/1.png'), 8).classes == ('freight train', 'steam train')

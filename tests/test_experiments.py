@@ -2,6 +2,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -479,3 +480,27 @@ def test_evaluate_and_find_lr_from_the_command_line(tmp_path):
     assert status == 1 and 'at least 40 images' in said
     status, said = call('find-lr', '--preset', 'laptop', '--batch', 4, '--steps', 12, '--out', tmp_path/'lr.csv', '--device', 'cpu')
     assert status == 0 and 'suggested' in said and len(read_table(tmp_path/'lr.csv')) >= 10, said
+
+
+def test_results_in_the_home_folder_are_found_again(tmp_path, monkeypatch):
+    "Rejects writing to where ~ leads and reading from a folder called ~: each call would train anew."
+    monkeypatch.setenv('HOME', str(tmp_path)), monkeypatch.chdir(tmp_path)
+    cell = dict(preset='debug', width=8, mults='1', attend='', patch=4, steps=2, batch=2, warmup=1, seed=0)
+    how = dict(size=8, held=40, n=20)
+    rows = experiments.run_cell(cell, '~/ex', **how)
+    monkeypatch.setattr(experiments, 'fit', None)   # a second training would fail
+    assert experiments.run_cell(cell, '~/ex', **how) == rows and not (tmp_path/'~').exists()
+
+
+@pytest.mark.parametrize('preset, changes', [
+    ('laptop', dict(steps=5, epochs=2)), ('laptop', dict(learning_rate=1e-3)), ('laptop', dict(size=8)), ('laptop', dict(channels=3)),
+    ('posit-ddim', dict(dropout=0.5)), ('posit-ddim', dict(attend='1')), ('hackernoon-ddpm', dict(mults='1,2')), ('hackernoon-ddpm', dict(blocks=5))])
+def test_a_setting_that_would_change_nothing_is_refused(preset, changes):
+    "Rejects a plan that takes what it knows and drops the rest without a word."
+    with pytest.raises(ValueError, match='wanted|no use'): preset_card(preset, bundled_fashion(), batch=4, **changes)
+
+
+def test_numbers_of_numpy_and_torch_are_written(tmp_path):
+    "Rejects a table that only knows Python's numbers."
+    write_table([dict(a=np.int64(3), b=np.float32(0.5), c=np.bool_(True), d=torch.tensor(2))], tmp_path/'t.csv')
+    assert read_table(tmp_path/'t.csv') == [dict(a=3, b=0.5, c=True, d=2)]

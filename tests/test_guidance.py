@@ -8,9 +8,11 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps
+from ddpm_lesson.metrics import Counted, draw_pixels, noise_loss
 from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
+from ddpm_lesson.unet import UNet
 
 X_T, T, Y = normal(3, 2, 4, 5), torch.tensor([1, 7, 1000]), torch.tensor([2, 0, 5])
 
@@ -123,3 +125,27 @@ def test_guidance_does_not_sample_the_tilted_law(w, guided, tilted):
     assert (z.diff() > 0).all()
     assert_close(law(torch.ones(n), z), guided, rtol=0, atol=0.01)
     assert_close(law(want, x), tilted, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize('around', [nn.Sequential, nn.DataParallel, Counted, lambda m: Labelled(m, [0, 1]), lambda m: Counted(nn.Sequential(m))])
+def test_the_label_past_the_last_is_refused_through_any_wrapper(around):
+    "Rejects a look at the outermost part alone: one label past the last is then taken, and means none."
+    model = around(PredictsEps(UNet(1, 8, (1,), 1, patch=1, classes=3), linear_schedule(50)))
+    for y in [0, 3], [-1, 0]:
+        with pytest.raises(ValueError, match='labels wanted 0..2'): Labelled(model, y)
+
+
+def test_a_model_called_with_labels_says_which_it_knows():
+    "Rejects torch's own 'index out of range in self'."
+    model, x = PredictsEps(UNet(1, 8, (1,), 1, patch=1, classes=3), linear_schedule(50)), torch.zeros(2, 1, 8, 8)
+    for y in [-1, 0], [11, 0]:
+        with pytest.raises(ValueError, match='labels wanted 0..2, or 3 for none'): model(x, 5, torch.tensor(y))
+    assert model(x, 5, torch.tensor([0, 3])).shape == x.shape
+    for y in torch.full((2,), 3), torch.zeros(3, dtype=torch.int64):
+        with pytest.raises(ValueError, match='labels wanted'): noise_loss(model, linear_schedule(50), x.byte(), labels=y)
+
+
+def test_guidance_without_labels_is_refused():
+    "Rejects a scale that is dropped where there is nothing to insist on."
+    model, sched = PredictsEps(UNet(1, 8, (1,), 1, patch=1, classes=3), linear_schedule(50)), linear_schedule(50)
+    with pytest.raises(ValueError, match='guidance 3 wanted labels'): draw_pixels(model, sched, (2, 1, 8, 8), steps=2, guidance=3)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ddpm_lesson import pretrained
 from ddpm_lesson.data import Images
-from ddpm_lesson.guidance import Labelled
+from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, outline, save_model, settled, way_to_sample
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
@@ -232,3 +232,50 @@ def test_a_home_folder_and_a_finished_run_are_found(tmp_path, monkeypatch):
     (tmp_path/'run').rename(tmp_path/'fashion')
     assert load_card('fashion')['size'] == 28 and load_card('./fashion') == load_card(tmp_path/'fashion') == CARD   # a name, and paths
     with pytest.raises(ValueError, match='a folder that holds model.safetensors'): load_pretrained(tmp_path)
+
+
+def test_a_network_that_never_went_without_labels_is_not_asked_without(tmp_path):
+    "Rejects drawing from an embedding that no image has trained: guided, or with no label."
+    save_model(tmp_path/'m.safetensors', fresh(), put('recipe.label_drop', 0.0))
+    (model, sched), y = load_pretrained(tmp_path/'m.safetensors'), torch.tensor([0, 1])
+    assert ddim_sample(Labelled(model, y), sched, (2, 1, 8, 8), steps=2).shape == (2, 1, 8, 8)
+    for asked in model, Guided(model, y, 3.0):
+        with pytest.raises(ValueError, match='never learned without'): ddim_sample(asked, sched, (2, 1, 8, 8), steps=2)
+
+
+def test_labels_seeds_and_guidance_fit_the_images_wanted():
+    "Rejects taking the first few of too many, and a guidance that has no label to insist on."
+    model, sched = build(CARD)
+    for wrong in dict(labels=torch.zeros(4, dtype=torch.int64)), dict(seeds=range(4)), dict(guidance=3.0):
+        with pytest.raises(ValueError, match='wanted'): draw_as_card(model, sched, CARD, 2, steps=2, **wrong)
+    insists = put('sample', dict(guidance=2.0))
+    assert draw_as_card(model, sched, insists, 2, steps=2).shape == (2, 1, 8, 8)   # what a card insists on are labels
+
+
+@pytest.mark.parametrize('path, value', [('schedule.name', 'cosine'), ('schedule.T', 40), ('size', 16)])
+def test_a_bare_network_is_saved_only_with_the_card_it_was_made_from(path, value, tmp_path):
+    "Rejects a writer that believes any card whose shapes fit."
+    with pytest.raises(ValueError, match='made from'): save_model(tmp_path/'m.safetensors', fresh().net, put(path, value))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('changed', [dict(sample=dict(clip=None)), dict(learned=dict(hashes=''))])
+def test_a_copy_that_says_null_where_the_card_says_nothing_is_no_copy(changed, tmp_path):
+    "Rejects `get(k) != get(k)`: null turns the clamp off, a missing entry leaves it on."
+    save_model(tmp_path/'m.safetensors', fresh(), CARD)
+    (tmp_path/'m.json').write_text(json.dumps(CARD | changed))
+    with pytest.raises(ValueError, match='wanted to be a copy'): load_card(tmp_path/'m.safetensors')
+
+
+def test_a_card_is_not_written_over_a_file_of_others(tmp_path):
+    "Rejects a writer that asks about the weights' name alone."
+    (tmp_path/'m.json').write_text('{"notes": 1}')
+    with pytest.raises(ValueError, match='is no card'): save_model(tmp_path/'m.safetensors', fresh(), CARD)
+    assert [p.name for p in tmp_path.iterdir()] == ['m.json'] and (tmp_path/'m.json').read_text() == '{"notes": 1}'
+
+
+def test_a_folder_called_like_a_shipped_model_is_mentioned(tmp_path, monkeypatch):
+    "Rejects choosing between two without a word."
+    save_model(tmp_path/'fashion'/'model.safetensors', fresh(), CARD)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match='./fashion'): load_card('fashion')

@@ -438,3 +438,23 @@ def test_the_search_for_a_rate_stops_for_an_average_and_not_for_one_loss(losses,
     monkeypatch.setattr(Run, 'step', lambda self, k, recipe: torch.tensor(losses[k]))
     rates, seen = find_lr(card(), DATA, lo=1e-6, hi=1.0, steps=30)
     assert len(rates) == len(seen) == looked_at
+
+
+@pytest.mark.parametrize('name', ['checkpoint.safetensors', 'checkpoint.previous.safetensors'])
+def test_a_checkpoint_of_others_is_not_replaced(name, tmp_path):
+    "Rejects asking only how far it has come: of a file of others that is unknown, and counts as 0."
+    images = Images(torch.arange(512).reshape(8, 1, 8, 8).byte())
+    card = make_card(dict(width=8, mults=[1], blocks=1, patch=1), Recipe(steps=3, batch=2, warmup=1, precision='float32'))
+    save_tensors(tmp_path/name, dict(mine=torch.ones(3)), {})
+    before = (tmp_path/name).read_bytes()
+    with pytest.raises(ValueError, match='not of this run'): fit(Run(card, images), tmp_path, every=1, progress=False)
+    assert (tmp_path/name).read_bytes() == before
+
+
+def test_a_run_that_has_come_further_does_not_replace_another(tmp_path):
+    "Rejects comparing steps alone."
+    images = Images(torch.arange(512).reshape(8, 1, 8, 8).byte())
+    make = lambda seed, steps: Run(make_card(dict(width=8, mults=[1], blocks=1, patch=1), Recipe(steps=steps, batch=2, warmup=1, seed=seed, precision='float32')), images)
+    fit(make(0, 1), tmp_path, progress=False)
+    other = fit(make(1, 2), progress=False)
+    with pytest.raises(ValueError, match='not of this run'): fit(other, tmp_path, progress=False)
