@@ -152,6 +152,7 @@ def build(
         raise ValueError(f'the network of this card wanted at most {most_bytes/1e9:g} GB of weights, and asks for {needs/1e9:,.0f}')
     sched = make_schedule(**card['schedule'])
     net = make_network(sched, card['target'], **card['network'])
+    net.made_as, net.went_without = {k: card[k] for k in ('schedule', 'target', 'size', 'units') if k in card}, _went_without(card) or not card['network'].get('classes')
     return targets[card['target']][1](net, sched).eval(), sched
 
 # %% ../nbs/91_pretrained.ipynb #33dc3f67
@@ -185,7 +186,7 @@ def way_to_sample(
     **asked,    # other than the card says: sampler, steps, clip, guidance
 )->dict:        # sampler: 'ddim' or 'ddpm'; steps: a count, None for all; clip: None or (lo, hi); guidance: see `Guided`
     "How the card's authors draw with it, but for what is asked; if it says nothing: 50 DDIM steps, clipped, labels as learned."
-    own, T, recipe = card.get('sample', {}), card.get('schedule', {}).get('T', 1000), card.get('recipe')
+    own, T = card.get('sample', {}), card.get('schedule', {}).get('T', 1000)
     ours = dict(sampler='ddim', steps=min(50, T), clip=(-1, 1), guidance=1.0)
     if not isinstance(own, dict) or not own.keys() <= ours.keys():
         raise ValueError(f'the card wanted sample a dictionary with entries among {", ".join(ours)}, got {own!r:.60}')
@@ -197,13 +198,17 @@ def way_to_sample(
         raise ValueError(f'steps wanted a whole number in 1..{T}, the steps of the schedule, got {steps!r:.60}')
     if type(guidance) not in (int, float) or not 0 <= guidance <= 1e6:
         raise ValueError(f'guidance wanted a number >= 0, at most a million, got {guidance!r:.60}')
-    went_without = not isinstance(recipe, dict) or recipe.get('label_drop', 0.1)
-    if guidance != 1 and not (card['network'].get('classes') and went_without):
+    if guidance != 1 and not (card['network'].get('classes') and _went_without(card)):
         raise ValueError(f'guidance {guidance:g} wanted a network that learned with labels and, for some images, without: '
                          f'this one {"never went without" if card["network"].get("classes") else "knows no labels"}')
     if clip is not None and not _rising(clip):
         raise ValueError(f'clip wanted null or two rising numbers, got {clip!r:.60}')
     return how | dict(guidance=float(guidance))
+
+def _went_without(card)->bool:
+    "Whether some images were shown without their label; of a card that has no recipe, as far as one knows."
+    recipe = card.get('recipe')
+    return not isinstance(recipe, dict) or recipe.get('label_drop', 0.1) != 0
 
 def _rising(pair)->bool:
     "Whether this is two finite numbers of a sensible size, the smaller first."
@@ -231,6 +236,9 @@ def draw_images(
     "Images in batches, and the way of the first batch. Each image depends on its own seed only."
     if sampler not in ('ddim', 'ddpm'): raise ValueError(f'sampler wanted ddim or ddpm, got {sampler!r}')
     take, seeds = dict(ddim=ddim_steps, ddpm=ddpm_steps)[sampler], options.pop('seeds')
+    for name, given in dict(labels=labels, seeds=seeds).items():
+        if given is not None and len(given) != shape[0]: raise ValueError(f'{name} wanted one an image, {shape[0]}, got {len(given)}')
+    if labels is None and guidance != 1: raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
     keep = frames_wanted(len(timesteps(sched.T, options['steps'] or sched.T)), frames)
     done, way = [], []
     for i in range(0, shape[0], batch):
@@ -265,6 +273,7 @@ def draw_as_card(
 )->Tensor:              # (count, C, H, W) on the CPU, images in [-1, 1]
     "Images drawn as the card says, but for what you change."
     how = changes | way_to_sample(card, **{k: v for k, v in changes.items() if k in ('sampler', 'steps', 'clip', 'guidance')})
+    if labels is None: how['guidance'] = changes.get('guidance', 1)  # what the card insists on are labels
     seeds, shape = range(count) if seeds is None else seeds, image_shape(card, count)
     images, _ = draw_images(model, sched, shape, labels=labels, frames=2, seeds=seeds, device=device, **how)
     return to_image_range(card, images)
@@ -312,6 +321,10 @@ def to_write(
     "The weights of a network, once it is clear that `load_pretrained` will take them for this card."
     *around, net = unwrapped(net)
     if not isinstance(net, nn.Module): raise TypeError(f'wanted a network, a torch.nn.Module, got {type(net).__name__}')
+    if empty := [k for k, v in net.state_dict().items() if v.is_meta]: raise ValueError(f'weights wanted finite numbers, got none, on the meta device, in {empty[0]}')
+    made_as = getattr(net, 'made_as', {})
+    if wrong := differences(*({k: v for k, v in said.items() if k in made_as and k in card} for said in (made_as, card))):
+        raise ValueError(f'the card says otherwise than the one this network was made from: {wrong}')
     for model in around:
         if not isinstance(model, PredictsEps): continue
         want = targets[card['target']][1](model.net, make_schedule(**card['schedule']))
@@ -322,7 +335,7 @@ def to_write(
     wrong = misfit(wanted_in(plan), {k: (tuple(v.shape), dtype_names.get(v.dtype)) for k, v in weights.items()})
     if wrong := wrong or differences(getattr(plan, 'settings', {}), getattr(net, 'settings', {})):
         raise ValueError(f'the network does not fit its card: {wrong}')
-    bad = [k for k, v in weights.items() if v.is_meta or v.is_floating_point() and not v.isfinite().all()]
+    bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad: raise ValueError(f'weights wanted finite numbers in {str(dtype)[6:]}, got others in {bad[0]}')
     return weights
 
@@ -337,9 +350,10 @@ def save_model(
     if path.suffix != '.safetensors': raise ValueError(f'wanted a name that ends in .safetensors, got {str(path)!r}')
     try: text = json.dumps(card, indent=1) + '\n'
     except (TypeError, ValueError, RecursionError) as e: raise ValueError(f'the card wanted only what JSON holds ({e})') from e
-    card = check_card(parsed(text, 'the card'))
+    card, beside = check_card(parsed(text, 'the card')), path.with_suffix('.json')
+    if beside.is_file() and b'"network"' not in beside.read_bytes(): raise ValueError(f'a card goes to {beside}, which is there and is no card: choose another name')
     save_tensors(path, to_write(net, card, torch.float16 if half else torch.float32), card)
-    with whole(path.with_suffix('.json')) as p: p.write_text(text, encoding='utf-8')
+    with whole(beside) as p: p.write_text(text, encoding='utf-8')
 
 # %% ../nbs/91_pretrained.ipynb #73165592
 def shipped()->dict:
@@ -353,7 +367,9 @@ def weights_path(
     "Where the weights lie, or an error that lists what there is. A name is looked up, never joined to a folder; a path is a path."
     key = '' if isinstance(wanted, Path) else str(wanted).lower().replace('_', '').replace('-', '')
     for name, path in shipped().items():
-        if key in (name, name + 'mnist'): return path
+        if key not in (name, name + 'mnist'): continue
+        if os.path.isfile(f'{wanted}/model.safetensors'): warnings.warn(f'{wanted!r} is the shipped model of that name; the folder that is here too is ./{wanted}', stacklevel=3)
+        return path
     path = Path(os.path.expanduser(str(wanted)))
     if os.path.isdir(path) and os.path.isfile(path/'model.safetensors'): return path/'model.safetensors'
     if path.suffix != '.safetensors':
@@ -453,8 +469,9 @@ def differences(
             if isinstance(v, dict): yield from flat(v, f'{pre}{k}.')
             else: yield pre + k, v
     a, b = dict(flat(a)), dict(flat(b))
-    unlike = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-    return ', '.join(f'{k} {a.get(k)!r:.60} there, {b.get(k)!r:.60} here' for k in unlike[:5])
+    pairs = {k: (a.get(k, ()), b.get(k, ())) for k in sorted(a.keys() | b.keys())}  # JSON has no (): an entry that says null is not one that is missing
+    unlike = [f'{k} ' + ', '.join(f'{"missing" if v == () else repr(v):.60} {at}' for v, at in ((x, 'there'), (y, 'here'))) for k, (x, y) in pairs.items() if x != y]
+    return ', '.join(unlike[:5])
 
 def with_names(
     card:dict, # checked
@@ -473,7 +490,7 @@ def load_card(
     if not beside.is_file(): raise ValueError(f'{beside} wanted to be a card, and is no file')
     with open(beside, 'rb') as f: copy = check_card(parsed(f.read(10**6 + 1), str(beside)))
     if not inside: warnings.warn(f'{path.name} holds no card, so nothing shows that {beside.name} belongs to it', stacklevel=2)
-    elif wrong := differences(inside, {k: v for k, v in copy.items() if k in inside or k in decisive}):
+    elif wrong := differences(inside, {k: v for k, v in copy.items() if k in inside or k in (*decisive, 'recipe', 'data', 'learned')}):
         raise ValueError(f'{beside} wanted to be a copy of the card in {path.name}, and is not: {wrong}. '
                          'Without it, the weights load with the card that they hold')
     return with_names(copy)
