@@ -60,6 +60,7 @@ def test_rows_are_whole():
         assert r['id'].startswith(r['page'] + '/') and (ROOT/'nbs'/f"{r['page']}.ipynb").exists() and r['claim'] and r['source'] and r['version'], r
         assert len(r['quote'].split()) <= 14, r
         assert bool(r['checked']) == bool(r['reader_a']) and re.fullmatch(r'|\d{4}-\d\d-\d\d', r['checked']), r
+        assert re.fullmatch(r'|\w+, \d{4}-\d\d-\d\d', r['reader_b']) and (not r['reader_b'] or r['reader_a'] not in ('', r['reader_b'].split(',')[0])), r   # nobody is his own second reader
         if r['file'] and re.fullmatch('[0-9a-f]{40}', r['version']): assert r['version'] in r['link'] and r['quote'], r   # a line that was read is named by its commit
         if re.fullmatch(r'\d+(-\d+)?', r['line']) and 'github.com' in r['link']:
             lines = r['line'].replace('-', '-L')
@@ -67,7 +68,7 @@ def test_rows_are_whole():
 
 
 def test_what_was_not_opened_is_known():
-    "Papers, and the two write-ups whose pages could not be had, are named by their authors' own numbers; no program is cited unread."
+    "Papers, and the write-up whose whole text could not be had, are named by their authors' own numbers; no program is cited unread."
     assert not [r['id'] for r in ROWS if not r['checked'] and ('/' in r['source'] or r['line'])]
 
 
