@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = list(csv.DictReader((ROOT/'records'/'attributions.csv').open(encoding='utf-8', newline='')))
 PAGES = sorted((ROOT/'nbs').glob('*.ipynb'))
-HOSTS = r'github\.com|gitlab\.com|huggingface\.co|arxiv\.org|lilianweng\.github\.io|kellerjordan\.github\.io|dao-lab\.ai'
+HOSTS = r'github\.com|gitlab\.com|huggingface\.co|arxiv\.org|lilianweng\.github\.io|kellerjordan\.github\.io|dao-ailab\.github\.io'
 # a name in a page's prose, and what its row's source begins with, in lower case
 NAMES = {
     r'\bS1\b': ('dfalbel/', 'posit ai blog'), r'\bS2\b': ('hackernoon',), r'\blabml\b': ('labmlai/',), r'\blucidrains\b': ('lucidrains/', 'denoising-diffusion-pytorch'),
