@@ -545,6 +545,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_lesson.scale.SharedRun.__init__': ('scale.html#sharedrun.__init__', 'ddpm_lesson/scale.py'),
                                    'ddpm_lesson.scale.SharedRun.agreed': ('scale.html#sharedrun.agreed', 'ddpm_lesson/scale.py'),
                                    'ddpm_lesson.scale.SharedRun.step': ('scale.html#sharedrun.step', 'ddpm_lesson/scale.py'),
+                                   'ddpm_lesson.scale.alone': ('scale.html#alone', 'ddpm_lesson/scale.py'),
                                    'ddpm_lesson.scale.check_alike': ('scale.html#check_alike', 'ddpm_lesson/scale.py'),
                                    'ddpm_lesson.scale.draw_here': ('scale.html#draw_here', 'ddpm_lesson/scale.py'),
                                    'ddpm_lesson.scale.drawn_together': ('scale.html#drawn_together', 'ddpm_lesson/scale.py'),

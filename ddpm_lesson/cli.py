@@ -163,7 +163,7 @@ def between(
     "A whole number within bounds."
     return click.IntRange(lo, hi)
 
-seeds = between(-2**62, 2**62)
+seeds = between(0, 2**62)
 
 # %% ../nbs/93_cli.ipynb #562cc2e6
 marks = {'.png': b'tEXtddpm_lesson\0', '.gif': b'ddpm_lesson', '.json': b'{\n "KID":', '.csv': b'lr,loss,smoothed'}
@@ -639,12 +639,12 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, graphs, de
     from ddpm_lesson.data import load_images
     from ddpm_lesson.pretrained import save_model
     from ddpm_lesson.safety import checkpoints
-    from ddpm_lesson.scale import fit_here, place, resume_here, run_here, together
+    from ddpm_lesson.scale import alone, fit_here, place, resume_here, run_here, together
 
     # What to train, and where to keep it.
     p, folder, device = plan(given, preset), Path(folder or f'runs/{preset}'), best_device(device)
     if tensorboard is None: tensorboard = importlib.util.find_spec('tensorboard') is not None
-    first = int(os.environ.get('RANK', 0)) == 0   # of several processes, the one that reads and writes the folder
+    first = alone() or os.environ.get('RANK') == '0'   # of several processes, the one that reads and writes the folder
     if first: check_folder(folder, resume)
 
     # The images, the network, and what an earlier run has learned.

@@ -22,11 +22,13 @@ from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge, reference, subset, unseen
 from .presets import preset_card
 from .pretrained import draw_as_card, save_model, units
+from .safety import as_usual
 from .train import Run, fit, generator
 
 # %% ../nbs/12_experiments.ipynb #0a9fe53e
 student = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 9: 2.306, 12: 2.201, 18: 2.110, 24: 2.069, 36: 2.030, 72: 1.994}  # 97.5 % point of Student's t for n values
 
+@as_usual()
 def mean_interval(
     values,  # (n,) numbers that differ by chance
 )->tuple:    # (mean, half width of its 95 % interval)
@@ -63,6 +65,7 @@ def cell_name(
     return '_'.join([cell['preset']] + [f'{k}-{cell[k]}' for k in sorted(cell) if k != 'preset']).replace(' ', '').replace(',', '.')
 
 # %% ../nbs/12_experiments.ipynb #b67471fd
+@as_usual()
 def split(
     data:Images,
     held:int,      # images to set aside

@@ -22,6 +22,7 @@ from .forward import q_sample
 from .guidance import Guided, Labelled, check_labels
 from .loss import mean_square
 from .posterior import x_0_from_eps
+from .safety import as_usual
 from .sampler import check_shape, ddim_sample, device_of, eval_mode
 from .schedule import Schedule, check_whole
 
@@ -96,6 +97,7 @@ def check_blocks(
     if n < 2*blocks: raise ValueError(f'{name} wanted at least {2*blocks}, two for each of {blocks} blocks, got {n}')
 
 # %% ../nbs/11_evaluate.ipynb #31c0a77b
+@as_usual()
 def kid_interval(
     x:Tensor,       # (N, D) features of samples, in an order that has nothing to do with how they look
     y:Tensor,       # (M, D) features of real images
@@ -196,6 +198,7 @@ class Pooled(nn.Module):
         self.net = net
     def forward(self, x): return self.net.extract_features(x).mean((2, 3))
 
+@as_usual()
 def lite0_judge(
     size:int=96,   # side at which it looks, pixels; numbers at different sizes can't be compared
     device='cpu',
@@ -211,6 +214,7 @@ def lite0_judge(
     return Judge(Pooled(net), size, 127, 128, f'Lite0 at {size} px', device)
 
 # %% ../nbs/11_evaluate.ipynb #38a0a0d2
+@as_usual()
 def inception_judge(
     device='cpu',
     weights='IMAGENET1K_V1', # torchvision's name for them, downloaded once; None: untrained, which is good for tests only
@@ -261,6 +265,7 @@ class Reference:
         return self.floors[k, blocks]
 
 # %% ../nbs/11_evaluate.ipynb #16233677
+@as_usual()
 def reference(
     real,           # Images or (M, C, H, W) uint8, to measure against
     judge,          # (N, C, H, W) uint8 -> (N, D)
@@ -311,6 +316,7 @@ class Counted(nn.Module):
         return self.model(x_t, *rest)
 
 # %% ../nbs/11_evaluate.ipynb #200a962d
+@as_usual()
 def draw_pixels(
     model,                # (x_t, t) -> eps_hat; with labels, (x_t, t, y)
     sched:Schedule,       # alpha_bar, entries 0..T
@@ -377,6 +383,7 @@ def steps_curve(
     return [evaluate(model, sched, ref, judge, n=n, steps=S, **how) for S in steps]
 
 # %% ../nbs/11_evaluate.ipynb #fa2adb3c
+@as_usual()
 def nearest_of(
     x:Tensor,       # (B, D) float64, bytes 0..255
     train:Tensor,   # (M, C, H, W) uint8
@@ -441,6 +448,7 @@ def subset(
     labels = None if images.labels is None else images.labels[index]
     return Images(images.pixels[index], labels, images.classes, images.name)
 
+@as_usual()
 def unseen(
     images:Images,
     seen:set,      # hashes of the images that were learned from
@@ -450,6 +458,7 @@ def unseen(
     return subset(images, fresh) if fresh.any() else None
 
 # %% ../nbs/11_evaluate.ipynb #f81f43c1
+@as_usual()
 @torch.inference_mode()
 def held_out(
     model, sched:Schedule,

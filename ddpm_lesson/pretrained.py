@@ -16,17 +16,18 @@ import json
 import math
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from .data import assets
-from .files import load_tensors, save_tensors, whole
+from .files import load_tensors, save_tensors, whole, writable
 from .guidance import Guided, Labelled
 from .loss import PredictsEps, targets
 from .published import PositUNet, SimpleUNet, posit_linear_fixed_schedule, posit_linear_schedule
-from .safety import as_usual
+from .safety import OwnDraws, as_usual
 from .sampler import ddim_steps, ddpm_steps, timesteps
 from .schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule
 from .unet import UNet
@@ -445,7 +446,8 @@ def outline(
     "The network of a card, in shapes alone."
     try:
         sched = make_schedule(**card['schedule'])
-        with ShapesOnly(): return make_network(sched, card['target'], **card['network'])
+        build = partial(networks[card['network'].get('kind', 'unet')], sched, card['target'])
+        with ShapesOnly(): return build(**{k: v for k, v in card['network'].items() if k != 'kind'})  # `as_usual` inside would name the CPU
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'the card describes no network or schedule of this version ({e})') from e
 
@@ -507,7 +509,7 @@ def load_pretrained(
     card = load_card(path)
     if wrong := misfit(wanted_in(outline(card)), read_header(path)[0]):
         raise ValueError(f'{path.name} does not fit its card: {wrong}')
-    model, sched = build(card)
+    with OwnDraws(0): model, sched = build(card)   # the caller's random numbers go on as they were
     model.net.load_state_dict(load_tensors(path)[0])
     return model.to(device or 'cpu', dtype or torch.float32), sched
 

@@ -320,12 +320,12 @@ def walk(
         if x_0_hat is not None: x_0_hat.add_(eps_hat, alpha=down[i])
         if clip:
             x_0_hat.clamp_(*clip)
-            total.add_(eps_hat.sum().abs_())
+            total.add_(torch.linalg.vector_norm(eps_hat))
         x_s.add_(x_0_hat if clip else eps_hat, alpha=mix[i])
         if sigma[i]: x_s.add_(noise(), alpha=sigma[i])
         if look: yield ts[i], x_t, x_0_hat
         x_t = x_s
-    if not (finite(x_t, 1e15) and finite(total, 1e6*x_t.numel())):
+    if not (finite(x_t, 1e15) and finite(total, 1e6*x_t.numel()**0.5*len(ts))):
         raise ValueError('the model returned NaN, infinity or numbers far too large; noise has about 1')
     yield 0, x_t, x_t
 

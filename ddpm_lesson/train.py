@@ -632,7 +632,7 @@ def smoothed(
     for k, loss in enumerate(losses.tolist()):
         mean = memory*mean + (1 - memory)*loss
         out.append(mean/(1 - memory**(k + 1)))
-    return torch.tensor(out, dtype=losses.dtype)
+    return losses.new_tensor(out)
 
 # %% ../nbs/10_train.ipynb #8a7d6810
 @as_usual()

@@ -575,3 +575,14 @@ def test_a_flag_that_would_change_nothing_is_refused(flags, tmp_path):
     weights = small_model(tmp_path/'m.safetensors', ('a', 'b'))
     status, said = call('sample', '--weights', weights, '--count', 2, '--steps', 2, '--out', tmp_path/'a.png', *flags)
     assert status == 1 and f'{flags[0]} wanted' in said and not (tmp_path/'a.png').exists()
+
+
+@pytest.mark.parametrize('rank', ['1', 'x'])
+def test_a_rank_that_was_left_over_replaces_nothing(here, monkeypatch, rank):
+    "Rejects a process that takes itself for the second of several, and so does not look into the folder."
+    monkeypatch.setenv('RANK', rank)
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    Path('mine').mkdir()
+    Path('mine/model.json').write_text('mine')
+    code, said = call('train', '--preset', 'debug', '--steps', 2, '--warmup', 0, '--folder', 'mine')
+    assert code and 'not of this run' in said and Path('mine/model.json').read_text() == 'mine'

@@ -282,3 +282,24 @@ def test_where_a_model_is_asked(monkeypatch):
     assert asked == [(stub,)]
     noise_loss(stub, SCHED, photos(3), device='cpu')
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize('put, value', [(torch.set_default_device, 'meta'), (torch.set_default_dtype, torch.float64)])
+def test_a_default_of_the_caller_changes_no_number(put, value):
+    "Rejects a tensor made without a device, and noise drawn in another dtype."
+    from ddpm_lesson.experiments import mean_interval, split
+    from ddpm_lesson.train import smoothed
+    real, samples, stub, losses = Images(photos(60)), Images(photos(40, seed=1)), Stub(), torch.tensor([1.0, 2.0], device='cpu', dtype=torch.float32)
+    def numbers():
+        result = evaluate(stub, SCHED, real, rows, n=24, steps=2) | memorised(samples, real, real)
+        result.pop('seconds')
+        losses_held = noise_loss(stub, SCHED, real), image_loss(stub, SCHED, real)
+        parts = [image_hashes(p) for p in (*split(real, 9), unseen(samples, set(image_hashes(real))))]
+        return result, losses_held, parts, mean_interval([1.0, 2.0]), smoothed(losses).tolist()
+    want, before = numbers(), dict(device=None, dtype=torch.get_default_dtype())
+    try:
+        put(value)
+        got = numbers()
+    finally:
+        torch.set_default_device(None), torch.set_default_dtype(before['dtype'])
+    assert got == want

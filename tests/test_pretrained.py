@@ -13,7 +13,7 @@ from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, outline, save_model, settled, way_to_sample
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
-from ddpm_lesson.train import Ema, Recipe, make_card
+from ddpm_lesson.train import Ema, Recipe, Run, make_card
 
 NETWORK = dict(channels=1, width=8, mults=[1], blocks=1, attend=[], patch=1, classes=3)
 CARD = make_card(NETWORK, Recipe(steps=20, batch=2, warmup=2, precision='float32'), 'linear', 50, 'pets', ('a', 'b', 'c'), 8)
@@ -279,3 +279,36 @@ def test_a_folder_called_like_a_shipped_model_is_mentioned(tmp_path, monkeypatch
     save_model(tmp_path/'fashion'/'model.safetensors', fresh(), CARD)
     monkeypatch.chdir(tmp_path)
     with pytest.warns(UserWarning, match='./fashion'): load_card('fashion')
+
+
+# ---- what the caller has set stays out, and stays
+
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_a_default_device_that_was_named_changes_no_first_weights(device):
+    "Even the CPU, by name: rejects an outline that is built in memory, and draws the numbers of the network to come."
+    first = lambda: [p.detach().clone() for p in Run(CARD, IMAGES).net.parameters()]
+    want = first()
+    with torch.device(device):
+        assert all(v.is_meta for v in outline(CARD).state_dict().values())
+        got = first()
+    assert all(map(torch.equal, want, got))
+
+
+def test_loading_leaves_the_random_numbers_of_the_caller(tmp_path):
+    "Rejects a network that begins with weights from the caller's stream."
+    save_model(tmp_path/'m.safetensors', fresh(), CARD)
+    torch.manual_seed(1)
+    want = torch.rand(3)
+    torch.manual_seed(1)
+    load_pretrained(tmp_path/'m.safetensors')
+    assert torch.equal(torch.rand(3), want)
+
+
+def test_a_copy_of_the_card_that_may_not_change_keeps_its_weights_too(tmp_path):
+    "Rejects new weights beside an old card."
+    path = tmp_path/'m.safetensors'
+    save_model(path, fresh(), CARD)
+    before = path.read_bytes()
+    path.with_suffix('.json').chmod(0o444)
+    with pytest.raises(PermissionError): save_model(path, fresh(), CARD | dict(data='others'))
+    assert path.read_bytes() == before

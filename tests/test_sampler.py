@@ -747,3 +747,9 @@ def test_nothing_waits_for_a_gpu_and_nothing_strays_from_it(sampler, options, wr
             end = lambda: next(way)
         else: end = lambda: sampler(model, LINEAR, (2, 3), steps=4, **options)
         with pytest.raises(Exception, match='item|_local_scalar_dense'): end()   # the one look, at the end
+
+
+def test_huge_answers_that_cancel_are_no_picture():
+    "Rejects a sum as the watch: as much above 0 as below is none."
+    halves = torch.tensor([1e20, -1e20]).reshape(2, 1).expand(2, 3)
+    with pytest.raises(ValueError, match='far too large'): ddim_sample(lambda x, t: halves, LINEAR, (2, 3), steps=3, clip=(-1, 1))
