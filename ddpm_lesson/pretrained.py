@@ -352,7 +352,7 @@ def save_model(
     try: text = json.dumps(card, indent=1) + '\n'
     except (TypeError, ValueError, RecursionError) as e: raise ValueError(f'the card wanted only what JSON holds ({e})') from e
     card, beside = check_card(parsed(text, 'the card')), path.with_suffix('.json')
-    if beside.is_file() and b'"network"' not in beside.read_bytes(): raise ValueError(f'a card goes to {beside}, which is there and is no card: choose another name')
+    if writable(beside).is_file() and b'"network"' not in beside.read_bytes(): raise ValueError(f'a card goes to {beside}, which is there and is no card: choose another name')
     save_tensors(path, to_write(net, card, torch.float16 if half else torch.float32), card)
     with whole(beside) as p: p.write_text(text, encoding='utf-8')
 
