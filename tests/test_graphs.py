@@ -51,9 +51,10 @@ class Replayed:
 def plainly(f): return lambda *inputs: f(*scalars(inputs, 'cpu'))
 
 
-def run(steps=9, **settings):
-    small = dict(steps=steps, warmup=3, batch=4, width=16, mults='1,2', attend='1', precision='float32', patch=2)
-    return Run(*preset_card('laptop', bundled_fashion(), **small | settings))
+def run(steps=9, preset='laptop', **settings):
+    small = dict(steps=steps, warmup=3, batch=4, width=16, precision='float32')
+    if preset == 'laptop': small |= dict(mults='1,2', attend='1', patch=2)
+    return Run(*preset_card(preset, bundled_fashion(), **small | settings))
 
 
 def to_end(r, replayed=None):
@@ -62,7 +63,7 @@ def to_end(r, replayed=None):
     return r
 
 
-@pytest.mark.parametrize('settings', [{}, dict(optimizer='adamw'), dict(target='v', weight='even', flip=True), dict(kind='posit_unet', target='eps', weight='even', labels=False, optimizer='adamw', mults='1,2', patch=1)], ids=['laptop', 'adamw', 'v', 'batch-norm'])
+@pytest.mark.parametrize('settings', [{}, dict(optimizer='adamw'), dict(target='v', weight='even', flip=True), dict(preset='posit-ddim')], ids=['laptop', 'adamw', 'v', 'batch-norm'])
 def test_a_replayed_step_learns_what_the_step_learns_to_the_last_bit(settings):
     want, got = (to_end(run(**settings), make) for make in (plainly, Replayed))
     assert got.replayed.tape is not None and len(got.replayed.tape.done) > 100
