@@ -16,8 +16,8 @@ from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, all_flowers, bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.experiments import cell_name, materials, paired, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.files import read_table, save_png, save_tensors, sheet, write_table
-from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
 from ddpm_lesson.forward import q_sample
+from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
 from ddpm_lesson.metrics import image_hashes, reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps

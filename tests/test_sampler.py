@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson import sampler as package
+from ddpm_lesson.forward import q_sample
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
-from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
 from ddpm_lesson.sampler import check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, factors, image_noise, leading, quadratic, set_out, start, timesteps, trailing, walk, whole
@@ -554,7 +554,7 @@ def test_what_is_handed_out_belongs_to_the_caller():
     for options in {}, dict(clip=(-1, 1), eta=1.0):
         plain, drawn = [], []
         for way, touch in (plain, False), (drawn, True):
-            for t, x_t, x_0_hat in ddim_steps(model, LINEAR, (2, 3), steps=5, seeds=[1, 2], **options):
+            for _, x_t, x_0_hat in ddim_steps(model, LINEAR, (2, 3), steps=5, seeds=[1, 2], **options):
                 way.append((x_t.clone(), x_0_hat.clone()))
                 if touch: x_t.fill_(9), x_0_hat.fill_(9)
         for a, b in zip(plain, drawn): assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
@@ -636,7 +636,6 @@ def test_no_answer_that_is_not_finite_becomes_a_picture(sampler, options, clip, 
 def test_a_model_and_another_schedule_are_refused(stub):
     "The same number of steps is not enough: at step 500 another schedule has another amount of noise."
     other, cosine = linear_schedule(T=300), cosine_schedule()
-    net = torch.nn.Linear(3, 3)
     class Net(torch.nn.Module):
         def forward(self, x, t, *y): return 0.5*x
     own = [FiniteData(torch.zeros(1, 3), LINEAR), GaussianMixture([1.], torch.zeros(1, 3), 1., LINEAR), *(P(Net(), LINEAR) for P in (PredictsEps, PredictsX0, PredictsV)),

@@ -9,9 +9,7 @@ from diffusers import DDPMScheduler
 from torch.testing import assert_close
 
 from conftest import SCHEDULES
-from ddpm_lesson.schedule import (
-    Schedule, brightness_kept, brightness_std, check_schedule, check_whole, cosine_schedule, diagnose, kl_at_T, linear_schedule,
-    prescribe, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std)
+from ddpm_lesson.schedule import Schedule, brightness_kept, brightness_std, check_schedule, check_whole, cosine_schedule, diagnose, kl_at_T, linear_schedule, prescribe, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std
 
 
 def test_entries_count_like_the_paper(sched):
@@ -273,3 +271,15 @@ def test_the_report_says_what_was_found():
     two = str(diagnose(rate_schedule(2))).splitlines()
     assert [line[:25] for line in two[7:]] == ['  change                 '] + [' '*25]*(len(two) - 8) and len(two) > 8
     assert str(diagnose(linear_schedule(), 48)).splitlines()[0::7] == ['schedule of 1000 steps, images of 48 numbers', '  change                 nothing']
+
+
+@pytest.mark.parametrize('make', [linear_schedule, rescaled_linear_schedule])
+@pytest.mark.parametrize('end', ['beta_1', 'beta_T'])
+@pytest.mark.parametrize('value', [-0.1, 0, 1, 1.5])
+def test_an_end_outside_0_to_1_is_refused_by_its_name(make, end, value):
+    with pytest.raises(ValueError, match=rf'{end} wanted a value in \(0, 1\), got {float(value)}'): make(T=1000, **{end: value})
+
+
+def test_the_largest_whole_number_allowed_is_allowed():
+    assert check_whole(5, 'n', 5) == 5
+    with pytest.raises(ValueError, match='n wanted at most 5, got 6'): check_whole(6, 'n', 5)
