@@ -71,7 +71,7 @@ MUTANTS = {
     'more steps than asked for': ('sampler', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))]', 'return list(range(T, 0, -(T//check_steps(T, S))))', 'test_sampler.py::test_spacings'),
     'one call too few': ('sampler', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))]', 'return [round(T*(S - i)/S) for i in range(check_steps(T, S))][1:]', 'test_sampler.py::test_spacings'),
     'network left in eval mode': ('sampler', 'set_training(m, True)', 'pass', 'test_sampler.py::test_network_is_in_eval_mode_and_put_back'),
-    'first sampler to end wakes the dropout of the others': ('sampler', 'if not self.lent[id(m)]:', 'set_training(m, True)\n                if not self.lent[id(m)]:', 'test_threads.py::test_a_sampler_that_ends_leaves_the_others_in_eval_mode'),
+    'first sampler to end wakes the dropout of the others': ('sampler', 'if not self.lent[id(m)]:', 'set_training(m, True)\n                if not self.lent[id(m)]:', 'test_threads.py::test_the_last_to_leave_puts_the_mode_back'),
     'the model sees the image before it is used': ('sampler', 'x_s.add_(x_0_hat if clip', 'x_s = (x_t*keep[i]).add_(x_0_hat if clip', 'test_sampler.py::test_a_model_may_spoil_what_it_is_given'),
     'works on the memory of x_T': ('sampler', 'torch.float32, copy=True)', 'torch.float32)', 'test_sampler.py::test_a_model_may_spoil_what_it_is_given'),
     'lends its own image to the model while others look': ('sampler', 'copy=look), x_t', 'copy=False), x_t', 'test_sampler.py::test_a_model_may_spoil_what_it_is_given'),

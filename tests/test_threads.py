@@ -8,7 +8,7 @@ import torch
 from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import PredictsV
-from ddpm_lesson.sampler import ddim_sample, ddpm_sample
+from ddpm_lesson.sampler import ddim_sample, ddpm_sample, eval_mode
 from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import Recipe, Run, fit, make_card
 from ddpm_lesson.unet import UNet
@@ -91,6 +91,15 @@ def test_a_sampler_that_ends_leaves_the_others_in_eval_mode(fails):
     assert ['NaN' in e for e in errors] == [True]*fails
     assert net.seen == {'long': [False]*12, 'short': [False]*4}
     assert net.training and net.drop.training
+
+
+def test_the_last_to_leave_puts_the_mode_back():
+    "The same in one thread, where no chance takes part: one use of a network ends inside another."
+    net = torch.nn.Sequential(torch.nn.Dropout(0.3)).train()
+    with eval_mode(net):
+        with eval_mode(net): assert not net[0].training
+        assert not net.training and not net[0].training
+    assert net.training and net[0].training
 
 
 # Training
