@@ -197,6 +197,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_lesson.files.writable': ('files.html#writable', 'ddpm_lesson/files.py'),
                                    'ddpm_lesson.files.write_table': ('files.html#write_table', 'ddpm_lesson/files.py')},
             'ddpm_lesson.forward': { 'ddpm_lesson.forward.at': ('forward.html#at', 'ddpm_lesson/forward.py'),
+                                     'ddpm_lesson.forward.being_recorded': ('forward.html#being_recorded', 'ddpm_lesson/forward.py'),
                                      'ddpm_lesson.forward.check_pair': ('forward.html#check_pair', 'ddpm_lesson/forward.py'),
                                      'ddpm_lesson.forward.check_t': ('forward.html#check_t', 'ddpm_lesson/forward.py'),
                                      'ddpm_lesson.forward.q_sample': ('forward.html#q_sample', 'ddpm_lesson/forward.py'),

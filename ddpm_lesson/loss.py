@@ -10,7 +10,7 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 import torch
 from torch import Tensor, nn
 from .schedule import Schedule
-from .forward import at, check_t, q_sample, shaped
+from .forward import at, being_recorded, check_t, q_sample, shaped
 from .posterior import v_from_eps
 
 # %% ../nbs/09_objective.ipynb #34d72cfb
@@ -127,7 +127,7 @@ class PredictsEps(KeepsTables):
         if not labels and not getattr(self.net, 'went_without', True): raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
         for y in labels:
-            if known and y is not None and y.is_cpu and len(y) and not 0 <= y.min() <= y.max() <= known:
+            if known and y is not None and not being_recorded(y) and y.is_cpu and len(y) and not 0 <= y.min() <= y.max() <= known:
                 raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, got {y.min()}..{y.max()}')
         return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
 
