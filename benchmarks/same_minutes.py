@@ -4,7 +4,7 @@
     pip install --no-deps denoising-diffusion-pytorch ema-pytorch accelerate pytorch-fid
     python benchmarks/same_minutes.py --seconds 600 --out benchmarks/same_minutes.csv
 
-Every row trains on the 10,000 bundled garments, in one process with one thread, until the processor (not the clock) has
+Every row trains, from one seed, on the 10,000 bundled garments, in one process with one thread, until the processor (not the clock) has
 spent the given seconds on training steps. Each network has its author's loss, schedule, optimizer and batch. All are
 sampled alike: the same count, seeds and number of DDIM calls by our sampler, no labels, and judged by KID-Lite0.
 The peers' batch, optimizer and schedule are those of the named source.
@@ -13,6 +13,8 @@ import argparse
 import os
 import platform
 import time
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -60,10 +62,11 @@ def lucid_network(dim):
     return Foreign(net, 8, lambda net, x, t: net(x, t)), recipe, sched
 
 
-def foreign_run(net, recipe, sched, data):
+def foreign_run(net, recipe, sched, data, seed=0):
     "A `Run` around a network that no card describes."
-    card, data = preset_card('laptop', data, labels=False)
+    card, data = preset_card('laptop', data, labels=False, seed=seed)
     run = Run(card, data)
+    recipe = replace(recipe, seed=seed)
     run.recipe, run.net, run.sched, run.model = recipe, net, sched, targets[recipe.target][1](net, sched)
     run.ema, run.opt, run.bf16 = Ema(net, recipe.ema_decay), make_optimizer(net, recipe), False
     return run
@@ -83,17 +86,17 @@ def steps_in(make, seconds):
     return max(2, round(seconds/((time.process_time() - began)/10)))
 
 
-def ours(data, seconds):
-    make = lambda steps: preset_run('laptop', data, labels=False, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
+def ours(data, seconds, seed):
+    make = lambda steps: preset_run('laptop', data, labels=False, seed=seed, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
     return make(steps_in(make, seconds))
 
 
 SYSTEMS = {
     'ours (laptop preset)': ours,
-    "S1 (posit-ddim)": lambda data, seconds: preset_run('posit-ddim', data, steps=10**6),
-    "S2 (hackernoon-ddpm)": lambda data, seconds: preset_run('hackernoon-ddpm', data, steps=10**6),
-    "Hugging Face course (1.7 M)": lambda data, seconds: foreign_run(*course_network(), data),
-    "lucidrains (dim 32)": lambda data, seconds: foreign_run(*lucid_network(32), data),
+    "S1 (posit-ddim)": lambda data, seconds, seed: preset_run('posit-ddim', data, seed=seed, steps=10**6),
+    "S2 (hackernoon-ddpm)": lambda data, seconds, seed: preset_run('hackernoon-ddpm', data, seed=seed, steps=10**6),
+    "Hugging Face course (1.7 M)": lambda data, seconds, seed: foreign_run(*course_network(), data, seed),
+    "lucidrains (dim 32)": lambda data, seconds, seed: foreign_run(*lucid_network(32), data, seed),
 }
 
 
@@ -105,16 +108,16 @@ def train_for(run, seconds):
     return time.process_time() - began
 
 
-def row(name, data, ref, seconds, count, calls, pictures):
-    torch.manual_seed(0)
-    run = SYSTEMS[name](data, seconds)
+def row(name, seed, data, ref, seconds, count, calls, pictures):
+    torch.manual_seed(seed)  # the foreign networks draw their first weights from it
+    run = SYSTEMS[name](data, seconds, seed)
     spent = train_for(run, seconds)
     began = time.process_time()
     pixels = to_pixels(draw_as_card(run.averaged(), run.sched, run.card, count, sampler='ddim', steps=calls, clip=None if 'units' in run.card else (-1, 1), batch=50))
     drawn = time.process_time() - began
-    save_png(pictures/f'{name.split(" (")[0].replace(" ", "_")}.png', sheet(to_unit(pixels[:16]), cols=16))
+    if not seed: save_png(pictures/f'{name.split(" (")[0].replace(" ", "_")}.png', sheet(to_unit(pixels[:16]), cols=16))
     r = evaluate_samples(pixels, ref)
-    return dict(system=name, KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], floor_interval=r['floor interval'], parameters=sum(p.numel() for p in run.net.parameters()),
+    return dict(system=name, seed=seed, KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], floor_interval=r['floor interval'], parameters=sum(p.numel() for p in run.net.parameters()),
                 steps=len(run.losses), images=len(run.losses)*run.recipe.batch, train_cpu_seconds=round(spent), sample_cpu_seconds=round(drawn), N=count, NFE=calls, judge=r['judge'],
                 threads=torch.get_num_threads(), machine=f'{platform.machine()}, {os.cpu_count()} cores', torch=torch.__version__)
 
@@ -124,18 +127,19 @@ def main():
     say.add_argument('--seconds', type=float, default=600, help='processor seconds of training')
     say.add_argument('--count', type=int, default=300, help='samples')
     say.add_argument('--calls', type=int, default=25, help='network calls a sample')
+    say.add_argument('--seeds', type=int, default=3, help='trainings of each system')
     say.add_argument('--out', type=Path, default=Path('benchmarks/same_minutes.csv'))
     say.add_argument('--only', default='', help='systems whose name contains this')
     a = say.parse_args()
     torch.set_num_threads(1)
     rows = read_table(a.out) if a.out.exists() else []
     data, ref = bundled_fashion(), None
-    for name in SYSTEMS:
-        if a.only not in name or any(r['system'] == name for r in rows): continue
+    for seed, name in product(range(a.seeds), SYSTEMS):
+        if a.only not in name or any((r['system'], int(r['seed'])) == (name, seed) for r in rows): continue
         ref = ref or reference(bundled_fashion(train=False), lite0_judge(), other=data)
-        rows.append(row(name, data, ref, a.seconds, a.count, a.calls, a.out.parent))
+        rows.append(row(name, seed, data, ref, a.seconds, a.count, a.calls, a.out.parent))
         write_table(rows, a.out)
-        print({k: rows[-1][k] for k in ('system', 'KID', 'interval', 'floor', 'steps', 'images', 'parameters')}, flush=True)
+        print({k: rows[-1][k] for k in ('system', 'seed', 'KID', 'interval', 'floor', 'steps', 'images', 'parameters')}, flush=True)
     for r in sorted(rows, key=lambda r: r['KID']): print(f"{r['system']:30} KID {r['KID']:7.3f} +- {r['interval']:.3f}   {r['parameters']:>12,} parameters, {r['images']:>7,} images seen")
 
 
