@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from ddpm_lesson.experiments import cell_name, measured, parts, s1_cells
-from ddpm_lesson.files import whole, write_table
+from ddpm_lesson.files import atomic_write, write_table
 from ddpm_lesson.presets import preset_card
 from ddpm_lesson.train import Run, fit
 
@@ -31,7 +31,7 @@ def save_sheet(path, pixels):
     "Images without lines between them, the last row filled up with black: they come back as they went."
     pixels = torch.cat([pixels, pixels.new_zeros(-len(pixels) % COLUMNS, *pixels.shape[1:])])
     rows = [torch.cat(list(row), 2) for row in pixels.split(COLUMNS)]
-    with whole(path) as p: Image.fromarray(torch.cat(rows, 1).permute(1, 2, 0).numpy().squeeze()).save(p, 'PNG', optimize=True)
+    with atomic_write(path) as p: Image.fromarray(torch.cat(rows, 1).permute(1, 2, 0).numpy().squeeze()).save(p, 'PNG', optimize=True)
 
 
 def read_sheet(path, size, count):
@@ -61,7 +61,7 @@ def one_cell(cell, about, deadline):
         rows.append(dict(cell=path.stem) | cell | row | dict(N=about['count'], size=about['size'], loss=torch.stack(run.losses[-50:]).mean().item()))
     how = dict(data=Path(about['data']).name, learned_from=len(train), judged_by=len(test), device=device_name(about['device']),
                torch=torch.__version__)
-    with whole(path) as p: p.write_text(json.dumps([row | how for row in rows], indent=1) + '\n', encoding='utf-8')
+    with atomic_write(path) as p: p.write_text(json.dumps([row | how for row in rows], indent=1) + '\n', encoding='utf-8')
     one_cell.took = time.time() - began
     return one_cell.took
 
@@ -97,7 +97,7 @@ def judge(out, data, size, held):
             _, test, ref = materials(str(data), size, held, rows[0]['N'])
             noise = evaluate_samples(noise_like(test, rows[0]['N']), ref)['KID']
         for row in rows: row |= evaluate_samples(read_sheet(sheet_of(path, row), size, row['N']), ref) | {'noise KID': noise}
-        with whole(path) as p: p.write_text(json.dumps(rows, indent=1) + '\n', encoding='utf-8')
+        with atomic_write(path) as p: p.write_text(json.dumps(rows, indent=1) + '\n', encoding='utf-8')
         print(path.stem, *(f"{row['weights']} {row['calls']}: KID {row['KID']:.3f} +- {row['KID interval']:.3f}" for row in rows), flush=True)
 
 
@@ -107,7 +107,7 @@ def strips(out, count=8):
     order = [(c['schedule'], c['distance'], c['target']) for c in s1_cells(1)]
     sheets = [read_sheet(sheet_of(folder_of(out)/f"{first[k]['cell']}.json", first[k]), first[k]['size'], count) for k in order if k in first]
     pixels = torch.cat([torch.cat(list(sheet), 2) for sheet in sheets], 1).permute(1, 2, 0).numpy().squeeze()
-    with whole(out.with_suffix('.png')) as p: Image.fromarray(pixels).convert('RGB').quantize(128).save(p, 'PNG', optimize=True)
+    with atomic_write(out.with_suffix('.png')) as p: Image.fromarray(pixels).convert('RGB').quantize(128).save(p, 'PNG', optimize=True)
 
 
 def main():

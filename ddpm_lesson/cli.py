@@ -823,7 +823,7 @@ def labels_like(
 def evaluate(weights, data, count, steps, sampler, guidance, seed, judge, out, batch, device):
     "KID and FID of a model, with an interval, and what real images get."
     from ddpm_lesson.data import to_pixels
-    from ddpm_lesson.files import whole
+    from ddpm_lesson.files import atomic_write
     from ddpm_lesson.metrics import evaluate_samples, reference
     from ddpm_lesson.pretrained import image_shape, load_card, load_pretrained, to_image_range
     from ddpm_lesson.scale import draw_here, place, together
@@ -853,7 +853,7 @@ def evaluate(weights, data, count, steps, sampler, guidance, seed, judge, out, b
                  weights=str(weights), against=real.name, learned=seen, device=device)
     result = evaluate_samples(to_pixels(to_image_range(card, drawn)), ref) | about | versions()
     if out:
-        with whole(out) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+        with atomic_write(out) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     click.echo(report_lines(result))
 
 def report_lines(

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .data import full_path
-from .files import whole
+from .files import atomic_write
 
 # %% ../nbs/94_exercises.ipynb #8bf55ca9
 @dataclass(frozen=True)
@@ -358,7 +358,7 @@ def remember(
             done = read_progress(path)
             if name in done: return ''
             text = json.dumps({'done': {**done, name: date.today().isoformat()}}, indent=1)
-            with whole(path) as p: p.write_text(text, encoding='utf-8')
+            with atomic_write(path) as p: p.write_text(text, encoding='utf-8')
     except (ValueError, OSError, NotImplementedError) as e:  # the last: a disk without locks
         return f'(It could not be remembered: {e}. `DDPM_LESSON_PROGRESS` may name another file.)'
     return ''

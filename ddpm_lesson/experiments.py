@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from .data import Images, find_source, full_path, load_images, to_pixels, to_unit
-from .files import save_png, sheet, whole
+from .files import atomic_write, save_png, sheet
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge, reference, subset, unseen
 from .presets import preset_card
@@ -207,7 +207,7 @@ def run_cell(
     save_png(path.with_suffix('.png'), sheet(to_unit(pixels[:8]), cols=8))
     save_model(folder/'weights'/f'{name}.safetensors', run.net, card)
     result = dict(about=about, rows=rows, torch=torch.__version__)
-    with whole(path) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    with atomic_write(path) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     return rows
 
 # %% ../nbs/12_experiments.ipynb #9fa04aa3

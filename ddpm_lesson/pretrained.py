@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 from .data import assets
-from .files import load_tensors, save_tensors, whole, writable
+from .files import atomic_write, load_tensors, save_tensors, writable
 from .guidance import Guided, Labelled
 from .loss import PredictsEps, targets
 from .published import PositUNet, SimpleUNet, posit_linear_fixed_schedule, posit_linear_schedule
@@ -354,7 +354,7 @@ def save_model(
     card, beside = check_card(parsed(text, 'the card')), path.with_suffix('.json')
     if writable(beside).is_file() and b'"network"' not in beside.read_bytes(): raise ValueError(f'a card goes to {beside}, which is there and is no card: choose another name')
     save_tensors(path, to_write(net, card, torch.float16 if half else torch.float32), card)
-    with whole(beside) as p: p.write_text(text, encoding='utf-8')
+    with atomic_write(beside) as p: p.write_text(text, encoding='utf-8')
 
 # %% ../nbs/91_pretrained.ipynb #73165592
 def shipped()->dict:

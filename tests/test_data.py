@@ -19,7 +19,7 @@ from PIL import Image
 
 from ddpm_lesson import data
 from ddpm_lesson.data import Images, Unreadable, bundled_fashion, find_source, full_path, image_files, jpeg_scans, known_set, load_images, read_image, split_level, to_unit
-from ddpm_lesson.files import load_tensors, read_table, save_gif, save_png, save_tensors, sheet, sweep, whole, write_table
+from ddpm_lesson.files import atomic_write, load_tensors, read_table, save_gif, save_png, save_tensors, sheet, sweep, write_table
 from ddpm_lesson.plot import show_grid, show_rows
 from ddpm_lesson.train import Recipe, Run, fit, make_card, resume
 
@@ -101,7 +101,7 @@ def test_home_is_filled_in_at_every_door(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path/'cwd')
     pixels = sheet(torch.zeros(2, 1, 4, 4))
     save_png('~/a.png', pixels), save_gif('~/b.gif', [pixels]), save_tensors('~/c.safetensors', {'w': torch.ones(2)}, {}), write_table([dict(a=1)], '~/d.csv')
-    with whole('~/sub/e.txt') as p: p.write_text('e')
+    with atomic_write('~/sub/e.txt') as p: p.write_text('e')
     assert sorted(p.name for p in (tmp_path/'home').rglob('*') if p.is_file()) == ['a.png', 'b.gif', 'c.safetensors', 'd.csv', 'e.txt']
     assert not list((tmp_path/'cwd').iterdir())
     assert load_tensors('~/c.safetensors')[0]['w'].tolist() == [1, 1] and read_table('~/d.csv') == [dict(a=1)]
@@ -267,10 +267,10 @@ def test_pipes_and_devices_are_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path/'pipe.png')
     (tmp_path/'zero.png').symlink_to('/dev/zero')
     for name in 'pipe.png', 'zero.png':
-        for door in lambda p: read_image(p, 8), data.open_regular, lambda p: whole(p).__enter__(), lambda p: save_png(p, sheet(torch.zeros(1, 1, 4, 4))):
+        for door in lambda p: read_image(p, 8), data.open_regular, lambda p: atomic_write(p).__enter__(), lambda p: save_png(p, sheet(torch.zeros(1, 1, 4, 4))):
             with pytest.raises((Unreadable, OSError), match='pipe'): door(tmp_path/name)
     os.mkfifo(tmp_path/'.a.txt.half-12345678.txt')   # named like what a killed writer leaves
-    with whole(tmp_path/'a.txt') as p: p.write_text('a')
+    with atomic_write(tmp_path/'a.txt') as p: p.write_text('a')
     assert stat.S_ISFIFO((tmp_path/'.a.txt.half-12345678.txt').stat().st_mode) and (tmp_path/'a.txt').read_text() == 'a'
 
 
@@ -316,12 +316,12 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
     for wanted in 0o600, 0o640, 0o664, 0o755:
         path = tmp_path/f'{wanted:o}'
         path.write_text('old'), path.chmod(wanted)
-        with whole(path) as p:
+        with atomic_write(path) as p:
             assert mode(p) == wanted   # while it is written, too
             p.write_text('new')
         assert mode(path) == wanted and path.read_text() == 'new'
     path.chmod(0o444)
-    with pytest.raises(PermissionError, match='marked read-only'), whole(path) as p: p.write_text('newer')
+    with pytest.raises(PermissionError, match='marked read-only'), atomic_write(path) as p: p.write_text('newer')
     assert path.read_text() == 'new' and mode(path) == 0o444
 
 
@@ -330,7 +330,7 @@ def test_a_new_file_gets_the_mode_the_mask_gives_and_the_mask_is_never_set(tmp_p
     before = os.umask(0o027)
     try:
         monkeypatch.setattr(os, 'umask', lambda mask: pytest.fail('set for the whole process'))
-        with whole(tmp_path/'a') as p: p.write_text('a')
+        with atomic_write(tmp_path/'a') as p: p.write_text('a')
     finally:
         monkeypatch.undo()
         os.umask(before)
@@ -342,7 +342,7 @@ def test_threads_that_write_make_no_file_of_another_mode(tmp_path):
     before, wrong = os.umask(0o077), []
     def write(k):
         for i in range(30):
-            with whole(tmp_path/f'{k}-{i}') as p: p.write_text('a')
+            with atomic_write(tmp_path/f'{k}-{i}') as p: p.write_text('a')
             with open(tmp_path/f'plain-{k}-{i}', 'w') as f: f.write('b')
     try:
         threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
@@ -356,11 +356,11 @@ def test_threads_that_write_make_no_file_of_another_mode(tmp_path):
 def test_a_link_leads_on_and_what_is_no_file_is_not_replaced(tmp_path):
     (tmp_path/'real').write_text('old')
     (tmp_path/'link').symlink_to('real')
-    with whole(tmp_path/'link') as p: p.write_text('new')
+    with atomic_write(tmp_path/'link') as p: p.write_text('new')
     assert (tmp_path/'link').is_symlink() and (tmp_path/'real').read_text() == 'new'
     (tmp_path/'folder').mkdir()
     for place in tmp_path/'folder', Path('/dev/null'):
-        with pytest.raises(OSError, match='where a file was to be written'), whole(place) as p: p.write_text('x')
+        with pytest.raises(OSError, match='where a file was to be written'), atomic_write(place) as p: p.write_text('x')
     assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
 
 

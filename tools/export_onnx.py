@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm_lesson.files import whole
+from ddpm_lesson.files import atomic_write
 from ddpm_lesson.pretrained import load_card, load_pretrained
 
 
@@ -29,7 +29,7 @@ def export(name_or_path, path):
     "Write the file, whole; float32, because a browser's CPU computes in nothing smaller."
     model, sched = load_pretrained(name_or_path)
     names, B = ('x_t', 't', 'y'), torch.export.Dim('B', min=1, max=1024)
-    with whole(path) as p:
+    with atomic_write(path) as p:
         torch.onnx.export(trusting(model, sched), example(load_card(name_or_path)), p, input_names=names, output_names=['eps_hat'], dynamo=True,
             dynamic_shapes=({0: B}, {0: B}, ({0: B},)), external_data=False, verbose=False)
 

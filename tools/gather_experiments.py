@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm_lesson.files import whole, write_table
+from ddpm_lesson.files import atomic_write, write_table
 
 
 def cells(folder, preset): return [json.loads(p.read_text(encoding='utf-8')) | dict(path=p) for p in sorted((Path(folder)/'cells').glob(f'{preset}*.json'))]
@@ -38,8 +38,8 @@ def main(folder, out, preset=''):
     first = [c for c in done if c['about']['cell']['seed'] == 0]
     side = first[0]['about']['size']
     picture = Image.fromarray(np.concatenate([strip(c['path'], side=side) for c in first])).quantize(128)
-    with whole(f'{out}.png') as p: picture.save(p, 'PNG', optimize=True)
-    with whole(f'{out}.txt') as p: p.write_text('\n'.join(json.dumps(c['about']['cell']) for c in first) + '\n', encoding='utf-8')
+    with atomic_write(f'{out}.png') as p: picture.save(p, 'PNG', optimize=True)
+    with atomic_write(f'{out}.txt') as p: p.write_text('\n'.join(json.dumps(c['about']['cell']) for c in first) + '\n', encoding='utf-8')
     print(f'{len(done)} cells, {len(first)} strips')
 
 

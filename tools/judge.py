@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ddpm_lesson.data import bundled_fashion
-from ddpm_lesson.files import whole
+from ddpm_lesson.files import atomic_write
 from ddpm_lesson.metrics import evaluate, lite0_judge, reference
 from ddpm_lesson.pretrained import load_card, load_pretrained
 
@@ -27,7 +27,7 @@ def main(path, n=1000, steps=50):
                'samples': r['N'], 'network calls': r['NFE'], 'against': f'{r["real N"]:,} test images'}
     card_path = Path(path).with_suffix('.json')
     card = json.loads(card_path.read_text(encoding='utf-8')) | {'quality': quality}
-    with whole(card_path) as p: p.write_text(json.dumps(card, indent=1) + '\n', encoding='utf-8')
+    with atomic_write(card_path) as p: p.write_text(json.dumps(card, indent=1) + '\n', encoding='utf-8')
     print(quality)
 
 
