@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm_lesson.files import write_table
+from ddpm_lesson.engine.files import write_table
 
 from . import sampler, training
 from .measure import where

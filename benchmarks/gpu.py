@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from ddpm_lesson.data import Images, bundled_fashion, to_unit
-from ddpm_lesson.graphs import Replayed
-from ddpm_lesson.presets import preset_card
+from ddpm_lesson.engine.graphs import Replayed
+from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.train import Run, make_optimizer
 from ddpm_lesson.unet import UNet, count_parameters
 
@@ -29,7 +29,7 @@ DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 OLD = '''
 import sys, time, torch
 from ddpm_lesson.data import bundled_fashion
-from ddpm_lesson.presets import preset_card
+from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.train import Run
 for precision in 'bf16', 'float32':
     card, data = preset_card('laptop', bundled_fashion(), precision=precision, steps=10**6)

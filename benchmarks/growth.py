@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm_lesson.files import write_table
+from ddpm_lesson.engine.files import write_table
 from ddpm_lesson.loss import PredictsV, v_loss
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import cosine_schedule

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ddpm_lesson.data import bundled_fashion, to_unit
-from ddpm_lesson.presets import preset_card
+from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.train import Run, make_optimizer
 
 from .measure import in_turns, middle

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from .data import Images, find_source, full_path, load_images, to_pixels, to_unit
-from .files import atomic_write, save_png, sheet
+from .engine.files import atomic_write, save_png, sheet
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge, reference, subset, unseen
-from .presets import preset_card
+from .engine.presets import preset_card
 from .pretrained import draw_as_card, save_model, units
-from .safety import as_usual
+from .engine.safety import as_usual
 from .train import Run, fit, generator
 
 # %% ../nbs/12_experiments.ipynb #0a9fe53e

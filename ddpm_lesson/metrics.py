@@ -22,7 +22,7 @@ from .forward import q_sample
 from .guidance import Guided, Labelled, check_labels
 from .loss import mean_square
 from .posterior import x_0_from_eps
-from .safety import as_usual
+from .engine.safety import as_usual
 from .sampler import check_shape, ddim_sample, device_of, eval_mode
 from .schedule import Schedule, check_whole
 

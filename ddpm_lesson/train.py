@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from .data import Images, check_unit, full_path, to_pixels, to_unit
-from .files import load_tensors, save_tensors
+from .engine.files import load_tensors, save_tensors
 from .forward import at, shaped
-from .graphs import Replayed, scalars
+from .engine.graphs import Replayed, scalars
 from .loss import distances, targets
-from .muon import Muon, Together, between_channels
+from .engine.muon import Muon, Together, between_channels
 from .pretrained import build, describe_mismatch, differences, settled, units
-from .safety import Listener, OwnDraws, Stopped, as_usual, claimed, last_whole, memory_named, newest_name, previous_name
-from .safety import risen, say_more, shown, versions
+from .engine.safety import Listener, OwnDraws, Stopped, as_usual, claimed, last_whole, memory_named, newest_name, previous_name
+from .engine.safety import risen, say_more, shown, versions
 
 # %% ../nbs/10_train.ipynb #49b34ef4
 in_x_0 = dict(x_0=lambda snr: 1, eps=lambda snr: snr, v=lambda snr: 1 + snr)  # how many times the mean square in x_0 the loss of each target is: (9.9)
@@ -347,7 +347,7 @@ def learn(
     run,                # a `Run`
     net:nn.Module,      # its network, or one around it
     step:int, recipe,   # which batch, and how
-    first:int=0, every:int=1, # of the batch, every so many images from the first: lesson 18 divides it among processes
+    first:int=0, every:int=1, # of the batch, every so many images from the first: lesson 14 divides it among processes
 )->Tensor:              # () the loss, still on the device
     "Batch `step`, drawn, brought into the model's units, learned from."
     with memory_named(**run.needs), own_stream(run.data.pixels.device, run.recipe.seed, 3, step, first) if run.card['network'].get('dropout') else nullcontext():
@@ -461,7 +461,7 @@ class Run:
             yield step + 1, loss
 
     def agreed(self, heard):
-        "The signal that asks this training to stop, or None; lesson 18 asks all its processes."
+        "The signal that asks this training to stop, or None; lesson 14 asks all its processes."
         return heard
 
     def averaged(self):

@@ -1,6 +1,6 @@
 """Wrong programs, most of them published by someone, and the test that must reject each.
 
-Pieces of the museum (nbs/20_museum.ipynb) whose mistake can be made in this package bear the same name there and here;
+Pieces of the museum (nbs/reference/museum.ipynb) whose mistake can be made in this package bear the same name there and here;
 the others are in NOT_OURS, with the reason. As a script, a server: it loads torch and pytest once and forks for each mutant.
 """
 import gc
@@ -18,9 +18,9 @@ HERE = Path(__file__).resolve().parent
 # name: (module, the right text, the wrong one, the test that must reject it)
 MUTANTS = {
     # published, experiments
-    "inputs of blocks as S1's skips": ('published', 'skips.append(x := block(x))', 'skips.append(x); x = block(x)', 'test_experiments.py::test_s1_network_is_wired_as_published_block_by_block'),
-    "S1's skips first in, first out": ('published', 'for block in level: x = block(torch.cat([x, skips.pop()], 1))', 'for block in level: x = block(torch.cat([x, skips.pop(0)], 1))', 'test_experiments.py::test_s1_network_is_wired_as_published_block_by_block'),
-    "S1's image network told the noise variance": ('published', "sched.alpha_bar if target == 'x_0' else 1 - sched.alpha_bar", '1 - sched.alpha_bar', 'test_experiments.py::test_s1_network_is_told_the_noise_variance_or_the_signal_variance'),
+    "inputs of blocks as S1's skips": ('engine.published', 'skips.append(x := block(x))', 'skips.append(x); x = block(x)', 'test_experiments.py::test_s1_network_is_wired_as_published_block_by_block'),
+    "S1's skips first in, first out": ('engine.published', 'for block in level: x = block(torch.cat([x, skips.pop()], 1))', 'for block in level: x = block(torch.cat([x, skips.pop(0)], 1))', 'test_experiments.py::test_s1_network_is_wired_as_published_block_by_block'),
+    "S1's image network told the noise variance": ('engine.published', "sched.alpha_bar if target == 'x_0' else 1 - sched.alpha_bar", '1 - sched.alpha_bar', 'test_experiments.py::test_s1_network_is_told_the_noise_variance_or_the_signal_variance'),
     'all pairs of a seed taken for independent': ('experiments', 'return [sum(d)/len(d) for d in of_seed.values()]', 'return [x for d in of_seed.values() for x in d]', 'test_experiments.py::test_an_effect_is_one_number_a_seed'),
     # forward
     'noise scaled by beta, not by its root': ('forward', 'shaped(beta.sqrt(), x_s)*eps', 'shaped(beta, x_s)*eps', 'test_forward_posterior.py::test_chain_and_closed_form_have_one_law'),
@@ -103,12 +103,12 @@ MUTANTS = {
     'a class vanishes with its files': ('data', 'if lost := {top for _, top in parts[train]} - set(tops):', 'if lost := set():', 'test_data.py::test_a_class_of_which_nothing_can_be_read_raises'),
     'a label that names another set': ('data', "f'./{last}' if self.kind == 'folder' and known_set(last) else last", 'last', 'test_data.py::test_a_folder_called_like_a_set_is_never_taken_for_it'),
     # files
-    'a private file opened to all': ('files', 'os.chmod(beside, old.st_mode & 0o777)', 'pass', 'test_data.py::test_a_file_that_is_replaced_keeps_its_mode'),
-    'a link replaced by a file': ('files', 'os.path.realpath(full_path(path))', 'full_path(path)', 'test_data.py::test_a_link_leads_on_and_what_is_no_file_is_not_replaced'),
-    'decimals where digits count': ('files', "float(f'{v:.5g}')", 'round(v, 5)', 'test_data.py::test_what_is_written_can_be_read_back'),
+    'a private file opened to all': ('engine.files', 'os.chmod(beside, old.st_mode & 0o777)', 'pass', 'test_data.py::test_a_file_that_is_replaced_keeps_its_mode'),
+    'a link replaced by a file': ('engine.files', 'os.path.realpath(full_path(path))', 'full_path(path)', 'test_data.py::test_a_link_leads_on_and_what_is_no_file_is_not_replaced'),
+    'decimals where digits count': ('engine.files', "float(f'{v:.5g}')", 'round(v, 5)', 'test_data.py::test_what_is_written_can_be_read_back'),
     # exercises
-    'what torch lacks taken for a placeholder': ('exercises', 'isinstance(error, NotImplementedError) and raised and not theirs', 'isinstance(error, NotImplementedError)', 'test_exercises.py::test_what_an_answer_may_raise'),
-    'a judge that tries one value': ('questions', 'list_cases(s=(0.4, 1.7, 3.0))', 'list_cases(s=(0.5,))', 'test_exercises.py::test_the_judge_that_only_tried_one_half_let_a_mistake_pass'),
+    'what torch lacks taken for a placeholder': ('exam.grade', 'isinstance(error, NotImplementedError) and raised and not theirs', 'isinstance(error, NotImplementedError)', 'test_exercises.py::test_what_an_answer_may_raise'),
+    'a judge that tries one value': ('exam.questions', 'list_cases(s=(0.4, 1.7, 3.0))', 'list_cases(s=(0.5,))', 'test_exercises.py::test_the_judge_that_only_tried_one_half_let_a_mistake_pass'),
     # training
     'loss.backward(loss)': ('train', 'loss.backward()', 'loss.backward(loss.detach())', 'test_museum.py::test_a_step_is_taken_along_the_gradient_of_the_loss'),
     'min-SNR of x_0 on a velocity': ('train', 'v=lambda snr: 1 + snr', 'v=lambda snr: 1', 'test_training.py::test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted'),
@@ -118,16 +118,16 @@ MUTANTS = {
     't = T never trained': ('train', 'torch.randint(1, T + 1,', 'torch.randint(1, T,', 'test_training.py::test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone'),
     'one coin for a whole batch': ('train', 'torch.rand(len(i), generator=g) for _ in', 'torch.rand(1, generator=g).expand(len(i)) for _ in', 'test_museum.py::test_each_label_is_dropped_by_its_own_throw'),
     'moments not resumed': ('train', "out |= {f'opt.{k}.{n}': v for k, v in remembered.get(p, {}).items()}", 'pass', 'test_training.py::test_resumed_is_bit_identical'),
-    'a step of Muon without a look ahead': ('muon', 'torch._foreach_lerp(grads, remembered, momentum)', 'remembered', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
-    'a step of Muon as long as its kernel is narrow': ('muon', '0.2*max(p.flatten(1).shape)**0.5', '0.2*min(p.flatten(1).shape)**0.5', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
-    'Newton and Schulz from the left only': ('muon', 'A = p @ A @ p', 'A = p @ A', 'test_muon.py::test_lengths_follow_the_polynomial_and_directions_stay'),
-    'five rounds in one small square': ('muon', 'lift(lift(X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7), 2), 3)', 'lift(X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7), 5)', 'test_muon.py::test_lopsided_gradients_survive_single_precision_and_a_callers_autocast'),
-    'Muon in the precision around it': ('muon', 'enabled=False', 'enabled=True', 'test_muon.py::test_lopsided_gradients_survive_single_precision_and_a_callers_autocast'),
-    'the image layers turned, too': ('muon', 'if p.ndim == 4][1:-1]', 'if p.ndim == 4]', 'test_muon.py::test_muon_takes_the_kernels_between_channels_and_adamw_the_rest'),
+    'a step of Muon without a look ahead': ('engine.muon', 'torch._foreach_lerp(grads, remembered, momentum)', 'remembered', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
+    'a step of Muon as long as its kernel is narrow': ('engine.muon', '0.2*max(p.flatten(1).shape)**0.5', '0.2*min(p.flatten(1).shape)**0.5', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
+    'Newton and Schulz from the left only': ('engine.muon', 'A = p @ A @ p', 'A = p @ A', 'test_muon.py::test_lengths_follow_the_polynomial_and_directions_stay'),
+    'five rounds in one small square': ('engine.muon', 'lift(lift(X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7), 2), 3)', 'lift(X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7), 5)', 'test_muon.py::test_lopsided_gradients_survive_single_precision_and_a_callers_autocast'),
+    'Muon in the precision around it': ('engine.muon', 'enabled=False', 'enabled=True', 'test_muon.py::test_lopsided_gradients_survive_single_precision_and_a_callers_autocast'),
+    'the image layers turned, too': ('engine.muon', 'if p.ndim == 4][1:-1]', 'if p.ndim == 4]', 'test_muon.py::test_muon_takes_the_kernels_between_channels_and_adamw_the_rest'),
     'the time scales from nothing': ('unet', 'h*(1 + scale) + shift', 'h*scale + shift', 'test_muon.py::test_a_scaled_block_by_hand'),
-    'weights from the stream that all threads share': ('safety', "if (func in _drawing or 'generator' in kwargs) and kwargs.get('generator') is None: kwargs['generator'] = self.generator", 'pass', 'test_threads.py::test_fresh_weights_come_from_no_shared_stream'),
+    'weights from the stream that all threads share': ('engine.safety', "if (func in _drawing or 'generator' in kwargs) and kwargs.get('generator') is None: kwargs['generator'] = self.generator", 'pass', 'test_threads.py::test_fresh_weights_come_from_no_shared_stream'),
     'goes on with other images': ('train', "for k in ('images', 'arithmetic') if k in about", "for k in ('arithmetic',) if k in about", 'test_training.py::test_a_run_does_not_go_on_with_other_images'),
-    'every error of reading is damage': ('safety', 'except Damaged as e', 'except (ValueError, OSError) as e', 'test_crash.py::test_what_the_system_can_not_read_is_passed_on_and_nothing_is_renamed'),
+    'every error of reading is damage': ('engine.safety', 'except Damaged as e', 'except (ValueError, OSError) as e', 'test_crash.py::test_what_the_system_can_not_read_is_passed_on_and_nothing_is_renamed'),
     'a report that can not be written ends the run': ('train', 'except OSError as e: warnings.warn(', 'except ZeroDivisionError as e: warnings.warn(', 'test_training.py::test_what_is_shown_ends_no_training'),
     'a tensor left out of the clip': ('train', 'nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_grad)', 'nn.utils.clip_grad_norm_(list(net.parameters())[1:], recipe.clip_grad)', 'test_training.py::test_a_step_moves_every_tensor_along_its_own_gradient'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_training.py::test_an_epoch_shows_each_image_once'),
@@ -165,13 +165,19 @@ class Finder:
         return importlib.util.spec_from_file_location(name, file, loader=Mutated(name, file, *self.texts))
 
 
+def path_of(test):
+    "A test's file, wherever below this folder it is, and its name."
+    file, name = test.split('::')
+    return f'{next(HERE.rglob(file))}::{name}'
+
+
 def run_tests(name, log):
     "Exit status of pytest on the test that must reject mutant `name`; for '', of all those tests on the right package."
     import pytest
     with open(log, 'w') as f: os.dup2(f.fileno(), 1), os.dup2(f.fileno(), 2)
     if name: sys.meta_path.insert(0, Finder(*MUTANTS[name][:3]))
     tests = [MUTANTS[name][3]] if name else sorted({m[3] for m in MUTANTS.values()})
-    status = int(pytest.main(['-x', '-q', '--assert=plain', '-p', 'no:cacheprovider', '-p', 'no:unraisableexception', *(str(HERE/t) for t in tests)]))
+    status = int(pytest.main(['-x', '-q', '--assert=plain', '-p', 'no:cacheprovider', '-p', 'no:unraisableexception', *map(path_of, tests)]))
     sys.stdout.flush()
     return status
 

@@ -17,12 +17,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_lesson.exercises import Case, agree, check, find, grade, held, mistake, outcomes, progress, progress_file, read_progress, remember, report
-from ddpm_lesson.questions import exercises, lessons
+from ddpm_lesson.exam.grade import Case, agree, check, find, grade, held, mistake, outcomes, progress, progress_file, read_progress, remember, report
+from ddpm_lesson.exam.questions import exercises, lessons
 from ddpm_lesson.schedule import linear_schedule
 
 ROOT = Path(__file__).resolve().parents[1]
-LESSONS = sorted(p for p in (ROOT/'nbs').glob('[0-8]*.ipynb'))
+sys.path.append(str(ROOT/'tools'))
+import pages  # noqa: E402
+
+LESSONS = pages.with_exercises()
 NAMES = sorted(exercises)
 
 
@@ -163,7 +166,7 @@ TWELVE = NAMES[:12]
 
 def test_twelve_right_answers_at_once_are_all_remembered():
     "Rejects a program that reads, adds and writes without a lock: the last writer then forgets what the others wrote."
-    code = 'import sys; from ddpm_lesson.exercises import remember; print(remember(sys.argv[1]))'
+    code = 'import sys; from ddpm_lesson.exam.grade import remember; print(remember(sys.argv[1]))'
     tasks = [subprocess.Popen([sys.executable, '-c', code, name], stdout=subprocess.PIPE, text=True) for name in TWELVE]
     assert [t.communicate()[0].strip() for t in tasks] == ['']*12 and set(read_progress()) == set(TWELVE)
 
@@ -280,10 +283,11 @@ def test_every_exercise_is_asked_in_its_lesson_and_solved_beside_it():
     asked = {name: p.stem for p in LESSONS for name in checked(p)}
     solved = {name: p.stem for p in (ROOT/'nbs'/'solutions').glob('*.ipynb') for name in checked(p)}
     assert set(asked) == set(exercises) == set(solved) and asked == solved
-    for name, stem in asked.items(): assert name[:2] == stem[:2]
-    assert {f'{n:02}' for n in lessons} == {stem[:2] for stem in asked.values()}
+    mark = lambda stem: stem[:2] if stem[0].isdigit() else stem[0].upper()
+    for name, stem in asked.items(): assert name.split('-')[0] == mark(stem)
+    assert set(lessons) == {mark(stem) for stem in asked.values()}
     for number, title in lessons.items():
-        stem, = {s for s in asked.values() if s[:2] == f'{number:02}'}
+        stem, = {s for s in asked.values() if mark(s) == number}
         mine = [ex for ex in exercises.values() if ex.lesson == number]
         assert title == stem.replace('_', ' ') and 2 <= len(mine) <= 5 and any(ex.paper for ex in mine)
 
@@ -293,7 +297,7 @@ def test_lessons_begin_unsolved():
         for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
             if cell['cell_type'] == 'code' and re.search(r"^check\('", ''.join(cell['source']), re.M):
                 said = ' '.join(''.join(''.join(o.get('data', {}).get('text/plain', [])) for o in cell['outputs']).split())
-                assert re.match(r'\d\d-[\w-]+: (not yet|not tried yet)\. ', said), (page.stem, said)
+                assert re.match(r'(\d\d|[A-Z])-[\w-]+: (not yet|not tried yet)\. ', said), (page.stem, said)
                 assert 'none of the mistakes we know' not in said and 'cases agree' not in said, f'{page.stem}: starting code whose mistake has no name: {said}'
 
 
@@ -308,17 +312,17 @@ def test_solutions_run(page, monkeypatch):
 
 def test_a_class_can_be_handed_the_course_without_answers(tmp_path):
     subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', tmp_path/'course'], check=True, cwd=tmp_path)
-    pages = {p.stem: p for p in (tmp_path/'course'/'nbs').rglob('*.ipynb')}
-    assert {p.stem for p in LESSONS} <= set(pages) and '98_questions' not in pages and not (tmp_path/'course'/'nbs'/'solutions').exists()
-    for page in pages.values():
+    made = {p.stem: p for p in (tmp_path/'course'/'nbs').rglob('*.ipynb')}
+    assert {p.stem for p in LESSONS} <= set(made) and 'questions' not in made and not (tmp_path/'course'/'nbs'/'solutions').exists()
+    for page in made.values():
         text = page.read_text(encoding='utf-8')
-        assert 'solutions/' not in text and '98_questions.ipynb' not in text and '<summary>Answer' not in text
-    for p in LESSONS: assert checked(pages[p.stem]) == checked(p)
+        assert 'solutions/' not in text and 'questions.ipynb' not in text and '<summary>Answer' not in text
+    for p in LESSONS: assert checked(made[p.stem]) == checked(p)
     again = subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', tmp_path/'course'], capture_output=True, text=True)
     assert again.returncode == 1 and 'empty' in again.stderr
 
 
 def test_importing_exercises_is_light():
-    code = ('import sys, torch; before = set(sys.modules); import ddpm_lesson.exercises, ddpm_lesson.questions; '
+    code = ('import sys, torch; before = set(sys.modules); import ddpm_lesson.exam.grade, ddpm_lesson.exam.questions; '
             'heavy = {"torchvision", "matplotlib", "diffusers", "PIL", "tqdm", "einops", "safetensors"} & (set(sys.modules) - before); assert not heavy, heavy')
     subprocess.run([sys.executable, '-c', code], check=True, env={**os.environ})

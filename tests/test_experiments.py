@@ -15,15 +15,15 @@ from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, all_flowers, bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.experiments import cell_name, materials, paired, parts, run_cell, s1_cells, s2_cells, split
-from ddpm_lesson.files import read_table, save_png, save_tensors, sheet, write_table
+from ddpm_lesson.engine.files import read_table, save_png, save_tensors, sheet, write_table
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
 from ddpm_lesson.metrics import image_hashes, reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
-from ddpm_lesson.presets import channel_units, plan, preset_card, presets
+from ddpm_lesson.engine.presets import channel_units, plan, preset_card, presets
 from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, save_model, schedules, to_image_range, units, way_to_sample
-from ddpm_lesson.published import PositBlock, PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
+from ddpm_lesson.engine.published import PositBlock, PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
 from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
 from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate, make_card
 from ddpm_lesson.unet import count_parameters
@@ -469,7 +469,7 @@ def test_evaluate_and_find_lr_from_the_command_line(tmp_path):
     call('train', '--preset', 'debug', '--steps', 2, '--width', 8, '--folder', tmp_path/'run', '--device', 'cpu')
     photos = tmp_path/'photos'
     photos.mkdir()
-    from ddpm_lesson.files import save_png
+    from ddpm_lesson.engine.files import save_png
     for k in range(44): save_png(photos/f'{k}.png', torch.randint(0, 255, (3, 20, 20), generator=torch.Generator().manual_seed(k), dtype=torch.uint8))
     status, said = call('evaluate', '--weights', tmp_path/'run'/'model.safetensors', '--data', photos, '--count', 20, '--steps', 2, '--out', tmp_path/'r.json', '--device', 'cpu')
     assert status == 0, said

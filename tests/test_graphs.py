@@ -6,8 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ddpm_lesson.data import bundled_fashion
-from ddpm_lesson.graphs import scalars
-from ddpm_lesson.presets import preset_card
+from ddpm_lesson.engine.graphs import scalars
+from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.train import Run, recordable_step
 
 
@@ -31,7 +31,7 @@ class Tape(TorchDispatchMode):
 
 
 class Replayed:
-    "What `ddpm_lesson.graphs.Replayed` does, with a tape."
+    "What `ddpm_lesson.engine.graphs.Replayed` does, with a tape."
     def __init__(self, f, first=2): self.f, self.first, self.calls, self.tape = f, first, 0, None
 
     def __call__(self, *inputs):

@@ -377,7 +377,8 @@ def test_importing_needs_no_judge_and_no_torchvision():
 def test_too_few_real_images_are_refused_before_anything_is_drawn(monkeypatch):
     from click.testing import CliRunner
 
-    from ddpm_lesson import cli, scale
+    from ddpm_lesson import cli
+    from ddpm_lesson.engine import distributed as scale
     few = Images(bundled_fashion().pixels[:39])
     monkeypatch.setattr(cli, 'to_judge_by', lambda *a: few)
     monkeypatch.setattr(scale, 'draw_images', lambda *a, **kw: pytest.fail('images were drawn'))

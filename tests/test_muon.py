@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.cli import few_steps
 from ddpm_lesson.data import Images, bundled_fashion
-from ddpm_lesson.muon import Muon, Together, between_channels, even_lengths, evened, groups_of, lift
+from ddpm_lesson.engine.muon import Muon, Together, between_channels, even_lengths, evened, groups_of, lift
 from ddpm_lesson.pretrained import check_card, load_pretrained, save_model
 from ddpm_lesson.train import Recipe, Run, allocate_moments, as_trained, fit, make_card, make_optimizer
 from ddpm_lesson.unet import ResBlock, ScaledBlock, UNet
@@ -31,7 +31,7 @@ def svd_polar(G, rounds):
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.floats(1e-3, 1e3), st.integers(0, 99))
 def test_lengths_follow_the_polynomial_and_directions_stay(k, r, c, rounds, size, seed):
-    # checks (25.2), (25.3)
+    # checks (O.2), (O.3)
     G = size*normal(k, r, c, seed=seed)
     assert_close(even_lengths(G), torch.stack([svd_polar(M, 5) for M in G]), rtol=1e-6, atol=1e-6)
     if r <= c: assert_close(lift(G/G.norm(dim=(1, 2), keepdim=True), rounds), torch.stack([svd_polar(M, rounds) for M in G]), rtol=1e-6, atol=1e-6)
@@ -207,7 +207,7 @@ def test_kernels_of_many_shapes_are_turned_as_each_by_itself():
 def test_even_lengths_works_on_the_small_square(monkeypatch):
     "Rejects a tall kernel whose large square is computed: the same numbers, at many times the cost."
     seen = []
-    monkeypatch.setattr('ddpm_lesson.muon.lift', lambda X, rounds: seen.append(X.shape[1:]) or X)
+    monkeypatch.setattr('ddpm_lesson.engine.muon.lift', lambda X, rounds: seen.append(X.shape[1:]) or X)
     for shape in (1, 8, 3), (1, 3, 8), (1, 5, 5): even_lengths(normal(*shape))
     assert all(r <= c for r, c in seen) and len(seen) == 6
 
@@ -234,7 +234,7 @@ def test_the_square_is_made_where_the_kernel_is(): assert lift(torch.zeros(2, 3,
 
 def test_the_stack_is_as_small_as_its_kernels_allow(monkeypatch):
     seen = []
-    monkeypatch.setattr('ddpm_lesson.muon.even_lengths', lambda G: seen.append(tuple(G.shape)) or G)
+    monkeypatch.setattr('ddpm_lesson.engine.muon.even_lengths', lambda G: seen.append(tuple(G.shape)) or G)
     evened([normal(3, 7), normal(9, 2), normal(4, 4)])
     assert seen == [(3, 4, 9)]
 

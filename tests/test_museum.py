@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.data import Images
 from ddpm_lesson.guidance import Guided, Labelled
-from ddpm_lesson.museum import exact_step_error, step_weights
+from ddpm_lesson.exam.museum import exact_step_error, step_weights
 from ddpm_lesson.sampler import ddim_coefs, ddpm_coefs
 from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import Recipe, draw, train_step
@@ -28,7 +28,7 @@ def step_of(sched, coefs, end=lambda x: x, twist=0.0):
 @pytest.mark.parametrize('coefs', [lambda s, ts: ddim_coefs(s, ts, 0.), lambda s, ts: ddim_coefs(s, ts, 0.7), ddpm_coefs], ids=['eta 0', 'eta 0.7', 'ddpm'])
 @pytest.mark.parametrize('steps', [1, 7, 50, [900, 3]], ids=str)
 def test_right_samplers_are_exact(coefs, steps, sched):
-    # checks (20.1)
+    # checks (M.1)
     if sched.T < 1000: steps = min(7, sched.T)
     off = exact_step_error(step_of(sched, coefs), sched, steps)
     assert off.dtype == torch.float64 and off.max() < 1e-9

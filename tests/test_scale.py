@@ -17,10 +17,10 @@ from torch.testing import assert_close
 from torchvision.transforms.functional import pil_to_tensor
 
 from ddpm_lesson.data import bundled_fashion
-from ddpm_lesson.files import load_tensors
-from ddpm_lesson.presets import preset_card
+from ddpm_lesson.engine.files import load_tensors
+from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.pretrained import build
-from ddpm_lesson.scale import drawn_together, place, run_here, together, training_flops
+from ddpm_lesson.engine.distributed import drawn_together, place, run_here, together, training_flops
 from ddpm_lesson.train import Run, make_card
 
 TWO = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2']
@@ -31,8 +31,8 @@ PROGRAM = '''
 import sys, torch
 import torch.distributed as dist
 from ddpm_lesson.data import bundled_fashion
-from ddpm_lesson.files import load_tensors
-from ddpm_lesson.scale import SharedRun, drawn_together, draw_here, fit_here, place, resume_here, run_here, together
+from ddpm_lesson.engine.files import load_tensors
+from ddpm_lesson.engine.distributed import SharedRun, drawn_together, draw_here, fit_here, place, resume_here, run_here, together
 folder, card = sys.argv[1], load_tensors(sys.argv[1] + '/half.safetensors')[1]['card']
 with together() as device:
     rank = place()[0]
@@ -241,7 +241,7 @@ def test_the_real_compiler_learns_alike(card):
 
 
 def test_what_a_network_costs():
-    "Of a network without attention or labels: each convolution and linear layer by (18.1), less the gradient of the image, which nobody asks for."
+    "Of a network without attention or labels: each convolution and linear layer by (14.1), less the gradient of the image, which nobody asks for."
     card = make_card(dict(channels=3, width=8, mults=[1, 2], blocks=1, attend=[], patch=1), size=12)
     net, want = build(card)[0].net, 0
     def add(m, i, o):

@@ -5,7 +5,7 @@ from torch import nn
 
 from conftest import normal
 from ddpm_lesson.data import bundled_fashion, to_unit
-from ddpm_lesson.symptoms import examine, kept_for_backward, measures, sees, symptoms
+from ddpm_lesson.exam.symptoms import examine, kept_for_backward, measures, sees, symptoms
 from ddpm_lesson.unet import UNet
 
 REAL = to_unit(bundled_fashion().pixels[::50])

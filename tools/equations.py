@@ -1,8 +1,8 @@
 """Every numbered equation, and what checks it: python tools/equations.py [--check]
 
-An equation is a displayed formula with a \\tag{n.m} in a lesson. A cell that asserts, or a test, says what it checks in a comment,
+An equation is a displayed formula with a \\tag{n.m} in a page, or \\tag{M.m} where a page numbers by a letter. A cell that asserts, or a test, says what it checks in a comment,
 `# checks (4.4), (4.5)`: at the end of the line that asserts, or on a line of its own above it. This script writes the list, with that line,
-into nbs/22_equations.ipynb; with --check it only says what is wrong.
+into nbs/reference/equations.ipynb; with --check it only says what is wrong.
 """
 import json
 import re
@@ -10,11 +10,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pages
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT/'nbs'/'22_equations.ipynb'
+PAGE = ROOT/'nbs'/'reference'/'equations.ipynb'
 DISPLAYED = re.compile(r'\$\$(.+?)\$\$', re.S)
-TAG = re.compile(r'\\tag\{(\d+\.\d+[a-z]?)\}')
-CHECKS = re.compile(r'# checks (\(\d+\.\d+[a-z]?\)(?:(?:, | and )\(\d+\.\d+[a-z]?\))*)')
+NUMBER = r'(?:\d+|[A-Z])\.\d+[a-z]?'
+TAG = re.compile(rf'\\tag\{{({NUMBER})\}}')
+CHECKS = re.compile(rf'# checks (\({NUMBER}\)(?:(?:, | and )\({NUMBER}\))*)')
 ASSERTS = re.compile(r'\bassert\b|assert_close\(|raises\(')
 
 # where the text of a lesson says which equation of a paper this is
@@ -30,28 +33,27 @@ class Equation:
     "One numbered equation."
     number:str      # n.m
     statement:str   # LaTeX, without the tag
-    page:str        # stem of its notebook
+    page:str        # its notebook below nbs/, without suffix
     title:str       # of the notebook
     checks:list = field(default_factory=list)  # Check
 
     @property
-    def order(self): return tuple(int(n) for n in re.findall(r'\d+', self.number))
+    def order(self): return tuple(int(n) for n in re.findall(r'\d+', self.number))[-1], self.number
 
 
 @dataclass
 class Check:
     "A cell or a test that names equations in a comment."
     numbers:list    # n.m
-    where:str       # the notebook's file name, or file::test
+    where:str       # the notebook below nbs/, or file::test
     source:str      # of the cell or the test
 
     @property
     def asserts(self): return all(asserting_line(self.source, n) for n in self.numbers)
 
 
-def lessons(): return [p for p in sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb')) if p.name != PAGE.name]
-def read(page): return [(c['cell_type'], ''.join(c['source'])) for c in json.loads(page.read_text(encoding='utf-8'))['cells']]
-def named(text): return [n for found in CHECKS.findall(text) for n in re.findall(r'\d+\.\d+[a-z]?', found)]
+def read(page): return [(c['cell_type'], pages.source(c)) for c in pages.cells(page)]
+def named(text): return [n for found in CHECKS.findall(text) for n in re.findall(NUMBER, found)]
 
 
 def equations_of(page):
@@ -63,7 +65,7 @@ def equations_of(page):
         for m in blocks:
             number, *more = TAG.findall(m[1])
             if more: raise ValueError(f'{page.name}: one number a formula wanted, got {number}, {", ".join(more)}')
-            found.append(Equation(number, TAG.sub('', m[1]).strip(), page.stem, title))
+            found.append(Equation(number, TAG.sub('', m[1]).strip(), pages.path_of(page, ROOT), title))
     return found
 
 
@@ -79,22 +81,22 @@ def asserting_line(source, number):
 
 
 def checks_in_pages():
-    return [Check(named(s), p.name, s) for p in lessons() for kind, s in read(p) if kind == 'code' and named(s)]
+    return [Check(named(s), f'{pages.path_of(p, ROOT)}.ipynb', s) for p in pages.pages(ROOT) for kind, s in read(p) if kind == 'code' and named(s)]
 
 
 def checks_in_tests():
     found = []
-    for file in sorted((ROOT/'tests').glob('test_*.py')):
+    for file in sorted((ROOT/'tests').rglob('test_*.py')):
         if file.name == 'test_equations.py': continue  # its courses are made up
         for body in re.split(r'^(?=(?:@pytest|def test_))', file.read_text(encoding='utf-8'), flags=re.M):
             name = re.search(r'^def (test_\w+)', body, re.M)
-            if name and named(body): found.append(Check(named(body), f'{file.name}::{name[1]}', body))
+            if name and named(body): found.append(Check(named(body), f'{file.relative_to(ROOT/"tests").as_posix()}::{name[1]}', body))
     return found
 
 
 def collect():
     "All equations with their checks, and all checks."
-    equations, checks = [e for p in lessons() for e in equations_of(p)], checks_in_pages() + checks_in_tests()
+    equations, checks = [e for p in pages.pages(ROOT) for e in equations_of(p)], checks_in_pages() + checks_in_tests()
     for e in equations: e.checks = [c for c in checks if e.number in c.numbers]
     return equations, checks
 
@@ -119,7 +121,7 @@ def said_by_its_lesson(number, paper, equations):
 
 def entry(e):
     "One equation on the page."
-    line = lambda c: f'- `tests/{c.where}`' if '::' in c.where else f'- [{c.where[:-6]}]({c.where}): `{asserting_line(c.source, e.number).replace("`", "")}`'
+    line = lambda c: f'- `tests/{c.where}`' if '::' in c.where else f'- [{c.where[:-6]}](../{c.where}): `{asserting_line(c.source, e.number).replace("`", "")}`'
     return '\n'.join([f'**({e.number})**{" " + PAPERS[e.number] if e.number in PAPERS else ""}', '', f'$${e.statement}$$', '', *map(line, e.checks)])
 
 
@@ -129,7 +131,7 @@ def page_cells():
     tests, parts = sum('::' in c.where for c in checks), {}
     count = f'**{len(equations)} equations in {len({e.page for e in equations})} lessons; {len(checks) - tests} cells and {tests} tests say that they check them.**'
     for e in equations: parts.setdefault((e.page, e.title), []).append(e)
-    return [count] + [f'## [{page[:2]}]({page}.ipynb) {title}\n\n' + '\n\n'.join(entry(e) for e in sorted(each, key=lambda e: e.order)) for (page, title), each in parts.items()]
+    return [count] + [f'## [{title}](../{page}.ipynb)\n\n' + '\n\n'.join(entry(e) for e in sorted(each, key=lambda e: e.order)) for (page, title), each in parts.items()]
 
 
 def generated(cell): return cell.get('id', '').startswith('lesson-')
@@ -137,14 +139,14 @@ def generated(cell): return cell.get('id', '').startswith('lesson-')
 
 def written(nb):
     "The page's JSON, its generated cells made anew below its own."
-    new = [dict(cell_type='markdown', id=f'lesson-{text[4:6] if i else "all"}', metadata={}, source=text.splitlines(keepends=True)) for i, text in enumerate(page_cells())]
+    new = [dict(cell_type='markdown', id=f'lesson-{i or "all"}', metadata={}, source=text.splitlines(keepends=True)) for i, text in enumerate(page_cells())]
     return {**nb, 'cells': [c for c in nb['cells'] if not generated(c)] + new}
 
 
 def main(check):
     old = PAGE.read_text(encoding='utf-8')
     new = json.dumps(written(json.loads(old)), indent=1, ensure_ascii=False) + '\n'
-    wrong = problems() + (['nbs/22_equations.ipynb is out of step: python tools/equations.py'] if check and new != old else [])
+    wrong = problems() + (['nbs/reference/equations.ipynb is out of step: python tools/equations.py'] if check and new != old else [])
     if not check: PAGE.write_text(new, encoding='utf-8')
     sys.exit('\n'.join(wrong) or 0)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm_lesson.files import atomic_write
+from ddpm_lesson.engine.files import atomic_write
 from ddpm_lesson.pretrained import load_card, load_pretrained
 
 

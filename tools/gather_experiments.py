@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm_lesson.files import atomic_write, write_table
+from ddpm_lesson.engine.files import atomic_write, write_table
 
 
 def cells(folder, preset): return [json.loads(p.read_text(encoding='utf-8')) | dict(path=p) for p in sorted((Path(folder)/'cells').glob(f'{preset}*.json'))]

@@ -9,8 +9,10 @@ import shutil
 import sys
 from pathlib import Path
 
+import pages
+
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = {'94_exercises', '98_questions'}
+LEFT_OUT = {'interface/exercises', 'interface/questions'}
 
 
 def without_answers(cells):
@@ -23,24 +25,25 @@ def without_answers(cells):
     return kept
 
 
-def unlinked(text, there):
-    "Text in which links to pages that are not `there` become plain words."
-    return re.sub(r'\[([^\]]+)\]\(((?:solutions/)?[\w.]+\.ipynb)[^)]*\)', lambda m: m[0] if m[2] in there else m[1], text)
+def unlinked(text, page, kept):
+    "Text of a page in which links to pages that are not `kept` become plain words."
+    there = lambda target: (page.parent/target).resolve() in kept
+    return re.sub(r'\[([^\]]+)\]\(([\w./]+\.ipynb)[^)]*\)', lambda m: m[0] if there(m[2]) else m[1], text)
 
 
 def copy(out):
     "Write the course to the new folder `out`."
-    pages = [p for p in sorted((ROOT/'nbs').glob('*.ipynb')) if p.stem not in LEFT_OUT]
-    there = {p.name for p in pages}
-    (out/'nbs').mkdir(parents=True)
-    for page in pages:
+    kept = [p for p in pages.pages(ROOT) if pages.path_of(p) not in LEFT_OUT]
+    for page in kept:
         book = json.loads(page.read_text(encoding='utf-8'))
         book['cells'] = without_answers(book['cells'])
         for cell in book['cells']:
-            if cell['cell_type'] == 'markdown': cell['source'] = unlinked(''.join(cell['source']), there).splitlines(True)
-        (out/'nbs'/page.name).write_text(json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
+            if cell['cell_type'] == 'markdown': cell['source'] = unlinked(''.join(cell['source']), page, kept).splitlines(True)
+        new = out/page.relative_to(ROOT)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
     if (ROOT/'images').is_dir(): shutil.copytree(ROOT/'images', out/'images')
-    return len(pages)
+    return len(kept)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ddpm_lesson.data import bundled_fashion
-from ddpm_lesson.files import atomic_write
+from ddpm_lesson.engine.files import atomic_write
 from ddpm_lesson.metrics import evaluate, lite0_judge, reference
 from ddpm_lesson.pretrained import load_card, load_pretrained
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ddpm_lesson.data import Images, load_images, to_unit
-from ddpm_lesson.files import write_table
+from ddpm_lesson.engine.files import write_table
 from ddpm_lesson.metrics import evaluate_samples, lite0_judge, reference
 
 sys.path.insert(0, str(Path(__file__).parent))

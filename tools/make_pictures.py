@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ddpm_lesson.data import bundled_fashion, to_pixels, to_unit
-from ddpm_lesson.files import save_gif, save_png, sheet
+from ddpm_lesson.engine.files import save_gif, save_png, sheet
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.pretrained import load_pretrained

@@ -18,6 +18,8 @@ import tarfile
 from configparser import ConfigParser
 from pathlib import Path
 
+import pages
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE, BUILD = ROOT/'site', ROOT/'build'/'site'
 MINE = BUILD/str(os.getpid())  # two builds at once don't meet
@@ -28,7 +30,7 @@ NPM = {  # version, and what the packed file must hash to
     'axe-core': ('4.14.1', 'sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=='),
 }
 PARTS = {  # parts of the contents, and which pages of nbs/ belong there
-    'Lessons': r'[0-1]\d_', 'Further lessons': r'[2-8]\d_', 'Look up': r'(?!\d\d_|solutions/)', 'Solutions': r'solutions/', 'Behind the scenes': r'9\d_',
+    'Lessons': r'\d\d_', 'Look up': r'reference/', 'The engine': r'engine/', 'What you touch': r'interface/', 'Solutions': r'solutions/',
 }
 FIRST = dict(y=9, seed=0, sampler='ddim', steps=20, eta=0, scale=1)  # what the live page shows at first, and compares with PyTorch
 
@@ -134,7 +136,7 @@ def stage_notebook(path, repository, branch):
     shutil.copy(path, EXTRA/path.relative_to(ROOT))
 
 
-def notebooks(): return [p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if p.name != 'index.ipynb' and not any(part[0] in '._' for part in p.relative_to(ROOT).parts)]
+def notebooks(): return [p for p in pages.pages(ROOT, solutions=True) if p.name != 'index.ipynb']
 
 
 def part_of(page):
@@ -151,8 +153,8 @@ def entry(page):
 def toctree(caption, entries): return '\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *entries, '```', ''])
 
 
-def contents(pages):
-    parts = {part: [entry(p) for p in pages if part_of(p) == part] for part in PARTS}
+def contents(books):
+    parts = {part: [entry(p) for p in books if part_of(p) == part] for part in PARTS}
     parts['Look up'] += ['api/index']
     project = ['README <README>', *(name for name in ('CONTRIBUTING', 'CHANGELOG') if (ROOT/f'{name}.md').exists())]
     return '\n'.join(toctree(part, entries) for part, entries in ({'Try it': ['live']} | parts | {'Project': project}).items() if entries)
@@ -188,27 +190,30 @@ def module_page(path):
     "Every public function and class of a module: signature with the comments that give shape, range and unit; meaning; where it is derived."
     text = path.read_text(encoding='utf-8')
     lines, tree = text.splitlines(), ast.parse(text)
-    page = [f'# ddpm_lesson.{path.stem}', prose(ast.get_docstring(tree))]
+    page = [f'# ddpm_lesson.{module_name(path)}', prose(ast.get_docstring(tree))]
     for node in tree.body:
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith('_'): continue
-        cells = [m for line in lines[:node.lineno] if (m := re.match(r'# %% \.\./(\S+\.ipynb) #(\w+)', line))]
+        cells = [m for line in lines[:node.lineno] if (m := re.match(r'# %% (?:\.\./)+(\S+\.ipynb) #(\w+)', line))]
         where = f'[Read it where it is derived](../{cells[-1][1]}#cell-{cells[-1][2]}).' if cells else ''
         page += [f'## {node.name}', f'{prose(ast.get_docstring(node))} {where}', '```python\n' + '\n'.join(skeleton(lines, node)) + '\n```']
     return '\n\n'.join(page) + '\n'
 
 
+def module_name(path): return '.'.join(path.relative_to(ROOT/'ddpm_lesson').with_suffix('').parts)
+
+
 def modules():
     "The exported modules, in the order of their first notebook."
-    made = {p: re.search(r'File to edit: \.\./(\S+)', p.read_text(encoding='utf-8')) for p in (ROOT/'ddpm_lesson').glob('[a-z]*.py')}
+    made = {p: re.search(r'File to edit: (?:\.\./)+(\S+)', p.read_text(encoding='utf-8')) for p in (ROOT/'ddpm_lesson').rglob('[a-z]*.py')}
     return sorted((p for p, m in made.items() if m), key=lambda p: made[p][1])
 
 
 def stage_modules():
     (STAGE/'api').mkdir()
-    for path in modules(): (STAGE/'api'/f'{path.stem}.md').write_text(module_page(path), encoding='utf-8')
-    about = [f'- [{p.stem}]({p.stem}.md): {prose(ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))))}' for p in modules()]
+    for path in modules(): (STAGE/'api'/f'{module_name(path)}.md').write_text(module_page(path), encoding='utf-8')
+    about = [f'- [{module_name(p)}]({module_name(p)}.md): {prose(ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))))}' for p in modules()]
     intro = 'Signatures with the comments that give shape, range and unit of each argument, in the order of the lessons.'
-    toc = '\n'.join(['```{toctree}', ':hidden:', '', *(p.stem for p in modules()), '```'])
+    toc = '\n'.join(['```{toctree}', ':hidden:', '', *map(module_name, modules()), '```'])
     (STAGE/'api'/'index.md').write_text('\n\n'.join(['# The package', intro, '\n'.join(about), toc]) + '\n', encoding='utf-8')
 
 
@@ -228,7 +233,7 @@ def forward_slider():
     "Bundled garments at every 20th step, computed by q_sample."
     from make_pictures import below, drowned, one_of_each
 
-    from ddpm_lesson.files import save_png
+    from ddpm_lesson.engine.files import save_png
     from ddpm_lesson.schedule import cosine_schedule
     sched, ts = cosine_schedule(), range(0, 1001, 20)
     save_png(STATIC/'forward.png', below(drowned(one_of_each(), ts)))
@@ -318,8 +323,8 @@ def stage(repository, branch):
     (STAGE/'images'/'README.md').unlink()
     shutil.copy(npm('mathjax')/'es5'/'tex-svg-full.js', STATIC/'tex-svg.js')
     shutil.copy(npm('mathjax')/'LICENSE', STATIC/'tex-svg.LICENSE.txt')
-    pages = notebooks()
-    for page in pages: stage_notebook(page, repository, branch)
+    books = notebooks()
+    for page in books: stage_notebook(page, repository, branch)
     for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':
         if (ROOT/name).exists():
             (STAGE/name).write_text(films((ROOT/name).read_text(encoding='utf-8')), encoding='utf-8')
@@ -328,10 +333,10 @@ def stage(repository, branch):
     live = stage_live()
     lessons = section((ROOT/'README.md').read_text(encoding='utf-8'), 'The lessons')
     megabytes = sum(p.stat().st_size for p in (STATIC/'live').iterdir())/1e6
-    first = pages[0]
+    first = books[0]
     slots = {
         'first': f'[{title(first)}]({first.relative_to(ROOT).as_posix()})', 'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': live,
-        'lessons': lessons, 'toc': contents(pages), 'megabytes': f'{megabytes:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
+        'lessons': lessons, 'toc': contents(books), 'megabytes': f'{megabytes:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
         'films': film('images/forward.gif', 'There: ten garments drown in noise') + '\n\n' + film('images/way.gif', 'And back: twenty garments appear from noise'),
     }
     for name in 'index.md', 'live.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')

@@ -3,7 +3,7 @@
 Each Python that settings.ini allows and this machine has (on PATH, from pyenv, from uv) gets an environment of its own, with the newest
 releases; the lowest Python gets a second one in which each lower bound of `requirements` is the version installed. The environment is
 removed after its run: with CUDA's libraries it takes about 5 GB. uv is used where it is installed, else venv and pip. The table, one row
-for each pair, is printed and kept in `benchmarks/matrix.csv`. The exit status is 1 where a test failed or `pip check` complained.
+for each pair, is printed and kept in `records/matrix.csv`. The exit status is 1 where a test failed or `pip check` complained.
 
     python tools/matrix.py                      # everything: pages and tests; an hour and more for each Python
     python tools/matrix.py --quick              # what could break with a version: minutes for each
@@ -25,10 +25,12 @@ import xml.etree.ElementTree as xml
 from configparser import ConfigParser
 from pathlib import Path
 
+import pages as course
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ['3.10', '3.11', '3.12', '3.13']
-QUICK = ['schedule', 'forward_posterior', 'oracle', 'sampler', 'loss', 'parity', 'metrics', 'training', 'muon', 'scale', 'device', 'files', 'reproducible', 'package']
-TABLE, LICENCES = ROOT/'benchmarks'/'matrix.csv', ROOT/'benchmarks'/'licences.csv'
+QUICK = ['schedule', 'forward_posterior', 'oracle', 'sampler', 'loss', 'parity', 'metrics', 'training', 'muon', 'scale', 'device', 'files', 'reproducible', 'package']   # tests/**/test_NAME.py
+TABLE, LICENCES = ROOT/'records'/'matrix.csv', ROOT/'records'/'licences.csv'
 COLUMNS = ['with', 'python', 'torch', 'torchvision', 'part', 'passed', 'failed', 'skipped', 'pip check', 'seconds']
 
 
@@ -100,7 +102,7 @@ def count(report):
 def pages(python, project):
     "(passed, failed): each notebook by nbdev_test, as CI runs them."
     passed = failed = 0
-    for page in sorted((project/'nbs').glob('*.ipynb')):
+    for page in course.pages(project):
         r = subprocess.run([python.with_name('nbdev_test'), '--n_workers', '1', '--path', page], cwd=project, capture_output=True, text=True)
         passed, failed = passed + (r.returncode == 0), failed + (r.returncode != 0)
         if r.returncode: print((r.stdout + r.stderr)[-3000:], flush=True)
@@ -109,7 +111,7 @@ def pages(python, project):
 
 def tests(python, project, quick, scratch):
     "(passed, failed, skipped) of the suite, or of its quick part."
-    files = [f'tests/test_{n}.py' for n in QUICK if (project/'tests'/f'test_{n}.py').exists()] if quick else ['tests']
+    files = [p.relative_to(project).as_posix() for n in QUICK for p in (project/'tests').rglob(f'test_{n}.py')] if quick else ['tests']
     report = scratch/'report.xml'
     report.unlink(missing_ok=True)
     r = subprocess.run([python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--tb=short', f'--junitxml={report}', *files], cwd=project, capture_output=True, text=True)
@@ -186,14 +188,14 @@ def licences(python):
     run = needed(python, shlex.split(settings()['requirements']))
     name = lambda r: re.sub(r'[-_.]+', '-', r['Name']).lower()
     rows = [dict(package=name(r), version=r['Version'], licence=' '.join(r['License'].split())[:120], needed='to run' if name(r) in run else 'to develop') for r in said]
-    return sorted((r for r in rows if r['package'] != settings()['lib_name'].replace('_', '-')), key=lambda r: r['package'])
+    return sorted((r for r in rows if r['package']   # tests/**/test_NAME.py != settings()['lib_name'].replace('_', '-')), key=lambda r: r['package']   # tests/**/test_NAME.py)
 
 
 def advisories(rows):
     "What pip-audit knows against the versions that settings.ini asks for by name. Where it reaches no advisory service, that is said."
     names = [re.match(r'[\w-]+', r)[0] for r in shlex.split(settings()['requirements'])]
     with tempfile.TemporaryDirectory() as d:
-        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in rows if r['package'] in names))
+        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']   # tests/**/test_NAME.py}=={r['version'].split('+')[0]}\n" for r in rows if r['package']   # tests/**/test_NAME.py in names))
         r = subprocess.run([sys.executable, '-m', 'pip_audit', '--no-deps', '--disable-pip', '--progress-spinner', 'off', '-f', 'json', '-r', Path(d)/'asked.txt'], capture_output=True, text=True)
     try: found = json.loads(r.stdout)['dependencies']
     except (ValueError, KeyError): return 1, r.stderr.strip()[-500:]
@@ -215,7 +217,7 @@ def audit(python):
         kinds = [family(r['licence']) for r in rows if r['needed'] == part]
         print(f'{part}, {len(kinds)} packages: ' + ', '.join(f'{kinds.count(k)} {k}' for k in sorted(set(kinds), key=kinds.count, reverse=True)))
     for r in rows:
-        if family(r['licence']) in ('unknown', 'GPL', 'MPL', 'other'): print(f"  {r['package']} ({r['needed']}): {r['licence']}")
+        if family(r['licence']) in ('unknown', 'GPL', 'MPL', 'other'): print(f"  {r['package']   # tests/**/test_NAME.py} ({r['needed']}): {r['licence']}")
     status, said = advisories(rows)
     print('advisories:', said)
     return status

@@ -19,7 +19,7 @@ def read(): return list(csv.DictReader(TABLE.open(encoding='utf-8', newline=''))
 
 def functions():
     "Every test there is, as file::name."
-    found = {path.stem: re.findall(r'^ *def (test_\w+)', path.read_text(encoding='utf-8'), re.M) for path in sorted((ROOT/'tests').glob('test_*.py'))}
+    found = {path.stem: re.findall(r'^ *def (test_\w+)', path.read_text(encoding='utf-8'), re.M) for path in sorted((ROOT/'tests').rglob('test_*.py'))}
     return [f'{file}::{name}' for file, names in found.items() for name in names]
 
 
@@ -31,12 +31,13 @@ def named(rule, tests):
 def cases(files):
     "Every case that pytest collects from some test files, as file::name, as often as there are cases."
     run = subprocess.run([sys.executable, '-m', 'pytest', '--collect-only', '-q', '-p', 'no:cacheprovider', *files], cwd=ROOT, capture_output=True, text=True)
-    return [f'{m[1]}::{m[2]}' for m in re.finditer(r'^tests/(\w+)\.py::(\w+)', run.stdout, re.M)]
+    return [f'{m[1]}::{m[2]}' for m in re.finditer(r'^tests/(?:\w+/)*(\w+)\.py::(\w+)', run.stdout, re.M)]
 
 
 def main():
     rules, tests = read(), functions()
-    collected = cases(sorted({f"tests/{t.split('::')[0]}.py" for r in rules for t in named(r, tests)}))
+    files = {t.split('::')[0] for r in rules for t in named(r, tests)}
+    collected = cases(sorted(str(p) for p in (ROOT/'tests').rglob('test_*.py') if p.stem in files))
     for r in rules:
         of_rule = set(named(r, tests))
         r |= dict(functions=len(of_rule), cases=sum(t in of_rule for t in collected))

@@ -11,6 +11,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbdev.config import get_config
 
+import pages
+
 os.environ.pop('MPLBACKEND', None)   # with one named, a notebook's pictures would be drawn and not kept
 cfg = get_config()
 flags = set(cfg.tst_flags.split())
@@ -40,4 +42,4 @@ def run(path):
 
 
 if __name__ == '__main__':
-    for p in [Path(a) for a in sys.argv[1:]] or sorted(cfg.nbs_path.glob('*.ipynb')): run(p)
+    for p in [Path(a) for a in sys.argv[1:]] or pages.pages(): run(p)

@@ -1,0 +1,72 @@
+"Every numbered equation is checked by something that can fail, and the list of them is in step."
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT/'tools'))
+import equations  # noqa: E402
+
+
+def cell(kind, source): return dict(cell_type=kind, source=source.splitlines(keepends=True), **({'outputs': []} if kind == 'code' else {}))
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    "A function: lessons as {name: [(kind, source)]} -> what is wrong with them."
+    monkeypatch.setattr(equations, 'ROOT', tmp_path)
+    monkeypatch.setattr(equations, 'PAPERS', {})
+    for folder in 'nbs', 'tests': (tmp_path/folder).mkdir()
+    def problems(lessons, tests=''):
+        for name, cells in lessons.items(): (tmp_path/'nbs'/f'{name}.ipynb').write_text(json.dumps({'cells': [cell(*c) for c in cells]}))
+        (tmp_path/'tests'/'test_x.py').write_text(tests)
+        return equations.problems()
+    return problems
+
+
+FORMULA = ('markdown', '# What?\n$$a = b \\tag{4.1}$$\nText.\n$$c = d \\tag{4.2}$$')
+
+
+def test_every_equation_of_the_course_is_checked(): assert equations.problems() == []
+
+
+def test_the_page_is_in_step(): subprocess.run([sys.executable, ROOT/'tools'/'equations.py', '--check'], check=True)
+
+
+def test_a_checked_course_has_no_problems(course):
+    assert course({'04_x': [FORMULA, ('code', '# checks (4.1), (4.2)\nassert 1')]}) == []
+    assert course({'04_x': [FORMULA, ('code', 'assert 1  # checks (4.1)')]}, 'def test_it():\n    assert 1  # checks (4.2)\n') == []
+
+
+@pytest.mark.parametrize('cells, said', [
+    ([FORMULA, ('code', 'assert 1  # checks (4.1)')], '(4.2) of 04_x has no check'),
+    ([FORMULA, ('code', 'assert 1  # (4.1), (4.2)')], '(4.1) of 04_x has no check'),
+    ([FORMULA, ('code', 'assert 1  # checks (4.1), (4.2), (4.3)')], 'checks (4.3), which no lesson has'),
+    ([FORMULA, ('code', 'print(1)  # checks (4.1), (4.2)')], 'asserts nothing'),
+    ([FORMULA, FORMULA, ('code', 'assert 1  # checks (4.1), (4.2)')], '(4.1) occurs 2 times'),
+])
+def test_each_kind_of_problem_is_found(course, cells, said): assert any(said in problem for problem in course({'04_x': cells}))
+
+
+def test_one_number_a_formula(course):
+    with pytest.raises(ValueError, match='one number a formula'): course({'04_x': [('markdown', '# ?\n$$a \\tag{4.1} b \\tag{4.2}$$')]})
+
+
+def test_a_papers_number_must_stand_in_the_lesson(course, monkeypatch):
+    monkeypatch.setattr(equations, 'PAPERS', {'4.1': 'DDPM Eq. 7'})
+    lesson = [FORMULA, ('code', '# checks (4.1), (4.2)\nassert 1')]
+    assert 'is said to be DDPM Eq. 7' in course({'04_x': lesson})[0]
+    assert course({'04_x': [*lesson, ('markdown', "These are DDPM's Eqs. 6 and 7.")]}) == []
+
+
+@pytest.mark.parametrize('source, shown', [
+    ('x = 1\nassert x\nassert x == 1  # checks (4.1)', 'assert x == 1'),               # at the end of its line
+    ('assert 0 == 0\n# checks (4.1)\ny = 2\nassert y == 2\nassert y', 'assert y == 2'),  # above it
+    ('# checks (4.1)\nwith raises(ValueError): f()\nassert f', 'assert f'),
+    ('def law(x): assert x\nlaw(3)  # checks (4.1)', 'law(3)'),
+    ('print(1)  # checks (4.1)', ''), ('assert 1\n# checks (4.1)\nprint(2)', ''),
+])
+def test_the_line_that_checks_is_shown(source, shown): assert equations.asserting_line(source, '4.1') == shown
