@@ -9,29 +9,34 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 # %% ../nbs/09_objective.ipynb #afbe7e20
 import torch
 from torch import Tensor, nn
-from .schedule import Schedule
-from .forward import at, being_recorded, check_t, q_sample, shaped
+from .checks import being_recorded, check_float, check_t
+from .forward import q_sample, shaped
 from .posterior import v_from_eps
+from .schedule import Schedule
 
 # %% ../nbs/09_objective.ipynb #34d72cfb
-def mean_square(
+def _difference(
     got:Tensor,    # (B, ...) what the network said
     wanted:Tensor, # (B, ...) what it should have said
-)->Tensor:         # (B,) one number an image; float32, or float64 if either is
-    "Mean square over everything but the batch."
-    if got.shape != wanted.shape: raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
+)->Tensor:         # (B, numbers of an image), float32, or float64 if either is
+    "`got - wanted`, or an error if their shapes differ: torch would broadcast them."
+    if got.shape != wanted.shape:
+        raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
     wide = torch.promote_types(wanted.dtype, torch.float32)
-    return (got - wanted.to(wide))[..., None].square().flatten(1).mean(1)  # [..., None]: an image may be a single number
+    return (got - wanted.to(wide))[..., None].flatten(1)  # [..., None]: an image may be a single number
+
+def mean_square(
+    got:Tensor, wanted:Tensor, # (B, ...) what the network said, and should have said
+)->Tensor:                     # (B,) one number an image; float32, or float64 if either is
+    "Mean square over everything but the batch."
+    return _difference(got, wanted).square().mean(1)
 
 # %% ../nbs/09_objective.ipynb #b244fe5f
 def mean_abs(
-    got:Tensor,    # (B, ...) what the network said
-    wanted:Tensor, # (B, ...) what it should have said
-)->Tensor:         # (B,) one number an image; float32, or float64 if either is
+    got:Tensor, wanted:Tensor, # (B, ...) what the network said, and should have said
+)->Tensor:                     # (B,) one number an image; float32, or float64 if either is
     "Mean absolute difference over everything but the batch: S1's choice. It is least at the median, not at the mean."
-    if got.shape != wanted.shape: raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
-    wide = torch.promote_types(wanted.dtype, torch.float32)
-    return (got - wanted.to(wide))[..., None].abs().flatten(1).mean(1)
+    return _difference(got, wanted).abs().mean(1)
 
 distances = dict(mse=mean_square, mae=mean_abs)  # what a settings file calls them
 
@@ -64,27 +69,17 @@ def eps_loss(
 
 # %% ../nbs/09_objective.ipynb #e088bbbd
 def x_0_loss(
-    net,            # (x_t, t, ...) -> clean images
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_0:Tensor,     # (B, ...) clean images in [-1, 1]
-    t:Tensor,       # (B,) int64 or one int, 1..T
-    eps:Tensor,     # shape of x_0, standard normal
-    *labels,        # passed on to the network
-    distance=mean_square, # `mean_square` or `mean_abs`
-)->Tensor:          # (B,) one loss an image
+    net, # (x_t, t, ...) -> clean images; the rest as in `eps_loss`
+    sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
+)->Tensor: # (B,) one loss an image
     "How far the network's clean image is from the clean image: `eps_loss` times 1/snr."
     return distance(ask(net, sched, x_0, t, eps, labels), x_0)
 
 # %% ../nbs/09_objective.ipynb #01b9f678
 def v_loss(
-    net,            # (x_t, t, ...) -> velocity
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_0:Tensor,     # (B, ...) clean images in [-1, 1]
-    t:Tensor,       # (B,) int64 or one int, 1..T
-    eps:Tensor,     # shape of x_0, standard normal
-    *labels,        # passed on to the network
-    distance=mean_square, # `mean_square` or `mean_abs`
-)->Tensor:          # (B,) one loss an image
+    net, # (x_t, t, ...) -> velocity; the rest as in `eps_loss`
+    sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
+)->Tensor: # (B,) one loss an image
     "How far the network's velocity is from v: `eps_loss` times 1/alpha_bar. Salimans and Ho 2022."
     return distance(ask(net, sched, x_0, t, eps, labels), v_from_eps(sched, x_0, eps, t))
 
@@ -112,6 +107,19 @@ class PredictsEps(KeepsTables):
             table = torch.stack([rate.float(), (rate - rate.float()).float()]).to(home)
             self.register_buffer(name, table, persistent=False)
 
+    def forward(self,
+        x_t:Tensor,  # (B, ...) images at step t
+        t:Tensor,    # (B,) int64 or one int, 1..T
+        *labels,     # passed on to the network
+    )->Tensor:       # shape of x_t, noise
+        "The noise in `x_t`, from what the network says."
+        t = self.steps(x_t, t)
+        return self.eps(x_t, t, self.ask(x_t, t, *labels))
+
+    def eps(self, x_t, t, said)->Tensor:
+        "The noise, if the network said `said`: its own answer."
+        return said
+
     def like(self,
         x:Tensor,    # if the network has no weights
     )->Tensor:       # a tensor of the network's device and dtype
@@ -124,10 +132,12 @@ class PredictsEps(KeepsTables):
         *labels,     # passed on to the network
     )->Tensor:       # shape and dtype of x_t
         "The network's answer, computed in the dtype of its weights."
-        if not labels and not getattr(self.net, 'went_without', True): raise ValueError('labels wanted, got none: this network never learned without')
+        if not labels and not getattr(self.net, 'went_without', True):
+            raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
         for y in labels:
-            if known and y is not None and not being_recorded(y) and y.is_cpu and len(y) and not 0 <= y.min() <= y.max() <= known:
+            if not known or y is None or being_recorded(y) or not y.is_cpu or not len(y): continue
+            if not 0 <= y.min() <= y.max() <= known:
                 raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, got {y.min()}..{y.max()}')
         return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
 
@@ -136,7 +146,7 @@ class PredictsEps(KeepsTables):
         t,           # (B,) int64 or one int, 1..T
     )->Tensor:       # (B,) int64 where x_t lives
         "One step an image; checked on the CPU only, since looking at numbers on a GPU means waiting for it."
-        if not isinstance(x_t, Tensor) or not x_t.is_floating_point(): raise TypeError(f'x_t wanted a floating-point tensor, got {getattr(x_t, "dtype", type(x_t).__name__)}')
+        check_float(x_t, 'x_t')
         if not isinstance(t, Tensor) or t.is_cpu: t = check_t(t, self.T, len(x_t), low=1)
         return t.to(x_t.device, non_blocking=True).expand(len(x_t))
 
@@ -147,39 +157,22 @@ class PredictsEps(KeepsTables):
         "Signal and noise rate of each image, shaped to multiply it."
         return tuple(shaped(table[:, t].to(x_t.dtype).sum(0), x_t) for table in (self.signal_rate, self.noise_rate))
 
-    def forward(self,
-        x_t:Tensor,  # (B, ...) images at step t
-        t:Tensor,    # (B,) int64 or one int, 1..T
-        *labels,     # passed on to the network
-    )->Tensor:       # shape of x_t, noise
-        "The network's own answer."
-        return self.ask(x_t, self.steps(x_t, t), *labels)
-
 # %% ../nbs/09_objective.ipynb #da4d3f43
 class PredictsX0(PredictsEps):
-    "A network trained by `x_0_loss`, as the model that samplers call: eps = (x_t - signal x_0)/noise."
-    def forward(self,
-        x_t:Tensor,  # (B, ...) images at step t
-        t:Tensor,    # (B,) int64 or one int, 1..T
-        *labels,     # passed on to the network
-    )->Tensor:       # shape of x_t, noise
-        "The noise that its clean image implies."
-        t = self.steps(x_t, t)
+    "A network trained by `x_0_loss`, as the model that samplers call."
+    def eps(self, x_t, t, x_0)->Tensor:
+        "eps = (x_t - signal x_0)/noise."
         signal, noise = self.rates(x_t, t)
-        return (x_t - signal*self.ask(x_t, t, *labels))/noise
+        return (x_t - signal*x_0)/noise
 
 # %% ../nbs/09_objective.ipynb #6f99ccd9
 class PredictsV(PredictsEps):
-    "A network trained by `v_loss`, as the model that samplers call: eps = noise x_t + signal v."
-    def forward(self,
-        x_t:Tensor,  # (B, ...) images at step t
-        t:Tensor,    # (B,) int64 or one int, 1..T
-        *labels,     # passed on to the network
-    )->Tensor:       # shape of x_t, noise
-        "The noise that its velocity implies."
-        t = self.steps(x_t, t)
+    "A network trained by `v_loss`, as the model that samplers call."
+    def eps(self, x_t, t, v)->Tensor:
+        "eps = noise x_t + signal v."
         signal, noise = self.rates(x_t, t)
-        return noise*x_t + signal*self.ask(x_t, t, *labels)
+        return noise*x_t + signal*v
 
 # %% ../nbs/09_objective.ipynb #353258c7
-targets = dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))  # what a settings file calls them
+# what a settings file calls them
+targets = dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))

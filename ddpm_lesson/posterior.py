@@ -7,8 +7,9 @@ __all__ = ['posterior_var', 'posterior_mean', 'x_0_from_eps', 'eps_from_x_0', 'v
 
 # %% ../nbs/04_posterior.ipynb #b5f1ac9b
 from torch import Tensor
+from .checks import check_pair, check_t
+from .forward import at, rates, shaped
 from .schedule import Schedule, check_schedule
-from .forward import at, check_pair, check_t, rates, shaped
 
 # %% ../nbs/04_posterior.ipynb #cab07aa7
 def posterior_var(

@@ -1,21 +1,28 @@
 "The samplers: exact laws, exact counts, exact seeds, and what they refuse."
 import gc
+import inspect
+import io
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
+import tqdm
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson import sampler as package
+from ddpm_lesson.checks import check_shape, whole_numbers
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
-from ddpm_lesson.sampler import check_shape, checked, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, device_of, eval_mode, factors, image_noise, leading, quadratic, set_out, start, timesteps, trailing, walk, whole
+from ddpm_lesson.sampler import (_checked, _start, _walk_from, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps,
+                                 device_of, eval_mode, factors, image_noise, leading, quadratic, shown, timesteps, trailing, walk)
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()
@@ -360,8 +367,8 @@ def test_errors_say_what_was_wanted(stub):
     for eta in 'half', 1j, None, [0.5]:
         with pytest.raises(TypeError, match='^eta wanted a number'): ddim_sample(stub, LINEAR, (2, 3), eta=eta)
     for answer, said in (torch.zeros(2, 3).long(), 'got torch.int64$'), (None, 'got NoneType$'):
-        with pytest.raises(TypeError, match=said): checked(answer, torch.zeros(2, 3))
-    assert check_shape([np.int64(1)]) == (1,) and whole(range(2), '') == [0, 1] and checked(torch.zeros(2).bfloat16(), torch.zeros(2)).dtype == torch.float32
+        with pytest.raises(TypeError, match=said): _checked(answer, torch.zeros(2, 3))
+    assert check_shape([np.int64(1)]) == (1,) and whole_numbers(range(2), '') == [0, 1] and _checked(torch.zeros(2).bfloat16(), torch.zeros(2)).dtype == torch.float32
 
 
 def test_noise_of_a_seed_is_its_generators(stub):
@@ -386,7 +393,7 @@ def test_where_to_sample():
     assert [device_of(*a).type for a in ((meta,), (meta, torch.zeros(1)), (Bare(),), (Bare(), x_T), (len,), (len, x_T), (torch.nn.Linear(1, 1), x_T))] == ['meta', 'meta', 'cpu', 'meta', 'cpu', 'meta', 'cpu']
     with pytest.raises(RuntimeError): ddim_sample(lambda x, t: x, LINEAR, (1, 2), steps=2, device='no such device')
     for dtype, kept in (torch.float64, torch.float64), (torch.float32, torch.float32), (torch.float16, torch.float32):
-        there = start((1, 2), torch.zeros(1, 2, dtype=dtype), None, 'meta')
+        there = _start((1, 2), torch.zeros(1, 2, dtype=dtype), None, 'meta')
         assert (there.device.type, there.dtype) == ('meta', kept)
     for sampler in ddim_steps, ddpm_steps:
         seen = []
@@ -425,17 +432,17 @@ def test_coefficients_are_worked_out_on_the_cpu_in_float64():
 
 @pytest.mark.parametrize('sampler, twin, options', [(ddim_sample, ddim_steps, dict(eta=0.6)), (ddpm_sample, ddpm_steps, dict(var='large')), (ddpm_sample, ddpm_steps, dict(var='small'))], ids=named)
 def test_every_option_reaches_the_loop(sampler, twin, options, stub, monkeypatch):
-    import tqdm
-    bars = []
-    monkeypatch.setattr(tqdm, 'tqdm', lambda steps, *a, **k: bars.append((steps, a, k)) or steps)
+    bars, real = [], package.shown
+    monkeypatch.setattr(package, 'shown', lambda total, done, wanted, unit, **k: bars.append((total, done, unit, k)*wanted) or real(total, done, False))
     plain = dict(steps=5, seeds=[1, 2], device='cpu')
     base = sampler(stub, LINEAR, (2, 3), **plain, **options)
     list(walk(stub, LINEAR, normal(2, 3), [5, 1], ddim_coefs(LINEAR, [5, 1]), None))
     list(twin(stub, LINEAR, (2, 3), **plain, **options))
-    assert not bars
-    assert torch.equal(sampler(stub, LINEAR, (2, 3), **plain, **options, progress=True), base) and bars == [(range(5), ('sampling',), dict(leave=False))]
+    assert not any(bars)
+    bars.clear()
+    assert torch.equal(sampler(stub, LINEAR, (2, 3), **plain, **options, progress=True), base) and bars == [(5, 0, 'step', dict(desc='sampling', leave=False))]
     list(twin(stub, LINEAR, (2, 3), **plain, **options, progress=True))
-    assert len(bars) == 2
+    assert len(bars) == 2 and all(bars)
     for change in dict(steps=6), dict(seeds=[1, 3]), dict(clip=(-0.2, 0.2)), dict(x_T=normal(2, 3)), {k: 0.1 if k == 'eta' else dict(small='large', large='small')[v] for k, v in options.items()}:
         changed = plain | options | change
         other = sampler(stub, LINEAR, (2, 3), **changed)
@@ -460,6 +467,52 @@ def test_what_a_sampler_does_when_nothing_is_said():
     assert torch.equal(ddpm_coefs(sched, ts)[1], ddpm_coefs(sched, ts, 'small')[1]) and not ddim_coefs(sched, ts)[1].any()
 
 
+class Broken:
+    "A terminal that is gone, or one that never ends a write."
+    encoding = 'utf-8'
+    def __init__(self, slow=False): self.tries, self.slow = 0, slow
+    def write(self, text):
+        self.tries += 1
+        if self.slow: time.sleep(0.5)
+        else: raise BrokenPipeError(32, 'Broken pipe')
+    def flush(self): self.write('')
+
+
+@pytest.mark.parametrize('slow', [False, True], ids=['gone', 'slow'])
+def test_a_bar_can_neither_end_nor_hold_up_a_sampler(slow, stub, monkeypatch):
+    "Wrong programs: a bar drawn by the loop itself; one that leaves tqdm locked for all others."
+    plain = ddim_sample(stub, LINEAR, (2, 3), steps=5, seeds=[1, 2])
+    with monkeypatch.context() as m:
+        m.setattr('sys.stderr', broken := Broken(slow))
+        start = time.perf_counter()
+        for sampler, options in (ddim_sample, {}), (ddim_steps, {}), (ddpm_sample, {}):
+            got = final(sampler(stub, LINEAR, (2, 3), steps=5, seeds=[1, 2], progress=True, **options))
+            assert sampler is ddpm_sample or torch.equal(got, plain)
+        assert broken.tries and time.perf_counter() - start < 20
+    other = threading.Thread(target=lambda: list(tqdm.tqdm([1], file=io.StringIO())), daemon=True)  # somebody else's bar
+    other.start(), other.join(20)
+    assert not other.is_alive()
+
+
+def test_a_bar_shows_how_far_a_sampler_is(stub, capsys):
+    way = ddim_steps(stub, LINEAR, (2, 3), steps=2, progress=True)
+    next(way), next(way)
+    time.sleep(0.5)
+    list(way)
+    said = capsys.readouterr().err
+    assert 'sampling' in said and '1.00/2.00' in said and '2.00/2.00' in said
+
+
+def test_the_twins_show_the_same_arguments():
+    "What `help` says of a sampler it says of its twin, and the public order of DESIGN.md is kept."
+    for sample, steps, own in (ddim_sample, ddim_steps, ['steps', 'eta']), (ddpm_sample, ddpm_steps, ['steps', 'var']):
+        a, b = (list(inspect.signature(f).parameters.values()) for f in (sample, steps))
+        assert a == b and [p.name for p in a] == ['model', 'sched', 'shape', *own, 'clip', 'x_T', 'seeds', 'device', 'progress']
+        assert [p.kind for p in a[:3]] == [inspect.Parameter.POSITIONAL_OR_KEYWORD]*3 and {p.kind for p in a[3:]} == {inspect.Parameter.KEYWORD_ONLY}
+        with pytest.raises(TypeError, match='stepps'): steps(Stub(), LINEAR, (2, 3), stepps=3)
+        with pytest.raises(TypeError): steps(Stub(), LINEAR, (2, 3), 5)
+
+
 class Passes(TorchDispatchMode):
     "Counts what goes over a whole batch: products, sums and copies."
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -480,9 +533,9 @@ def test_a_picture_nobody_looks_at_is_not_made(sampler, twin, looked_at, clip, e
 
 
 def test_where_the_model_lives_is_asked_with_model_and_start(stub, monkeypatch):
-    asked, given, real = [], [], package.start
+    asked, given, real = [], [], package._start
     monkeypatch.setattr(package, 'device_of', lambda *a: asked.append(a) or torch.device('cpu'))
-    monkeypatch.setattr(package, 'start', lambda shape, x_T, noise, device: given.append(device) or real(shape, x_T, noise, device))
+    monkeypatch.setattr(package, '_start', lambda shape, x_T, noise, device: given.append(device) or real(shape, x_T, noise, device))
     x_T = normal(2, 3)
     ddim_sample(stub, LINEAR, (2, 3), steps=2, x_T=x_T)
     assert asked == [(stub, x_T)] and given == [torch.device('cpu')]
@@ -511,7 +564,7 @@ def test_a_default_device_elsewhere_changes_nothing():
 
 def test_a_walk_that_is_not_looked_at_keeps_no_graph():
     w = torch.ones(1, requires_grad=True)
-    [(_, x_0, _)] = set_out(lambda x, t: w*x, LINEAR, (2, 3), [9, 4, 1], ddim_coefs, None, normal(2, 3).float(), None, None, False, look=False)
+    [(_, x_0, _)] = _walk_from(lambda x, t: w*x, LINEAR, (2, 3), [9, 4, 1], ddim_coefs, x_T=normal(2, 3).float(), look=False)
     assert not x_0.requires_grad
     for _ in ddim_steps(lambda x, t: w*x, LINEAR, (2, 3), steps=3): assert (w*2).requires_grad and not torch.is_inference_mode_enabled()
 
@@ -588,7 +641,7 @@ def test_a_generator_leaves_no_mode_behind(how):
         ways.clear()
         gc.collect()
     else: ways.pop(0)
-    assert [m.training for m in model.modules()] == wanted and not any(map(any, model.modes)) and not eval_mode.lent
+    assert [m.training for m in model.modules()] == wanted and not any(map(any, model.modes)) and not eval_mode.users
 
 
 def test_what_is_handed_out_takes_part_in_autograd():
@@ -735,7 +788,7 @@ def test_nothing_waits_for_a_gpu_and_nothing_strays_from_it(sampler, options, wr
         def __init__(self): super().__init__(); self.scale = torch.nn.Parameter(torch.ones(3, device='cuda'))
         def forward(self, x_t, t, *y): return x_t*self.scale + t[:, None]
     monkeypatch.setattr('ddpm_lesson.guidance.check_labels', lambda model, y: y.to('cuda'))  # it looks at the labels, once
-    for name in 'factors', 'ddim_coefs', 'ddpm_coefs', 'check_match': monkeypatch.setattr(package, name, really(getattr(package, name)))
+    for name in 'factors', 'ddim_coefs', 'ddpm_coefs', '_check_match': monkeypatch.setattr(package, name, really(getattr(package, name)))
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = wrap(Net(), LINEAR)
         if sampler in (ddim_steps, ddpm_steps):

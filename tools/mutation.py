@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = dict(
+    checks=['test_schedule', 'test_forward_posterior', 'test_sampler', 'test_properties'],
     schedule=['test_schedule', 'test_properties'], forward=['test_forward_posterior', 'test_properties'],
     posterior=['test_forward_posterior', 'test_properties'], sampler=['test_sampler', 'test_properties'], loss=['test_loss', 'test_properties'],
     guidance=['test_guidance'], metrics=['test_metrics', 'test_judging'], unet=['test_unet', 'test_training', 'test_muon'], train=['test_training', 'test_muon'],

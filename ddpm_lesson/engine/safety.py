@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['newest_name', 'previous_name', 'claimed', 'checkpoints', 'set_aside', 'last_whole', 'Stopped', 'Listener', 'risen',
-           'shown', 'memory_named', 'as_usual', 'OwnDraws', 'versions', 'say_more']
+           'memory_named', 'as_usual', 'OwnDraws', 'versions', 'say_more']
 
 # %% ../../nbs/engine/safety.ipynb #0668d6f2
 import os, platform, re, signal, tempfile, threading, warnings
@@ -94,31 +94,7 @@ def risen(
     return len(before) >= 100 and (recent.quantile(0.1) > 2*before.unfold(0, 100, 50).quantile(0.9, 1).min()).item()
 
 # %% ../../nbs/engine/safety.ipynb #6e283bcb
-@contextmanager
-def shown(
-    total:int,          # units there are to do
-    done:int,           # of them, done already
-    wanted:bool=True,   # or no bar
-    unit:str='img',
-):                      # yields a note to keep: done; said, a few words
-    "A bar of progress that can neither end nor delay the work."
-    from tqdm import tqdm
-    class Bar(tqdm): monitor_interval = 0
-    Bar.set_lock(threading.RLock())  # its own: a write that fails leaves tqdm locked, and every other bar would wait
-    note, over = SimpleNamespace(done=done, said=''), threading.Event()
-    def draw():
-        with suppress(Exception), Bar(total=total, initial=done, unit=unit, unit_scale=True) as bar:
-            while True:
-                last = over.wait(0.2)
-                bar.set_postfix_str(note.said, refresh=False)
-                bar.update(note.done - bar.n)
-                if last: break
-    thread = threading.Thread(target=draw, daemon=True)
-    if wanted: thread.start()
-    try: yield note
-    finally:
-        over.set()
-        if wanted: thread.join(1)
+from ..sampler import shown
 
 # %% ../../nbs/engine/safety.ipynb #2c837a98
 @contextmanager
