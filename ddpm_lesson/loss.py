@@ -93,6 +93,7 @@ class KeepsTables(nn.Module):
             if v.dtype != self._buffers[k].dtype: self._buffers[k] = v.to(self._buffers[k].device)
         return self
 
+# %% ../nbs/09_objective.ipynb #abcd66ef
 class PredictsEps(KeepsTables):
     "A network trained by `eps_loss`, as the model that samplers call."
     def __init__(self,
