@@ -5,10 +5,11 @@
 Both train the laptop preset on the bundled garments with one thread. First a few steps of each in turns say how long a step takes;
 Muon gets --steps, AdamW as many as fit into the same processor seconds, and each its own schedule of that length (a learning rate that
 comes down to 0 at its own last step). Every rate is tried from seed 0; the best of each optimizer is then trained from the other seeds.
-A row a training; what is compared is the held-out loss, the same images, times and noise for all.
+Interrupted, the same call goes on. A row a training; what is compared is the held-out loss, the same images, times and noise for all.
 """
 import argparse
 import time
+from pathlib import Path
 
 import torch
 
@@ -18,8 +19,14 @@ from ddpm_lesson.loss import distances, targets
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.train import Run, draw, weights
 
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 SEEDS = (0, 1, 2)
+
+
+def steps_of_each(muon):
+    "Muon's steps, and as many of AdamW's as take the same processor seconds."
+    a_step = step_seconds()
+    return dict(muon=muon, adamw=round(muon*a_step['muon']/a_step['adamw']))
 
 
 def make(optimizer, steps, lr, seed):
@@ -64,16 +71,19 @@ def main():
     parse.add_argument('--out', default='benchmarks/muon_adamw.csv')
     a = parse.parse_args()
     torch.set_num_threads(1)
-    a_step, rows = step_seconds(), []
-    steps = dict(muon=a.steps, adamw=round(a.steps*a_step['muon']/a_step['adamw']))
+    rows = read_table(a.out) if Path(a.out).exists() else []
+    known = {r['optimizer']: int(r['steps']) for r in rows}
+    steps = known if len(known) == 2 else steps_of_each(a.steps)
     def add(*how):
+        if any((r['optimizer'], int(r['steps']), float(r['lr']), int(r['seed'])) == how for r in rows): return
         rows.append(trained(*how) | dict(torch=torch.__version__))
         write_table(rows, a.out)
         print(rows[-1], flush=True)
-    for name, n in steps.items():
-        for lr in RATES: add(name, n, lr, SEEDS[0])
-        best = min((r for r in rows if r['optimizer'] == name), key=lambda r: r['held_out'])['lr']
-        for seed in SEEDS[1:]: add(name, n, best, seed)
+    for name in 'muon', 'adamw':
+        for lr in RATES: add(name, steps[name], lr, SEEDS[0])
+        tried = [r for r in rows if r['optimizer'] == name and int(r['seed']) == SEEDS[0]]
+        best = float(min(tried, key=lambda r: float(r['held_out']))['lr'])
+        for seed in SEEDS[1:]: add(name, steps[name], best, seed)
     for r in read_table(a.out): print(r)
 
 

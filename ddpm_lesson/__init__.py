@@ -1,23 +1,95 @@
-"""Denoising diffusion, derived and tested."""
+"""Denoising diffusion, derived and tested: what remains when the prose of the lessons is lifted off.
+
+    import torch
+    from ddpm_lesson import Labelled, ddim_sample, load_pretrained
+    model, sched = load_pretrained('fashion')                      # or 'flowers', or a file or folder of yours
+    shoes = Labelled(model, torch.full((16,), 7))                  # sneakers; or leave it out
+    images = ddim_sample(shoes, sched, (16, 1, 28, 28), steps=50, clip=(-1, 1), seeds=range(16))
+
+A model is anything called as `eps_hat = model(x_t, t)`: x_t is (B, ...), t is (B,) int64 in 1..T, the answer has the shape of x_t.
+
+    schedules     Schedule, linear_schedule, cosine_schedule           lessons 2 and 3
+    samplers      ddpm_sample, ddim_sample                             lessons 6 and 7
+    images        Images, load_images, bundled_fashion                 lesson 1
+    training      Recipe, fit                                          lesson 10
+    models        load_pretrained, load_card, save_model               lesson 10
+    labels        Labelled, Guided                                     lesson 13
+
+`help(ddpm_lesson.ddim_sample)` says what each argument means. On the command line: `ddpm_lesson sample`,
+`ddpm_lesson lessons`, `ddpm_lesson --help`.
+"""
+import linecache
+import re
 import sys
 import warnings
 from importlib import import_module
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 
 __version__ = "0.1.0"
 
-_MOVED = {   # where modules were before version 0.2, and where they are
+_HOME = {   # what a user calls -> the module it lives in, imported when it is first asked for
+    'Schedule': 'schedule', 'linear_schedule': 'schedule', 'cosine_schedule': 'schedule',
+    'ddpm_sample': 'sampler', 'ddim_sample': 'sampler', 'Labelled': 'guidance', 'Guided': 'guidance',
+    'Images': 'data', 'load_images': 'data', 'bundled_fashion': 'data', 'Recipe': 'train', 'fit': 'train',
+    'load_pretrained': 'pretrained', 'load_card': 'pretrained', 'save_model': 'pretrained',
+}
+_MOVED = {   # where modules were, and where they are
     'files': 'engine.files', 'safety': 'engine.safety', 'scale': 'engine.distributed', 'presets': 'engine.presets',
     'published': 'engine.published', 'graphs': 'engine.graphs', 'muon': 'engine.muon', 'exercises': 'exam.grade',
     'questions': 'exam.questions', 'museum': 'exam.museum', 'symptoms': 'exam.symptoms',
 }
+__all__ = list(_HOME)
 
 
-class _Moved:
-    "Imports a module under its old name, with a warning: it is the module at its new place."
+def __getattr__(name):
+    if name not in _HOME: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_HOME[name]}'), name)
+
+
+def __dir__(): return sorted([*globals(), *_HOME])
+
+
+def _header(thing):
+    "The lines of a function's signature; of a class, those of its `__init__` or, where that is made for it, its fields."
+    code = getattr(thing.__init__ if isinstance(thing, type) else thing, '__code__', None)
+    if code and code.co_filename != '<string>': return linecache.getlines(code.co_filename)[code.co_firstlineno - 1:]
+    lines = linecache.getlines(sys.modules[thing.__module__].__file__) if hasattr(thing, '__dataclass_fields__') else []
+    begins = [i for i, line in enumerate(lines) if line.startswith(f'class {thing.__name__}')]
+    return [line for line in lines[begins[0] + 1:] if not line.lstrip().startswith('"')] if begins else []
+
+
+def _arguments(thing):
+    "What the comments beside the arguments of a function, or the fields of a class, say: (names, meaning) each."
+    for line in _header(thing):
+        head, comment = re.fullmatch(r'((?:[^#\'"]|\'[^\']*\'|"[^"]*")*)(?:#\s*(.*))?\s*', line.rstrip()).groups()
+        names = re.findall(r'(?:^|,)\s*\*{0,2}(\w+)\s*(?=[:=,]|$)', re.sub(r'^\s*def \w+\((self,?)?', '', head))
+        if comment: yield 'returns' if head.startswith(')') else ', '.join(names), comment
+        if not head.strip() or re.search(r'\)\s*(->.*)?:\s*$', head): return
+
+
+def _document(module):
+    "Add to every docstring of a module what its comments say of the arguments, so that `help` shows both."
+    for thing in list(vars(module).values()):
+        if getattr(thing, '__module__', None) != module.__name__ or not getattr(thing, '__doc__', None): continue
+        said = list(_arguments(thing))
+        if said: thing.__doc__ += '\n\n' + '\n'.join(f'    {names}: {meaning}' for names, meaning in said)
+
+
+class _Documented(SourceFileLoader):
+    def exec_module(self, module):
+        super().exec_module(module)
+        _document(module)
+
+
+class _Finder:
+    "Finds the modules of this package; one asked for by its old name is the module at its new place, with a warning."
     def find_spec(self, name, path=None, target=None):
-        package, _, old = name.partition('.')
-        return ModuleSpec(name, self) if package == __name__ and old in _MOVED else None
+        package, _, rest = name.partition('.')
+        if package != __name__: return None
+        if rest in _MOVED: return ModuleSpec(name, self)
+        spec = PathFinder.find_spec(name, path)
+        if spec and type(spec.loader) is SourceFileLoader: spec.loader = _Documented(spec.loader.name, spec.loader.path)
+        return spec
 
     def create_module(self, spec):
         new = f'{__name__}.{_MOVED[spec.name.partition(".")[2]]}'
@@ -29,4 +101,4 @@ class _Moved:
     def exec_module(self, module): module.__spec__ = self.kept   # the import system had put the old one there
 
 
-sys.meta_path.insert(0, _Moved())
+sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,91 @@
+"The rooms of the package: who may import whom, what a user finds at the front door, what `help` says."
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import ddpm_lesson
+
+PACKAGE = Path(ddpm_lesson.__file__).parent
+INTERFACE = {'pretrained', 'experiments', 'plot', 'cli', '__main__'}
+MODULES = [m.name.removeprefix('ddpm_lesson.') for m in pkgutil.walk_packages([str(PACKAGE)], 'ddpm_lesson.') if not m.ispkg and not m.name.endswith('_modidx')]
+
+
+def floor(module):
+    "0 for a lesson, 1 for the engine, 2 for what a user touches; the exam stands beside the lessons."
+    return 2 if module in INTERFACE else 1 if module.startswith('engine.') else 0
+
+
+def imported(module):
+    "The modules of this package that a module imports when it is loaded, and those it imports later: (name, when)."
+    path = PACKAGE.joinpath(*module.split('.')).with_suffix('.py')
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom): continue
+        base = ['ddpm_lesson', *module.split('.')][:-node.level] if node.level else []
+        name = '.'.join([*base, *filter(None, [node.module])])
+        if name.partition('.')[0] != 'ddpm_lesson': continue
+        name = name.removeprefix('ddpm_lesson').lstrip('.')
+        names = [name] if name in MODULES else [f'{name}.{a.name}'.lstrip('.') for a in node.names]
+        yield from ((n, node in tree.body) for n in names if n in MODULES)
+
+
+ARROWS = {module: set(imported(module)) for module in MODULES}
+
+
+def circles(arrows):
+    "Modules on a circle of imports: what is left when modules that import nothing left are taken away, again and again."
+    left = dict(arrows)
+    while free := [m for m, to in left.items() if not to & left.keys()]:
+        for m in free: del left[m]
+    return sorted(left)
+
+
+def test_no_circle_of_imports():
+    assert len(MODULES) > 25 and sum(map(len, ARROWS.values())) > 60
+    assert circles({m: {n for n, at_once in to if at_once} for m, to in ARROWS.items()}) == []
+    assert circles({'a': {'b'}, 'b': {'a'}, 'c': {'a'}}) == ['a', 'b', 'c']
+
+
+def test_no_arrow_leads_upward():
+    "Rejects a lesson that needs the engine, and an engine that needs the command line."
+    up = [(m, n) for m, to in ARROWS.items() for n, at_once in to if at_once and floor(n) > floor(m) and not m.startswith('exam.')]
+    assert up == []
+
+
+def test_the_front_door_is_light_and_complete():
+    code = 'import sys, ddpm_lesson; assert "torch" not in sys.modules; from ddpm_lesson import ddim_sample; assert "torch" in sys.modules'
+    subprocess.run([sys.executable, '-c', code], check=True)
+    for name in ddpm_lesson.__all__:
+        assert getattr(ddpm_lesson, name).__name__ == name and name in dir(ddpm_lesson) and name in ddpm_lesson.__doc__
+    with pytest.raises(AttributeError, match='no attribute'): ddpm_lesson.ddim_smaple
+
+
+def test_help_says_what_each_argument_means():
+    "Rejects a package whose arguments are explained in comments that no `help` shows."
+    for name in ddpm_lesson.__all__:
+        thing = getattr(ddpm_lesson, name)
+        made = inspect.signature(thing).parameters
+        said = thing.__doc__.split('\n\n', 1)[1] if made else ''
+        missing = [p for p in made if not any(p in line.split(':')[0] for line in said.splitlines())]
+        assert not missing, (name, missing)
+    from ddpm_lesson.sampler import ddim_sample
+    assert ddim_sample.__doc__.startswith('Images from noise') and '\n    eta: 0: deterministic' in ddim_sample.__doc__
+    assert '\n    returns: ' in ddim_sample.__doc__
+
+
+@pytest.mark.parametrize('old', ddpm_lesson._MOVED)
+def test_old_names_warn_and_are_the_modules_they_were(old):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        sys.modules.pop(f'ddpm_lesson.{old}', None)
+        module = importlib.import_module(f'ddpm_lesson.{old}')
+    new = f'ddpm_lesson.{ddpm_lesson._MOVED[old]}'
+    assert [w for w in seen if new in str(w.message)] and module is sys.modules[new] and module.__spec__.name == new
+    assert new in (PACKAGE.parent/'CHANGELOG.md').read_text(encoding='utf-8')
