@@ -45,16 +45,12 @@ def quadratic(
     return steps[::-1]
 
 # %% ../nbs/06_ddpm.ipynb #272fd8b4
-def _check_count(
-    T:int, # steps of the schedule
-    S,     # steps wanted
-)->int:
-    "`S` as an int, or an error that says what was wanted and what came."
+def _check_count(T, S)->int:
+    "`S` as an int, or an error unless it is 1..T."
     check_whole(T, 'T')
     S, = whole_numbers([S], f'steps wanted a whole number or a list of timesteps (not {type(S).__name__})')
-    if not 1 <= S <= T:
-        raise ValueError(f'steps wanted 1..{T}, as many as the schedule has at most, got {S}')
-    return S
+    if 1 <= S <= T: return S
+    raise ValueError(f'steps wanted 1..{T}, as many as the schedule has at most, got {S}')
 
 # %% ../nbs/06_ddpm.ipynb #c37a6cc2
 def timesteps(
@@ -66,9 +62,8 @@ def timesteps(
     if hasattr(steps, 'tolist'): steps = steps.tolist()  # a tensor or an array
     if not isinstance(steps, (list, tuple, range)): return trailing(T, steps)
     steps = whole_numbers(steps, 'steps wanted a count or whole timesteps')
-    if not steps: raise ValueError('steps wanted at least one timestep, got an empty list')
-    if any(a <= b for a, b in zip(steps, steps[1:])):
-        raise ValueError(f'steps wanted falling timesteps, got {steps[:8]}')
+    if not steps or any(a <= b for a, b in zip(steps, steps[1:])):
+        raise ValueError(f'steps wanted falling timesteps, got {steps[:8] or "an empty list"}')
     if steps[0] > T or steps[-1] < 1:
         raise ValueError(f'steps wanted timesteps in 1..{T}, got {steps[0]}..{steps[-1]}')
     return steps
@@ -87,7 +82,7 @@ def ddpm_coefs(
     ts:list,         # falling timesteps
     var:str='small', # 'small': posterior variance; 'large': beta
 )->tuple:            # (direction, sigma), each (S,) float64
-    "How much of eps_hat stays and how much fresh noise comes, for each step. DDPM Eqs. 7 and 11, on any subsequence."
+    "How much of eps_hat stays and how much fresh noise comes. DDPM Eqs. 7 and 11, on any subsequence."
     if var not in ('small', 'large'): raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
     a_t, a_s = levels(sched, ts)
     beta = 1 - a_t/a_s                                  # variance added between s and t
@@ -116,13 +111,8 @@ def image_noise(
     return draw
 
 # %% ../nbs/06_ddpm.ipynb #ebe12d9f
-def _start(
-    shape:tuple,  # (B, ...)
-    x_T,          # None, or (B, ...) noise to start from
-    noise,        # () -> (B, ...)
-    device,       # where to sample
-)->Tensor:        # (B, ...) the image at step T, in memory of its own
-    "The noise to start from: a copy of `x_T` if given, else a fresh draw."
+def _start(shape, x_T, noise, device)->Tensor:
+    "The image at step T, in memory of its own: a copy of `x_T` if given, else a fresh draw of `noise`."
     if x_T is None: return noise()
     if check_float(x_T, 'x_T').shape != shape: raise ValueError(f'x_T wanted shape {shape}, got {tuple(x_T.shape)}')
     if x_T.requires_grad and torch.is_grad_enabled():
@@ -132,17 +122,16 @@ def _start(
     return x_T.detach().to(device, dtype, copy=True)
 
 # %% ../nbs/06_ddpm.ipynb #75788da5
-def _first_weights(model):
-    "Of a network; None for any other model."
-    return next(model.parameters(), None) if isinstance(model, nn.Module) else None
+def _first_weights(model, other):
+    "Of a network; `other` for any other model."
+    return next(model.parameters(), other) if isinstance(model, nn.Module) else other
 
 def device_of(
     model,       # a network or any function
     x_T=None,    # noise to start from, if given
 )->torch.device:
     "Where to sample when nobody says: where the network lives, else where `x_T` does, else the CPU."
-    home = _first_weights(model)
-    if home is None: home = x_T
+    home = _first_weights(model, x_T)
     return home.device if isinstance(home, Tensor) else torch.device('cpu')
 
 # %% ../nbs/06_ddpm.ipynb #089683ca
@@ -172,10 +161,8 @@ def _set_training(part, to:bool):
     else: part.training = to
 
 # %% ../nbs/06_ddpm.ipynb #62b5d6f4
-def _check_clip(
-    clip,  # None, or (lo, hi)
-)->tuple:  # None, or two floats
-    "`clip` as floats, or an error unless it is None or a rising pair."
+def _check_clip(clip)->tuple:
+    "`clip` as two floats, or an error unless it is None or a rising pair."
     if clip is None: return
     if not hasattr(clip, '__iter__'): raise TypeError(f'clip wanted None or (lo, hi), got {clip!r}')
     pair = [check_number(c, 'clip') for c in clip]
@@ -188,15 +175,11 @@ def _with_schedule(model)->list:
     parts = [model, *eval_mode(model).parts]
     return [part for part in parts if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
 
-def _check_match(
-    model,  # wanted: (x_t, t) -> eps_hat
-    sched,  # wanted: a Schedule, the one that the model was made with
-)->None:
+def _check_match(model, sched)->None:
     "Raise unless both can be used, and together: a model that keeps a schedule must keep this one."
-    if isinstance(model, Schedule):
-        raise TypeError('wanted (model, sched, shape), got a Schedule as model: are the two exchanged?')
     if not callable(model):
-        raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {type(model).__name__}')
+        why = ': are model and sched exchanged?'*isinstance(model, Schedule)
+        raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {type(model).__name__}{why}')
     table = check_schedule(sched).alpha_bar.cpu().double()
     for part in _with_schedule(model):
         own = part.sched.alpha_bar.cpu().double()
@@ -205,11 +188,8 @@ def _check_match(
                              f'{part.sched}, got {sched}')
 
 # %% ../nbs/06_ddpm.ipynb #80988502
-def _checked(
-    eps_hat:Tensor,  # what the model returned
-    x_t:Tensor,      # what it was given
-)->Tensor:           # eps_hat without its history, in the dtype of x_t
-    "Raise unless the model returned a floating-point tensor of the shape it was given."
+def _checked(eps_hat, x_t)->Tensor:
+    "The answer without its history, in the dtype of `x_t`; an error unless it is a tensor of the shape of `x_t`."
     cure = '; a network of diffusers: lambda x_t, t: net(x_t, t - 1).sample'
     check_float(eps_hat, "the model's answer", cure*isinstance(getattr(eps_hat, 'sample', None), Tensor))
     if eps_hat.shape == x_t.shape: return eps_hat.detach().to(x_t.dtype)
@@ -222,7 +202,7 @@ def _asking(
     copy:bool,          # hand it a copy of them?
 ):                      # (x_t, t) -> eps_hat in `dtype`, checked
     "How a sampler asks its model: in eval mode, without gradients, in a precision the model computes in."
-    at_rest, own = eval_mode(model), getattr(_first_weights(model), 'dtype', dtype)
+    at_rest, own = eval_mode(model), getattr(_first_weights(model, None), 'dtype', dtype)
     # a network in half or double precision wants its images so; a wrapper that keeps a schedule sees to it
     if own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model): own = dtype
     def ask(x_t, t):
@@ -313,12 +293,9 @@ def walk(
     _check_end(x_t, total/len(ts), up[0])
     yield 0, x_t, x_t
 
-def _check_end(
-    x_0:Tensor,      # (B, ...) where the walk ended
-    answers:Tensor,  # (1,) average norm of what the model said, as far as a clamp hid it
-    lift:float,      # 1/signal_rate at the start: a schedule that drowns deeply may lift noise by so much
-)->None:
-    "Raise if a number is NaN, infinite or far too large. Two waits for the device; on the meta device nothing to see."
+def _check_end(x_0, answers, lift)->None:
+    """Raise if a number is NaN, infinite or far too large; on the meta device there are none. Two waits for the device.
+    `answers`: average norm of what the model said, as far as a clamp hid it; `lift`: 1/signal_rate where noise began."""
     size = x_0.numel()**0.5
     if x_0.is_meta or torch.linalg.vector_norm(x_0).item() < 1e15*lift*size and answers.item() < 1e6*size: return
     raise ValueError('the model returned NaN, infinity or numbers far too large; noise has about 1')
@@ -333,11 +310,9 @@ def last(
 
 # %% ../nbs/06_ddpm.ipynb #ba308fa6
 def _walk_from(
-    model, sched, shape, steps,                                       # as in the samplers
-    coefs,                                                            # (sched, ts) -> (direction, sigma)
-    clip=None, x_T=None, seeds=None, device=None, progress=False,     # as in the samplers
-    look=True,                                                        # as in `walk`
-):                                                                    # the walk, not yet begun
+    model, sched, shape, steps, coefs, # coefs: (sched, ts) -> (direction, sigma); the others as in the samplers
+    clip=None, x_T=None, seeds=None, device=None, progress=False, look=True,
+):                                     # the walk, not yet begun
     "What all samplers check and prepare: the model and its schedule, steps, shape, clip, noise and start."
     _check_match(model, sched)
     ts, shape, clip = timesteps(sched.T, steps), check_shape(shape), _check_clip(clip)
@@ -401,11 +376,7 @@ def ddim_sample(
     *,
     steps=50,         # a count 1..T, or falling timesteps
     eta=0.0,          # 0: deterministic; 1: as much fresh noise as DDPM
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,         # noise to start from
-    seeds=None,       # one whole number an image
-    device=None,      # None: where the model lives
-    progress=False,   # show a bar
+    clip=None, x_T=None, seeds=None, device=None, progress=False, # as in `ddpm_sample`
 )->Tensor:            # shape, float32 (float64 if x_T is)
     "Images from noise in `steps` network calls. DDIM Eq. 12."
     return last(_walk_from(model, sched, shape, steps, partial(ddim_coefs, eta=eta),
