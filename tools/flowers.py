@@ -73,6 +73,7 @@ def main():
     ask.add_argument('--steps', type=int, default=2493)
     ask.add_argument('--batch', type=int, default=512)
     ask.add_argument('--samples', type=int, default=1000)
+    ask.add_argument('--judged', type=int, default=HELD, help='held-out photos that the error is taken from')
     ask.add_argument('--out', type=Path, default=Path('runs/flowers'))
     a = ask.parse_args()
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -83,7 +84,7 @@ def main():
     for step, _ in run.steps():
         if step % every == 0 or step == a.steps:
             model = run.averaged()
-            curve.append(dict(step=step, train=error(model, run.sched, train, 256), held=error(model, run.sched, held, HELD)))
+            curve.append(dict(step=step, train=error(model, run.sched, train, min(256, a.judged)), held=error(model, run.sched, held, a.judged)))
             print(curve[-1], f'{time.time() - began:.0f} s', flush=True)
     made = dict(seconds=round(time.time() - began), images_seen=a.steps*a.batch, torch=torch.__version__,
                 hardware=torch.cuda.get_device_name() if device == 'cuda' else 'cpu')

@@ -2,6 +2,7 @@
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 import ddpm_lesson
 
@@ -89,3 +91,20 @@ def test_old_names_warn_and_are_the_modules_they_were(old):
     new = f'ddpm_lesson.{ddpm_lesson._MOVED[old]}'
     assert [w for w in seen if new in str(w.message)] and module is sys.modules[new] and module.__spec__.name == new
     assert new in (PACKAGE.parent/'CHANGELOG.md').read_text(encoding='utf-8')
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='a bash script')
+@pytest.mark.parametrize('part', ['train', 'grid'])
+def test_the_gpu_kit_runs_dry(part, tmp_path):
+    "Rejects a kit that has not followed the package: it would be noticed on the rented machine."
+    from PIL import Image
+    g = torch.Generator().manual_seed(0)
+    for i in range(440):
+        folder = tmp_path/'photos'/('rose' if i % 2 else 'tulip')
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(torch.randint(0, 256, (12, 12, 3), generator=g, dtype=torch.uint8).numpy()).save(folder/f'{i}.png')
+    env = os.environ | dict(DRY='1', PYTHON=sys.executable, OMP_NUM_THREADS='1')
+    said = subprocess.run([PACKAGE.parent/'tools'/'gpu'/'job.sh', tmp_path/'out', part, tmp_path/'photos', '300'], env=env, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert (tmp_path/'out'/'packed.tar.00').stat().st_size > 1000
+    assert (tmp_path/'out'/{'train': 'flowers.safetensors', 'grid': 's1_grid.csv'}[part]).stat().st_size > 100
