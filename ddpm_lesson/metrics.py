@@ -82,7 +82,7 @@ def kid(
     x:Tensor, # (N, D) features of samples
     y:Tensor, # (M, D) features of real images
 )->float:     # 0 on average where both come from one source, and then often below 0
-    "Kernel inception distance: the unbiased estimate of MMD^2 with a cubic kernel. Binkowski et al. 2018, section 3; Gretton et al. 2012, Eq. 3."
+    "Kernel inception distance: the unbiased estimate of MMD^2 with a cubic kernel. Binkowski et al. 2018; Gretton et al. 2012, Lemma 6."
     x, y = check_both(x, y)
     return pair_mean(x) + pair_mean(y) - 2*kernel_sums(x, y).mean().item()/len(y)
 
@@ -124,7 +124,7 @@ def frechet(
     mean_x:Tensor, cov_x:Tensor, # (D,) and (D, D) float64
     mean_y:Tensor, cov_y:Tensor,
 )->float:                        # features squared
-    "Squared Frechet distance of two Gaussians. Dowson and Landau 1982; Heusel et al. 2017, Eq. 6."
+    "Squared Frechet distance of two Gaussians. Dowson and Landau 1982; Heusel et al. 2017."
     half = root(cov_x)
     shared = torch.linalg.eigvalsh(half @ cov_y @ half).clamp(min=0).sqrt().sum()
     return ((mean_x - mean_y).square().sum() + cov_x.trace() + cov_y.trace() - 2*shared).item()

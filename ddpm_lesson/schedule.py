@@ -157,7 +157,7 @@ def cosine_schedule(
     T:int=1000,        # number of steps
     s:float=0.008,     # offset that keeps the first steps from being too small
 )->Schedule:
-    "alpha_bar follows a squared cosine; each beta is at most 0.999. Improved DDPM Eq. 17."
+    "alpha_bar follows a squared cosine; each beta is at most 0.999. Nichol and Dhariwal 2021."
     s = check_number(s, 's')
     if not 0 <= s < 1: raise ValueError(f's wanted a value in [0, 1), got {s}')
     u = _line(0, 1, _check_T(T) + 1)

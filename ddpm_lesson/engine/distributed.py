@@ -78,7 +78,7 @@ def together(
 
 # %% ../../nbs/14_scale.ipynb #3a79bff8
 class SharedRun(Run):
-    "A training that several processes share: each learns from its part of every batch, all apply the same mean gradient. Li et al. 2020, section 3."
+    "A training that several processes share: each learns from its part of every batch, all apply the same mean gradient. Li et al. 2020."
     alone = False
 
     def __init__(self, card:dict, data, device='cpu', compiled=False):
