@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -357,7 +358,7 @@ def perfect(monkeypatch, world):
     monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse))
     asked = []
     def use(fresh, shares):
-        def draw_images(model, sched, shape, labels=None, seeds=None, **how):
+        def draw_images(model, sched, shape, how, labels, seeds, *a, **more):
             g = torch.Generator().manual_seed(5)
             wanted = labels if labels is not None else torch.multinomial(torch.tensor(shares, dtype=torch.float64), shape[0], True, generator=g)
             places = {k: iter((fresh.labels == k).nonzero().flatten().tolist()) for k in range(len(fresh.classes))}
@@ -513,9 +514,10 @@ def tiny(here, monkeypatch):
     monkeypatch.setattr(sets, 'open_torchvision', lambda *a: (_ for _ in ()).throw(ValueError('no download in a test')))
     monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse, inception=coarse))
     draw = scale.draw_images
-    def draw_images(model, sched, shape, **how):
-        draw(model, sched, (1, *shape[1:]), **how | dict(steps=2 if 2 <= (how['steps'] or 2) <= sched.T else how['steps'], seeds=list(how['seeds'])[:1], labels=None if how.get('labels') is None else how['labels'][:1]))
-        return torch.zeros(shape), [torch.zeros(min(shape[0], how['batch']), *shape[1:])]*2
+    def draw_images(model, sched, shape, how, labels, seeds, batch, **more):
+        few = replace(how, steps=2 if 2 <= how.steps <= sched.T else how.steps)
+        draw(model, sched, (1, *shape[1:]), few, None if labels is None else labels[:1], list(seeds)[:1], batch, **more)
+        return torch.zeros(shape), [torch.zeros(min(shape[0], batch), *shape[1:])]*2
     monkeypatch.setattr(scale, 'draw_images', draw_images)
     monkeypatch.setattr(scale, 'fit', lambda run, *a, **kw: run.losses.append(torch.ones(())))
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: None)

@@ -22,7 +22,7 @@ from ddpm_lesson.metrics import image_hashes, reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
 from ddpm_lesson.engine.presets import channel_units, plan, preset_card, presets
-from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, save_model, schedules, to_image_range, units, way_to_sample
+from ddpm_lesson.pretrained import Sampling, build, check_card, draw_as_card, load_card, load_pretrained, sampling_of, save_model, schedules, to_image_range, units
 from ddpm_lesson.engine.published import PositBlock, PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
 from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
 from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate, make_card
@@ -199,7 +199,7 @@ def test_oracle_in_standardised_units_draws_the_image_itself():
     drawn = draw_as_card(oracle, sched, card, 2)
     assert (to_pixels(drawn).int() - COLOUR.pixels[:1].int()).abs().max() <= 1
     assert torch.equal(to_image_range(dict(), truth), truth)
-    assert way_to_sample(card) == dict(sampler='ddim', steps=19, clip=None, guidance=1.0) and way_to_sample(load_card('fashion'))['clip'] == (-1, 1)
+    assert sampling_of(card) == Sampling('ddim', 19, clip=None, guidance=1.0) and sampling_of(load_card('fashion')).clip == (-1, 1)
 
 
 def test_laptop_insists_on_labels_only_where_there_are_some():
@@ -207,10 +207,10 @@ def test_laptop_insists_on_labels_only_where_there_are_some():
     with_labels, _ = preset_card('laptop', garments, steps=1)
     without, _ = preset_card('laptop', garments, steps=1, labels=False)
     short, _ = preset_card('laptop', garments, steps=1, T=10)
-    assert way_to_sample(with_labels)['guidance'] == presets['laptop']['sample']['guidance'] > 1 == way_to_sample(without)['guidance']
+    assert sampling_of(with_labels).guidance == presets['laptop']['sample']['guidance'] > 1 == sampling_of(without).guidance
     always, _ = preset_card('laptop', garments, steps=1, label_drop=0.0)   # knows nothing without a label
     assert with_labels['sample']['steps'] == presets['laptop']['sample']['steps'] and short['sample']['steps'] == 10
-    assert without['sample'] == always['sample'] == dict(steps=50) and way_to_sample(always)['guidance'] == 1
+    assert without['sample'] == always['sample'] == dict(steps=50) and sampling_of(always).guidance == 1
     assert preset_card('laptop', garments, steps=1, labels=False, sample=dict(guidance=3.0), T=20)[0]['sample'] == dict(steps=20)
     assert preset_card('hackernoon-ddpm', garments, steps=1)[0]['sample'] == presets['hackernoon-ddpm']['sample']   # None: every step
 
@@ -218,7 +218,7 @@ def test_laptop_insists_on_labels_only_where_there_are_some():
 @pytest.mark.parametrize('wrong', ['2', True, -1, float('nan'), float('inf'), 10**400, None, [2]])
 def test_a_card_with_another_guidance_is_refused(wrong):
     card, _ = preset_card('laptop', bundled_fashion(), steps=1)
-    with pytest.raises(ValueError, match='guidance wanted a number >= 0'): way_to_sample(card | dict(sample=dict(guidance=wrong)))
+    with pytest.raises(ValueError, match='guidance wanted a number >= 0'): sampling_of(card | dict(sample=dict(guidance=wrong)))
 
 
 def test_the_guidance_of_a_card_is_what_draws(tmp_path):

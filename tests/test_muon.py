@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from conftest import normal
-from ddpm_lesson.cli import few_steps
+from ddpm_lesson.cli import quick_look
 from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.engine.muon import Muon, Together, between_channels, even_lengths, evened, groups_of, lift
 from ddpm_lesson.pretrained import check_card, load_pretrained, save_model
@@ -190,9 +190,10 @@ def test_a_network_scales_everywhere_or_nowhere_and_its_card_says_so(tmp_path):
     with pytest.raises(ValueError, match='scale_shift true or false, got .yes.'): check_card(run.card | dict(network=NETWORK | dict(scale_shift='yes')))
 
 
-@pytest.mark.parametrize('way, T, wanted', [(None, 1000, 20), (dict(steps=12, guidance=2.0), 1000, 12), (dict(sampler='ddpm', steps=None), 300, 20), (dict(steps=25), 1000, 20), (dict(steps=12), 7, 7)])
+@pytest.mark.parametrize('way, T, wanted', [(None, 1000, 20), (dict(steps=12, guidance=2.0), 1000, 12), (dict(sampler='ddpm', steps=None), 300, 20), (dict(steps=25), 1000, 20), (None, 7, 7)])
 def test_a_quick_look_takes_the_cards_steps_but_few(way, T, wanted):
-    assert few_steps({} if way is None else dict(sample=way), T) == dict(sampler='ddim', steps=wanted)
+    full = card() | dict(network=NETWORK | dict(classes=2), schedule=dict(name='linear', T=T)) | ({} if way is None else dict(sample=way))
+    assert quick_look(full) == dict(sampler='ddim', steps=wanted)
 
 
 def test_kernels_of_many_shapes_are_turned_as_each_by_itself():

@@ -10,7 +10,7 @@ from ddpm_lesson import pretrained
 from ddpm_lesson.data import Images
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
-from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, outline, save_model, settled, way_to_sample
+from ddpm_lesson.pretrained import build, check_card, draw_as_card, load_card, load_pretrained, outline, sampling_of, save_model, settled
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 from ddpm_lesson.train import Ema, Recipe, Run, make_card
@@ -82,9 +82,13 @@ def test_killed_between_its_two_files_a_writer_leaves_no_pair_that_loads_wrongly
     path, other = tmp_path/'m.safetensors', put('schedule.T', 60)
     save_model(path, fresh(), CARD)
     def killed(*a): raise KeyboardInterrupt
-    monkeypatch.setattr(pretrained, 'whole', killed)
+    monkeypatch.setattr(pretrained, 'atomic_write', killed)
     with pytest.raises(KeyboardInterrupt): save_model(path, fresh(other), other)
-    with pytest.raises(ValueError, match='schedule.T 60 there, 50 here'): load_pretrained(path)
+    assert load_card(path) == other and load_pretrained(path)[1].T == 60   # the weights hold their card, and no older copy lies beside them
+    def full(*a): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(pretrained, 'save_tensors', full)
+    with pytest.raises(OSError): save_model(path, fresh(), CARD)
+    assert load_card(path) == other and load_pretrained(path)[1].T == 60
 
 
 def test_a_card_that_names_no_classes_gives_them_numbers(tmp_path):
@@ -97,11 +101,11 @@ def test_a_card_that_names_no_classes_gives_them_numbers(tmp_path):
 
 def test_guidance_needs_a_network_that_went_without_labels():
     never = put('recipe.label_drop', 0.0)
-    assert way_to_sample(CARD, guidance=2)['guidance'] == 2
+    assert sampling_of(CARD, guidance=2).guidance == 2
     for card, said in (never, 'never went without'), (put('network.classes', 0, CARD | dict(classes=[])), 'knows no labels'):
-        with pytest.raises(ValueError, match=said): way_to_sample(card, guidance=2)
+        with pytest.raises(ValueError, match=said): sampling_of(card, guidance=2)
         with pytest.raises(ValueError, match=said): check_card(card | dict(sample=dict(guidance=2.)))
-        assert way_to_sample(card)['guidance'] == 1
+        assert sampling_of(card).guidance == 1
     model, sched = build(never)
     with pytest.raises(ValueError, match='never went without'): draw_as_card(model, sched, never, 2, torch.tensor([0, 1]), guidance=3.0)
 
@@ -109,7 +113,7 @@ def test_guidance_needs_a_network_that_went_without_labels():
 def test_steps_never_exceed_the_schedule():
     short = put('schedule.T', 20)
     model, sched = build(short)
-    assert way_to_sample(short)['steps'] == 20 and draw_as_card(model, sched, short, 2).shape == (2, 1, 8, 8)
+    assert sampling_of(short).steps == 20 and draw_as_card(model, sched, short, 2).shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match=r'in 1\.\.20'): draw_as_card(model, sched, short, 2, steps=21)
 
 

@@ -25,7 +25,7 @@ from conftest import Stub
 from ddpm_lesson.cli import main, read_sheet
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels
 from ddpm_lesson.engine.files import load_tensors
-from ddpm_lesson.pretrained import build, draw_images, load_card, load_pretrained, save_model
+from ddpm_lesson.pretrained import Sampling, build, draw_images, load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule
 from ddpm_lesson.train import Recipe, Run, fit, make_card
@@ -66,8 +66,8 @@ def digest(tensors): return hashlib.sha256(b''.join(v.detach().contiguous().nump
 def drawn(seeds=range(4), batch=4, steps=4, device='cpu', **how):
     model, sched = load_pretrained('fashion', device)
     seeds = list(seeds)
-    how = dict(sampler='ddim', clip=(-1, 1)) | how
-    return draw_images(model, sched, (len(seeds), 1, 28, 28), labels=torch.tensor(seeds) % 10, batch=batch, seeds=seeds, steps=steps, device=device, **how)[0]
+    how = Sampling(steps=steps, **how)
+    return draw_images(model, sched, (len(seeds), 1, 28, 28), how, torch.tensor(seeds) % 10, seeds, batch, device=device)[0]
 
 
 def trained(**network):
