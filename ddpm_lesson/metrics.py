@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from .data import Images, to_pixels, to_unit
 from .forward import q_sample
-from .guidance import Guided, Labelled, check_labels
+from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
 from .engine.safety import as_usual
@@ -334,18 +334,10 @@ def draw_pixels(
 )->tuple:                 # (N, C, H, W) uint8; network calls an image, counted
     "Samples as bytes, in batches. Each image depends on its own seed and label only."
     shape, device, counted, done = check_shape(shape), device or device_of(model), Counted(model), []
-    n, seeds = shape[0], list(range(shape[0]) if seeds is None else seeds)
-    if len(seeds) != n: raise ValueError(f'seeds wanted one an image, {n}, got {len(seeds)}')
-    if labels is not None and len(labels) != n: raise ValueError(f'labels wanted one an image, {n}, got {len(labels)}')
-    if labels is None and guidance != 1: raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
-    starts = range(0, n, check_whole(batch, 'batch'))
-    if progress: from tqdm import tqdm
-    for i in (tqdm(starts, 'drawing') if progress else starts):
-        some = seeds[i:i + batch]
-        y = None if labels is None else torch.as_tensor(labels[i:i + batch]).to(device)
-        asked = counted if y is None else Labelled(counted, y) if guidance == 1 else Guided(counted, y, guidance)
-        done.append(to_pixels(sampler(asked, sched, (len(some), *shape[1:]), steps=steps, clip=clip, seeds=some, device=device)).cpu())
-    return torch.cat(done), counted.seen//n
+    for asked, some in in_batches(counted, shape[0], labels, guidance, seeds, batch, progress):
+        x = sampler(asked, sched, (len(some), *shape[1:]), steps=steps, clip=clip, seeds=some, device=device)
+        done.append(to_pixels(x).cpu())
+    return torch.cat(done), counted.seen//shape[0]
 
 # %% ../nbs/11_evaluate.ipynb #713be172
 def evaluate(

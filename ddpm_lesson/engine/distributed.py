@@ -175,13 +175,16 @@ def drawn_together(
     return torch.stack(shares, 1).flatten(0, 1)[:count]
 
 def draw_here(
-    model, sched, shape, seeds, labels=None, # as for `draw_images`
+    model, sched, shape, how,
+    labels, seeds,      # as for `draw_images`
     film:bool=True,     # also the way of the first batch, which is drawn once more where several processes work together
-    **how,
+    batch:int=64, **more,
 )->tuple:               # (count, C, H, W), in every process; list of (batch, C, H, W), empty but in the first
     "`draw_images`, dealt out among the processes."
-    def part(i): return draw_images(model, sched, (len(i), *shape[1:]), labels=None if labels is None else labels[i], seeds=[seeds[k] for k in i.tolist()], **how)
+    def part(i):
+        y = None if labels is None else labels[i]
+        return draw_images(model, sched, (len(i), *shape[1:]), how, y, [seeds[k] for k in i.tolist()], batch, **more)
     rank, world = place()
     if world == 1: return part(torch.arange(shape[0]))
     images = drawn_together(lambda i: part(i)[0], shape[0])
-    return images, part(torch.arange(min(shape[0], how.get('batch', 64))))[1] if film and not rank else []
+    return images, part(torch.arange(min(shape[0], batch)))[1] if film and not rank else []
