@@ -19,9 +19,9 @@ from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
 from ddpm_lesson import cli, experiments
-from ddpm_lesson.engine import distributed as scale
 from ddpm_lesson import data as sets
 from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
+from ddpm_lesson.engine import distributed as scale
 from ddpm_lesson.engine.files import save_png, save_tensors
 from ddpm_lesson.metrics import image_hashes, subset
 from ddpm_lesson.pretrained import build, save_model

@@ -18,8 +18,31 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ddpm_lesson import data
-from ddpm_lesson.data import Images, Unreadable, bundled_fashion, find_source, full_path, image_files, jpeg_scans, known_set, load_images, read_image, split_level, to_unit
-from ddpm_lesson.engine.files import atomic_write, load_tensors, read_table, save_gif, save_png, save_tensors, sheet, sweep, write_table
+from ddpm_lesson.data import (
+    Images,
+    Unreadable,
+    bundled_fashion,
+    find_source,
+    full_path,
+    image_files,
+    jpeg_scans,
+    known_set,
+    load_images,
+    read_image,
+    split_level,
+    to_unit,
+)
+from ddpm_lesson.engine.files import (
+    atomic_write,
+    load_tensors,
+    read_table,
+    save_gif,
+    save_png,
+    save_tensors,
+    sheet,
+    sweep,
+    write_table,
+)
 from ddpm_lesson.plot import show_grid, show_rows
 from ddpm_lesson.train import Recipe, Run, fit, make_card, resume
 

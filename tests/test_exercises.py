@@ -17,7 +17,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_lesson.exam.grade import Case, agree, check, find, grade, held, mistake, outcomes, progress, progress_file, read_progress, remember, report
+from ddpm_lesson.exam.grade import (
+    Case,
+    agree,
+    check,
+    find,
+    grade,
+    held,
+    mistake,
+    outcomes,
+    progress,
+    progress_file,
+    read_progress,
+    remember,
+    report,
+)
 from ddpm_lesson.exam.questions import exercises, lessons
 from ddpm_lesson.schedule import linear_schedule
 

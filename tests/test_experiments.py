@@ -14,16 +14,37 @@ from benchmarks import s1_grid
 from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, all_flowers, bundled_fashion, to_pixels, to_unit
-from ddpm_lesson.experiments import cell_name, materials, paired, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.engine.files import read_table, save_png, save_tensors, sheet, write_table
+from ddpm_lesson.engine.presets import channel_units, plan, preset_card, presets
+from ddpm_lesson.engine.published import (
+    PositBlock,
+    PositUNet,
+    SimpleUNet,
+    clipped,
+    grown,
+    posit_linear_fixed_schedule,
+    posit_linear_schedule,
+    variance_embedding,
+)
+from ddpm_lesson.experiments import cell_name, materials, paired, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
 from ddpm_lesson.metrics import image_hashes, reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
-from ddpm_lesson.engine.presets import channel_units, plan, preset_card, presets
-from ddpm_lesson.pretrained import Sampling, build, check_card, draw_as_card, load_card, load_pretrained, sampling_of, save_model, schedules, to_image_range, units
-from ddpm_lesson.engine.published import PositBlock, PositUNet, SimpleUNet, clipped, grown, posit_linear_fixed_schedule, posit_linear_schedule, variance_embedding
+from ddpm_lesson.pretrained import (
+    Sampling,
+    build,
+    check_card,
+    draw_as_card,
+    load_card,
+    load_pretrained,
+    sampling_of,
+    save_model,
+    schedules,
+    to_image_range,
+    units,
+)
 from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
 from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate, make_card
 from ddpm_lesson.unet import count_parameters

@@ -10,7 +10,15 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.checks import check_pair, check_t
 from ddpm_lesson.forward import q_sample, q_step, shaped
-from ddpm_lesson.posterior import eps_from_v, eps_from_x_0, posterior_mean, posterior_var, v_from_eps, x_0_from_eps, x_0_from_v
+from ddpm_lesson.posterior import (
+    eps_from_v,
+    eps_from_x_0,
+    posterior_mean,
+    posterior_var,
+    v_from_eps,
+    x_0_from_eps,
+    x_0_from_v,
+)
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 EXACT = dict(rtol=1e-11, atol=1e-12)

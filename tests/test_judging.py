@@ -12,7 +12,29 @@ from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson import metrics
 from ddpm_lesson.data import Images, to_unit
 from ddpm_lesson.forward import q_sample
-from ddpm_lesson.metrics import Judge, Reference, check_blocks, draw_pixels, evaluate, evaluate_samples, features, fingerprint, held_out, image_hashes, image_loss, inception_judge, judge_name, kid_interval, memorised, nearest, noise_loss, reference, steps_curve, subset, unseen
+from ddpm_lesson.metrics import (
+    Judge,
+    Reference,
+    check_blocks,
+    draw_pixels,
+    evaluate,
+    evaluate_samples,
+    features,
+    fingerprint,
+    held_out,
+    image_hashes,
+    image_loss,
+    inception_judge,
+    judge_name,
+    kid_interval,
+    memorised,
+    nearest,
+    noise_loss,
+    reference,
+    steps_curve,
+    subset,
+    unseen,
+)
 
 SCHED = SCHEDULES['rescaled 50']
 

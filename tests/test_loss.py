@@ -5,7 +5,19 @@ from torch.testing import assert_close
 
 from conftest import normal
 from ddpm_lesson.forward import q_sample
-from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, ask, distances, eps_loss, mean_abs, mean_square, targets, v_loss, x_0_loss
+from ddpm_lesson.loss import (
+    PredictsEps,
+    PredictsV,
+    PredictsX0,
+    ask,
+    distances,
+    eps_loss,
+    mean_abs,
+    mean_square,
+    targets,
+    v_loss,
+    x_0_loss,
+)
 from ddpm_lesson.posterior import v_from_eps
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 

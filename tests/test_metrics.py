@@ -16,7 +16,27 @@ from ddpm_lesson import metrics
 from ddpm_lesson.data import Images, bundled_fashion, debug_images, to_pixels, to_unit
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import mean_abs, mean_square
-from ddpm_lesson.metrics import Judge, draw_pixels, evaluate, evaluate_samples, features, fid, frechet, image_loss, inception_judge, kernel_sums, kid, kid_interval, lite0_judge, memorised, nearest, noise_loss, reference, root, steps_curve
+from ddpm_lesson.metrics import (
+    Judge,
+    draw_pixels,
+    evaluate,
+    evaluate_samples,
+    features,
+    fid,
+    frechet,
+    image_loss,
+    inception_judge,
+    kernel_sums,
+    kid,
+    kid_interval,
+    lite0_judge,
+    memorised,
+    nearest,
+    noise_loss,
+    reference,
+    root,
+    steps_curve,
+)
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 

@@ -6,8 +6,8 @@ from torch.testing import assert_close
 
 from conftest import normal
 from ddpm_lesson.data import Images
-from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.exam.museum import exact_step_error, step_weights
+from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.sampler import ddim_coefs, ddpm_coefs
 from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import Recipe, draw, train_step

@@ -21,8 +21,27 @@ from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
-from ddpm_lesson.sampler import (_checked, _start, _walk_from, ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps,
-                                 device_of, eval_mode, factors, image_noise, leading, quadratic, shown, timesteps, trailing, walk)
+from ddpm_lesson.sampler import (
+    _checked,
+    _start,
+    _walk_from,
+    ddim_coefs,
+    ddim_sample,
+    ddim_steps,
+    ddpm_coefs,
+    ddpm_sample,
+    ddpm_steps,
+    device_of,
+    eval_mode,
+    factors,
+    image_noise,
+    leading,
+    quadratic,
+    shown,
+    timesteps,
+    trailing,
+    walk,
+)
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()

@@ -17,10 +17,10 @@ from torch.testing import assert_close
 from torchvision.transforms.functional import pil_to_tensor
 
 from ddpm_lesson.data import bundled_fashion
+from ddpm_lesson.engine.distributed import drawn_together, place, run_here, together, training_flops
 from ddpm_lesson.engine.files import load_tensors
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.pretrained import build
-from ddpm_lesson.engine.distributed import drawn_together, place, run_here, together, training_flops
 from ddpm_lesson.train import Run, make_card
 
 TWO = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2']

@@ -10,7 +10,21 @@ from torch.testing import assert_close
 
 from conftest import SCHEDULES
 from ddpm_lesson.checks import check_whole
-from ddpm_lesson.schedule import Schedule, brightness_kept, brightness_std, check_schedule, cosine_schedule, diagnose, kl_at_T, linear_schedule, prescribe, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std
+from ddpm_lesson.schedule import (
+    Schedule,
+    brightness_kept,
+    brightness_std,
+    check_schedule,
+    cosine_schedule,
+    diagnose,
+    kl_at_T,
+    linear_schedule,
+    prescribe,
+    rate_schedule,
+    rescaled_linear_schedule,
+    schedule_from_alpha_bar,
+    walk_back_std,
+)
 
 
 def test_entries_count_like_the_paper(sched):

@@ -13,13 +13,32 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.data import Images, bundled_fashion, check_unit, to_pixels, to_unit
 from ddpm_lesson.engine.files import load_tensors, save_tensors
+from ddpm_lesson.engine.safety import risen
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, v_loss, x_0_loss
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0
 from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
-from ddpm_lesson.engine.safety import risen
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, as_images, batch_indices, check_losses, draw, even, find_lr, fit, learning_rate, looked_back, make_card, min_snr, resume, suggest_lr, train_step, weights
+from ddpm_lesson.train import (
+    Ema,
+    Recipe,
+    Run,
+    as_images,
+    batch_indices,
+    check_losses,
+    draw,
+    even,
+    find_lr,
+    fit,
+    learning_rate,
+    looked_back,
+    make_card,
+    min_snr,
+    resume,
+    suggest_lr,
+    train_step,
+    weights,
+)
 from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')

@@ -10,7 +10,19 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import normal
-from ddpm_lesson.unet import Attention, Down, ResBlock, ScaledBlock, Stage, UNet, Up, count_parameters, norm, time_embedding, zeroed
+from ddpm_lesson.unet import (
+    Attention,
+    Down,
+    ResBlock,
+    ScaledBlock,
+    Stage,
+    UNet,
+    Up,
+    count_parameters,
+    norm,
+    time_embedding,
+    zeroed,
+)
 
 SHAPES = [
     dict(channels=2, width=8, mults=(1, 2, 3), blocks=1, attend=(1,), patch=1),

@@ -188,14 +188,14 @@ def licences(python):
     run = needed(python, shlex.split(settings()['requirements']))
     name = lambda r: re.sub(r'[-_.]+', '-', r['Name']).lower()
     rows = [dict(package=name(r), version=r['Version'], licence=' '.join(r['License'].split())[:120], needed='to run' if name(r) in run else 'to develop') for r in said]
-    return sorted((r for r in rows if r['package']   # tests/**/test_NAME.py != settings()['lib_name'].replace('_', '-')), key=lambda r: r['package']   # tests/**/test_NAME.py)
+    return sorted((r for r in rows if r['package'] != settings()['lib_name'].replace('_', '-')), key=lambda r: r['package']   # tests/**/test_NAME.py)
 
 
 def advisories(rows):
     "What pip-audit knows against the versions that settings.ini asks for by name. Where it reaches no advisory service, that is said."
     names = [re.match(r'[\w-]+', r)[0] for r in shlex.split(settings()['requirements'])]
     with tempfile.TemporaryDirectory() as d:
-        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']   # tests/**/test_NAME.py}=={r['version'].split('+')[0]}\n" for r in rows if r['package']   # tests/**/test_NAME.py in names))
+        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in rows if r['package']   # tests/**/test_NAME.py in names))
         r = subprocess.run([sys.executable, '-m', 'pip_audit', '--no-deps', '--disable-pip', '--progress-spinner', 'off', '-f', 'json', '-r', Path(d)/'asked.txt'], capture_output=True, text=True)
     try: found = json.loads(r.stdout)['dependencies']
     except (ValueError, KeyError): return 1, r.stderr.strip()[-500:]
@@ -217,7 +217,7 @@ def audit(python):
         kinds = [family(r['licence']) for r in rows if r['needed'] == part]
         print(f'{part}, {len(kinds)} packages: ' + ', '.join(f'{kinds.count(k)} {k}' for k in sorted(set(kinds), key=kinds.count, reverse=True)))
     for r in rows:
-        if family(r['licence']) in ('unknown', 'GPL', 'MPL', 'other'): print(f"  {r['package']   # tests/**/test_NAME.py} ({r['needed']}): {r['licence']}")
+        if family(r['licence']) in ('unknown', 'GPL', 'MPL', 'other'): print(f"  {r['package']} ({r['needed']}): {r['licence']}")
     status, said = advisories(rows)
     print('advisories:', said)
     return status

@@ -24,9 +24,9 @@ import torch
 from click.testing import CliRunner
 
 from ddpm_lesson import train
-from ddpm_lesson.engine import files
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion
+from ddpm_lesson.engine import files
 from ddpm_lesson.engine.files import load_tensors, save_tensors
 from ddpm_lesson.engine.presets import plan, prepared
 from ddpm_lesson.engine.safety import Stopped, checkpoints, last_whole, newest_name, previous_name

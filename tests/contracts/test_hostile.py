@@ -30,7 +30,15 @@ from ddpm_lesson import data, pretrained
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Unreadable, bundled_fashion, folder_images, load_images, most_bytes, read_image
 from ddpm_lesson.engine.files import load_tensors, save_tensors
-from ddpm_lesson.pretrained import check_card, draw_as_card, load_card, load_pretrained, make_network, make_schedule, save_model
+from ddpm_lesson.pretrained import (
+    check_card,
+    draw_as_card,
+    load_card,
+    load_pretrained,
+    make_network,
+    make_schedule,
+    save_model,
+)
 from ddpm_lesson.train import Recipe, Run, make_card
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,39 @@ from ddpm_lesson.engine import published
 from ddpm_lesson.forward import q_sample, q_step
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, mean_abs, mean_square, v_loss, x_0_loss
 from ddpm_lesson.oracle import GaussianMixture
-from ddpm_lesson.posterior import eps_from_v, eps_from_x_0, posterior_mean, posterior_var, v_from_eps, x_0_from_eps, x_0_from_v
-from ddpm_lesson.sampler import ddim_coefs, ddim_sample, ddim_steps, ddpm_coefs, ddpm_sample, ddpm_steps, leading, quadratic, timesteps, trailing, walk
-from ddpm_lesson.schedule import Schedule, brightness_std, cosine_schedule, diagnose, linear_schedule, rate_schedule, rescaled_linear_schedule, schedule_from_alpha_bar, walk_back_std
+from ddpm_lesson.posterior import (
+    eps_from_v,
+    eps_from_x_0,
+    posterior_mean,
+    posterior_var,
+    v_from_eps,
+    x_0_from_eps,
+    x_0_from_v,
+)
+from ddpm_lesson.sampler import (
+    ddim_coefs,
+    ddim_sample,
+    ddim_steps,
+    ddpm_coefs,
+    ddpm_sample,
+    ddpm_steps,
+    leading,
+    quadratic,
+    timesteps,
+    trailing,
+    walk,
+)
+from ddpm_lesson.schedule import (
+    Schedule,
+    brightness_std,
+    cosine_schedule,
+    diagnose,
+    linear_schedule,
+    rate_schedule,
+    rescaled_linear_schedule,
+    schedule_from_alpha_bar,
+    walk_back_std,
+)
 
 DEVICES = ['cpu'] + ['cuda']*torch.cuda.is_available()
 DARKEST = 1e-60   # the least alpha_bar drawn: a signal rate of 1e-30, so that float32 can still divide by it
