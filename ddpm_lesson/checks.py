@@ -81,7 +81,8 @@ def check_pair(
     "Raise unless both are floating-point tensors of one shape, with a batch dimension."
     for x, name in (a, name_a), (b, name_b): check_float(x, name)
     if a.shape != b.shape:
-        raise ValueError(f'{name_a} and {name_b} wanted one shape, got {tuple(a.shape)} and {tuple(b.shape)}')
+        came = f'{tuple(a.shape)} and {tuple(b.shape)}'
+        raise ValueError(f'{name_a} and {name_b} wanted one shape, got {came}')
     if not a.ndim: raise ValueError(f'{name_a} wanted a batch, shape (B, ...), got a single number')
 
 # %% ../nbs/reference/checks.ipynb #00a7aeb2
@@ -99,8 +100,12 @@ def check_t(
 )->Tensor:         # () or (B,) int64; of our making: on the CPU whatever the default device is
     "The step `t` as int64, or an error that says what was wanted and what came."
     if not isinstance(t, Tensor):
-        try: t = torch.as_tensor(t if getattr(t, 'ndim', 0) else max(-2**63, min(_index(t), 2**63 - 1)), device='cpu')
-        except TypeError: raise TypeError(f't wanted an int or an int64 tensor, got {type(t).__name__}') from None
+        kind = type(t).__name__
+        try:
+            if not getattr(t, 'ndim', 0): t = max(-2**63, min(_index(t), 2**63 - 1))
+            t = torch.as_tensor(t, device='cpu')
+        except TypeError:
+            raise TypeError(f't wanted an int or an int64 tensor, got {kind}') from None
     if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
         raise TypeError(f't wanted whole numbers (int64), got {t.dtype}')
     if t.ndim and B is not None and t.shape != (B,):

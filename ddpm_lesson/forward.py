@@ -23,7 +23,8 @@ def shaped(
     x:Tensor,     # (B, ...) the images it will multiply
 )->Tensor:        # (B, 1, ..., 1) in the dtype and on the device of x
     "`value` shaped to multiply `x`; rounded to its dtype only here."
-    return value.to(x.device, x.dtype, non_blocking=True).reshape(value.shape + (1,)*(x.ndim - value.ndim))
+    there = value.to(x.device, x.dtype, non_blocking=True)
+    return there.reshape(value.shape + (1,)*(x.ndim - value.ndim))
 
 # %% ../nbs/03_forward.ipynb #31866f19
 def q_step(

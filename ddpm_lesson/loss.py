@@ -21,9 +21,11 @@ def _difference(
 )->Tensor:         # (B, numbers of an image), float32, or float64 if either is
     "`got - wanted`, or an error if their shapes differ: torch would broadcast them."
     if got.shape != wanted.shape:
-        raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
+        raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, '
+                         f'got {tuple(got.shape)}')
     wide = torch.promote_types(wanted.dtype, torch.float32)
-    return (got - wanted.to(wide))[..., None].flatten(1)  # [..., None]: an image may be a single number
+    # [..., None]: an image may be a single number
+    return (got - wanted.to(wide))[..., None].flatten(1)
 
 def mean_square(
     got:Tensor, wanted:Tensor, # (B, ...) what the network said, and should have said
@@ -45,7 +47,8 @@ def ask(
     net,            # (x_t, t, ...) -> anything of the shape of x_t
     sched:Schedule, # alpha_bar, entries 0..T
     x_0:Tensor,     # (B, ...) clean images in [-1, 1]
-    t,              # (B,) int64 or one int, 1..T; best on the CPU, where looking at it costs no wait
+    # (B,) int64 or one int, 1..T; best on the CPU, where looking at it costs no wait
+    t,
     eps:Tensor,     # shape of x_0, standard normal
     labels:tuple=(),# passed on to the network
 )->Tensor:          # shape of x_0
@@ -139,7 +142,8 @@ class PredictsEps(KeepsTables):
         for y in labels:
             if not known or y is None or being_recorded(y) or not y.is_cpu or not len(y): continue
             if not 0 <= y.min() <= y.max() <= known:
-                raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, got {y.min()}..{y.max()}')
+                raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, '
+                                 f'got {y.min()}..{y.max()}')
         return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
 
     def steps(self,
@@ -156,7 +160,8 @@ class PredictsEps(KeepsTables):
         t:Tensor,    # (B,) int64 where x_t lives
     )->tuple:        # signal rate and noise rate, each (B, 1, ..., 1) in the dtype of x_t
         "Signal and noise rate of each image, shaped to multiply it."
-        return tuple(shaped(table[:, t].to(x_t.dtype).sum(0), x_t) for table in (self.signal_rate, self.noise_rate))
+        return tuple(shaped(table[:, t].to(x_t.dtype).sum(0), x_t)
+                     for table in (self.signal_rate, self.noise_rate))
 
 # %% ../nbs/09_objective.ipynb #da4d3f43
 class PredictsX0(PredictsEps):

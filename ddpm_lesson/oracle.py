@@ -25,13 +25,17 @@ class GaussianMixture:
             means = torch.as_tensor(means, device=getattr(means, 'device', 'cpu'))
         except (TypeError, ValueError, RuntimeError) as e:
             raise TypeError(f'wanted weights (K,) and means (K, ...) as tensors: {e}') from None
-        if not check_float(means, 'means').ndim or not len(means) or weights.shape != means.shape[:1]:
-            raise ValueError(f'wanted weights (K,) and means (K, ...), got {tuple(weights.shape)} and {tuple(means.shape)}')
-        if not means.isfinite().all(): raise ValueError('means wanted finite numbers, got NaN or infinity')
+        check_float(means, 'means')
+        if not means.ndim or not len(means) or weights.shape != means.shape[:1]:
+            came = f'{tuple(weights.shape)} and {tuple(means.shape)}'
+            raise ValueError(f'wanted weights (K,) and means (K, ...), got {came}')
+        if not means.isfinite().all():
+            raise ValueError('means wanted finite numbers, got NaN or infinity')
         if not (weights > 0).all() or not weights.isfinite().all():
             raise ValueError('weights wanted positive, finite numbers')
         std = check_number(std, 'std')
-        if not (std >= 0 and std*std < float('inf')): raise ValueError(f'std wanted a finite number >= 0, got {std}')
+        if not (std >= 0 and std*std < float('inf')):
+            raise ValueError(f'std wanted a finite number >= 0, got {std}')
         weights = weights/weights.max()
         self.weights, self.std, self.sched = weights/weights.sum(), std, check_schedule(sched)
         self.means = means.to(wide(means.device), copy=True)
@@ -42,11 +46,14 @@ class GaussianMixture:
     )->Tensor:         # shape of x_t, the expected noise E[eps | x_t]
         "Average over components of the noise each would imply, weighted by how likely each made x_t."
         if not check_float(x_t, 'x_t').ndim or x_t.shape[1:] != self.means.shape[1:]:
-            raise ValueError(f'x_t wanted shape {("B", *self.means.shape[1:])}, got {tuple(x_t.shape)}')
+            wanted = ('B', *self.means.shape[1:])
+            raise ValueError(f'x_t wanted shape {wanted}, got {tuple(x_t.shape)}')
         x, alpha_bar, means = self._exact(x_t, t)
-        signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar  # of x_t given its component
+        # of x_t given its component
+        signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar
         # -|x - signal mean|^2/(2 var), without the |x|^2 that all components share
-        log_p = (signal*(x @ means.T) - alpha_bar*means.square().sum(1)/2)/var + self.weights.to(x).log()
+        log_p = (signal*(x @ means.T) - alpha_bar*means.square().sum(1)/2)/var
+        log_p = log_p + self.weights.to(x).log()
         mean = signal*(log_p.softmax(1) @ means)
         return ((1 - alpha_bar).sqrt()*(x - mean)/var).reshape(x_t.shape).to(x_t.dtype)
 
@@ -66,7 +73,8 @@ class GaussianMixture:
     )->Tensor:                          # (n, ...) float32
         "`n` draws of clean data from the mixture."
         k = self.weights.multinomial(check_whole(n, 'n'), replacement=True, generator=generator)
-        noise = torch.randn(n, *self.means.shape[1:], generator=generator, device='cpu', dtype=torch.float32)
+        noise = torch.randn(n, *self.means.shape[1:], generator=generator, device='cpu',
+                            dtype=torch.float32)
         return self.means[k.to(self.means.device)].float() + self.std*noise.to(self.means.device)
 
 # %% ../nbs/05_oracle.ipynb #0e2272be

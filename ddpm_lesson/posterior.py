@@ -30,7 +30,8 @@ def posterior_mean(
     "Where x_{t-1} lies on average once x_t and x_0 are known; x_0 itself at t=1. DDPM Eq. 7."
     check_pair(x_t, x_0, 'x_t', 'x_0')
     t = check_t(t, check_schedule(sched).T, len(x_t), low=1)
-    beta, alpha_bar_t, alpha_bar_s = at(sched.beta, t), at(sched.alpha_bar, t), at(sched.alpha_bar, t - 1)
+    beta = at(sched.beta, t)
+    alpha_bar_t, alpha_bar_s = at(sched.alpha_bar, t), at(sched.alpha_bar, t - 1)
     c_0 = alpha_bar_s.sqrt()*beta/(1 - alpha_bar_t)
     c_t = (1 - beta).sqrt()*(1 - alpha_bar_s)/(1 - alpha_bar_t)
     return shaped(c_0, x_t)*x_0 + shaped(c_t, x_t)*x_t

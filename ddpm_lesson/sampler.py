@@ -41,14 +41,16 @@ def quadratic(
     "S distinct timesteps whose square roots are spaced evenly. DDIM appendix D.2, but starting from T."
     if _check_count(T, S) == 1: return [T]
     steps = [round((1 + (T**0.5 - 1)*i/(S - 1))**2) for i in range(S)]
-    for i in range(1, S): steps[i] = max(steps[i], steps[i - 1] + 1)  # rounding may repeat a small step
+    # rounding may repeat a small step
+    for i in range(1, S): steps[i] = max(steps[i], steps[i - 1] + 1)
     return steps[::-1]
 
 # %% ../nbs/06_ddpm.ipynb #272fd8b4
 def _check_count(T, S)->int:
     "`S` as an int, or an error unless it is 1..T."
     check_whole(T, 'T')
-    S, = whole_numbers([S], f'steps wanted a whole number or a list of timesteps (not {type(S).__name__})')
+    S, = whole_numbers([S], 'steps wanted a whole number or a list of timesteps '
+                       f'(not {type(S).__name__})')
     if 1 <= S <= T: return S
     raise ValueError(f'steps wanted 1..{T}, as many as the schedule has at most, got {S}')
 
@@ -83,7 +85,8 @@ def ddpm_coefs(
     var:str='small', # 'small': posterior variance; 'large': beta
 )->tuple:            # (direction, sigma), each (S,) float64
     "How much of eps_hat stays and how much fresh noise comes. DDPM Eqs. 7 and 11, on any subsequence."
-    if var not in ('small', 'large'): raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
+    if var not in ('small', 'large'):
+        raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
     a_t, a_s = levels(sched, ts)
     beta = 1 - a_t/a_s                                  # variance added between s and t
     direction = (1 - beta).sqrt()*(1 - a_s)/(1 - a_t).sqrt()
@@ -102,7 +105,8 @@ def image_noise(
     if seeds is None: return partial(normal, shape, device=device)
     seeds = whole_numbers(seeds, f'seeds wanted {shape[0]} whole numbers, one per image')
     if len(seeds) != shape[0] or min(seeds) < 0 or max(seeds) >= 2**64:
-        raise ValueError(f'seeds wanted one per image, {shape[0]}, in 0..2**64-1, got {len(seeds)}: {seeds!r:.60}')
+        raise ValueError(f'seeds wanted one per image, {shape[0]}, in 0..2**64-1, '
+                         f'got {len(seeds)}: {seeds!r:.60}')
     own = [torch.Generator('cpu').manual_seed(s) for s in seeds]
     ahead = torch.device(device).type == 'cuda'  # copy without waiting for the device
     one = partial(normal, shape[1:], device='cpu')
@@ -114,10 +118,12 @@ def image_noise(
 def _start(shape, x_T, noise, device)->Tensor:
     "The image at step T, in memory of its own: a copy of `x_T` if given, else a fresh draw of `noise`."
     if x_T is None: return noise()
-    if check_float(x_T, 'x_T').shape != shape: raise ValueError(f'x_T wanted shape {shape}, got {tuple(x_T.shape)}')
+    if check_float(x_T, 'x_T').shape != shape:
+        raise ValueError(f'x_T wanted shape {shape}, got {tuple(x_T.shape)}')
     if x_T.requires_grad and torch.is_grad_enabled():
         raise ValueError('x_T wanted no gradient, since samplers record none: pass x_T.detach()')
-    if not (x_T.is_meta or x_T.isfinite().all()): raise ValueError('x_T wanted finite numbers, got NaN or infinity')
+    if not (x_T.is_meta or x_T.isfinite().all()):
+        raise ValueError('x_T wanted finite numbers, got NaN or infinity')
     dtype = wide(device) if x_T.dtype == torch.float64 else torch.float32
     return x_T.detach().to(device, dtype, copy=True)
 
@@ -137,9 +143,11 @@ def device_of(
 # %% ../nbs/06_ddpm.ipynb #089683ca
 class eval_mode:
     "Every part of a network in eval mode inside `with`, then as before; other models are left alone."
-    users, lock = Counter(), threading.Lock()  # part -> how many calls need it in eval mode now, in all threads
+    # part -> how many calls need it in eval mode now, in all threads
+    users, lock = Counter(), threading.Lock()
 
-    def __init__(self, model): self.parts = [*model.modules()] if isinstance(model, nn.Module) else []
+    def __init__(self, model):
+        self.parts = [*model.modules()] if isinstance(model, nn.Module) else []
 
     def __enter__(self):
         with self.lock:
@@ -171,15 +179,17 @@ def _check_clip(clip)->tuple:
 
 # %% ../nbs/06_ddpm.ipynb #3d1c97aa
 def _with_schedule(model)->list:
-    "The model and its parts, as far as they keep a schedule in `sched`. Asking 150 modules by `getattr` is slow."
+    "The model and its parts, as far as they keep a schedule in `sched`. (`getattr` is slow.)"
     parts = [model, *eval_mode(model).parts]
-    return [part for part in parts if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
+    return [part for part in parts
+            if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
 
 def _check_match(model, sched)->None:
     "Raise unless both can be used, and together: a model that keeps a schedule must keep this one."
     if not callable(model):
         why = ': are model and sched exchanged?'*isinstance(model, Schedule)
-        raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {type(model).__name__}{why}')
+        raise TypeError('model wanted a function (x_t, t) -> eps_hat, '
+                        f'got {type(model).__name__}{why}')
     table = check_schedule(sched).alpha_bar.cpu().double()
     for part in _with_schedule(model):
         own = part.sched.alpha_bar.cpu().double()
@@ -189,9 +199,10 @@ def _check_match(model, sched)->None:
 
 # %% ../nbs/06_ddpm.ipynb #80988502
 def _checked(eps_hat, x_t)->Tensor:
-    "The answer without its history, in the dtype of `x_t`; an error unless it is a tensor of the shape of `x_t`."
+    "`eps_hat` without its history, in the dtype of `x_t`; an error unless it has its shape."
     cure = '; a network of diffusers: lambda x_t, t: net(x_t, t - 1).sample'
-    check_float(eps_hat, "the model's answer", cure*isinstance(getattr(eps_hat, 'sample', None), Tensor))
+    check_float(eps_hat, "the model's answer",
+                cure*isinstance(getattr(eps_hat, 'sample', None), Tensor))
     if eps_hat.shape == x_t.shape: return eps_hat.detach().to(x_t.dtype)
     raise ValueError('the model wanted to return the shape it was given, '
                      f'{tuple(x_t.shape)}, got {tuple(eps_hat.shape)}')
@@ -203,8 +214,9 @@ def _asking(
 ):                      # (x_t, t) -> eps_hat in `dtype`, checked
     "How a sampler asks its model: in eval mode, without gradients, in a precision the model computes in."
     at_rest, own = eval_mode(model), getattr(_first_weights(model, None), 'dtype', dtype)
-    # a network in half or double precision wants its images so; a wrapper that keeps a schedule sees to it
-    if own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model): own = dtype
+    # a network in half or double precision wants its images so; a wrapper sees to it itself
+    if own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model):
+        own = dtype
     def ask(x_t, t):
         given = x_t.to(own, copy=copy).detach()
         with torch.inference_mode(), at_rest: return _checked(model(given, t), x_t)
@@ -226,9 +238,11 @@ def shown(
         return
     from tqdm import tqdm
     class Bar(tqdm): monitor_interval = 0
-    Bar.set_lock(threading.RLock())  # its own: a write that fails leaves tqdm locked, and every other bar would wait
+    # its own: a write that fails leaves tqdm locked, and every other bar would wait
+    Bar.set_lock(threading.RLock())
     def draw():
-        with suppress(Exception), Bar(total=total, initial=done, unit=unit, unit_scale=True, **options) as bar:
+        about = dict(total=total, initial=done, unit=unit, unit_scale=True) | options
+        with suppress(Exception), Bar(**about) as bar:
             while True:
                 last = over.wait(0.2)
                 bar.set_postfix_str(note.said, refresh=False)
@@ -274,7 +288,8 @@ def walk(
     look=True,       # hand out every step; else only the end, and make x_0_hat only for a clamp
 ):                   # yields (t, x_t, x_0_hat), S times if `look`, then (0, x_0, x_0)
     "The loop all samplers share: x_s = signal_rate_s x_0_hat + direction eps_hat + sigma z. DDIM Eq. 12."
-    estimate, onward, clamped = ([c.tolist() for c in pair] for pair in factors(sched, ts, coefs[0]))
+    estimate, onward, clamped = ([c.tolist() for c in pair]
+                                 for pair in factors(sched, ts, coefs[0]))
     (up, down), (keep, mix), sigma = estimate, clamped if clip else onward, coefs[1].tolist()
     steps = torch.tensor(ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
     ask, total = _asking(model, x_t.dtype, copy=look), x_t.new_zeros(1)
@@ -293,11 +308,15 @@ def walk(
     _check_end(x_t, total/len(ts), up[0])
     yield 0, x_t, x_t
 
-def _check_end(x_0, answers, lift)->None:
-    """Raise if a number is NaN, infinite or far too large; on the meta device there are none. Two waits for the device.
-    `answers`: average norm of what the model said, as far as a clamp hid it; `lift`: 1/signal_rate where noise began."""
+def _check_end(
+    x_0,      # where the walk ended
+    answers,  # average norm of what the model said, as far as a clamp hid it
+    lift,     # 1/signal_rate at the start: what a deep schedule may multiply noise by
+)->None:
+    "Raise if a number is NaN, infinite or far too large. The only look, since a GPU waits for it."
     size = x_0.numel()**0.5
-    if x_0.is_meta or torch.linalg.vector_norm(x_0).item() < 1e15*lift*size and answers.item() < 1e6*size: return
+    if x_0.is_meta: return
+    if torch.linalg.vector_norm(x_0).item() < 1e15*lift*size and answers.item() < 1e6*size: return
     raise ValueError('the model returned NaN, infinity or numbers far too large; noise has about 1')
 
 # %% ../nbs/06_ddpm.ipynb #2cac7210
@@ -310,16 +329,18 @@ def last(
 
 # %% ../nbs/06_ddpm.ipynb #ba308fa6
 def _walk_from(
-    model, sched, shape, steps, coefs, # coefs: (sched, ts) -> (direction, sigma); the others as in the samplers
+    # coefs: (sched, ts) -> (direction, sigma); the others as in the samplers
+    model, sched, shape, steps, coefs,
     clip=None, x_T=None, seeds=None, device=None, progress=False, look=True,
 ):                                     # the walk, not yet begun
-    "What all samplers check and prepare: the model and its schedule, steps, shape, clip, noise and start."
+    "What all samplers check and prepare."
     _check_match(model, sched)
     ts, shape, clip = timesteps(sched.T, steps), check_shape(shape), _check_clip(clip)
     coefs = coefs(sched, ts)
     if device is None: device = device_of(model, x_T)
     noise = image_noise(shape, seeds, device, x_T)
-    return walk(model, sched, _start(shape, x_T, noise, device), ts, coefs, noise, clip, progress, look)
+    x_t = _start(shape, x_T, noise, device)
+    return walk(model, sched, x_t, ts, coefs, noise, clip, progress, look)
 
 # %% ../nbs/06_ddpm.ipynb #f0398136
 def ddpm_sample(
@@ -343,7 +364,8 @@ def ddpm_sample(
 def _same_arguments(sample):
     "Show the arguments of `sample` as those of its twin, which takes most of them as `options`."
     def show(steps):
-        steps.__signature__ = inspect.signature(sample).replace(return_annotation=inspect.Signature.empty)
+        shown = inspect.signature(sample)
+        steps.__signature__ = shown.replace(return_annotation=inspect.Signature.empty)
         return steps
     return show
 

@@ -48,7 +48,7 @@ MUTANTS = {
     'float32 tables': ('schedule', 'torch.as_tensor(values, dtype=torch.float64,', 'torch.as_tensor(values, dtype=torch.float32,', 'test_schedule.py::test_entries_count_like_the_paper'),
     'a table on the default device': ('schedule', "n, dtype=torch.float64, device='cpu')", 'n, dtype=torch.float64)', 'test_schedule.py::test_tables_lie_on_the_cpu_whatever_the_default_device_is'),
     'a table of any length': ('schedule', "check_whole(T, 'T', 1_000_000)", "check_whole(T, 'T')", 'test_schedule.py::test_a_table_has_a_limit_in_words'),
-    'a step on the default device': ('checks', "2**63 - 1)), device='cpu')", '2**63 - 1)))', 'test_forward_posterior.py::test_a_default_device_changes_nothing'),
+    'a step on the default device': ('checks', "t = torch.as_tensor(t, device='cpu')", 't = torch.as_tensor(t)', 'test_forward_posterior.py::test_a_default_device_changes_nothing'),
     # sampler
     'eta not squared in sigma^2': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**0.5*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
     'eta squared twice': ('sampler', 'sigma = float(eta)*(', 'sigma = float(eta)**2*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),

@@ -229,7 +229,7 @@ def spread_by_hand(sched, std_0, eta, std_T=1.0):
 
 @pytest.mark.parametrize('name', ['linear 300', 'rescaled 50', 'steep 7', 'one step'])
 def test_walk_back_std_by_hand(name):
-    # checks (2.13)
+    # checks (C.2)
     sched = SCHEDULES[name]
     for std_0 in 0.3, 1.0, 27.0:
         for eta in 0.0, 0.4, 1.0:

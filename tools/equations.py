@@ -22,7 +22,7 @@ ASSERTS = re.compile(r'\bassert\b|assert_close\(|raises\(')
 
 # where the text of a lesson says which equation of a paper this is
 PAPERS = {
-    '2.1': 'above DDPM Eq. 4', '2.2': 'above DDPM Eq. 4', '2.13': 'DDIM Eqs. 12 and 16', '3.1': 'DDPM Eq. 2', '3.2': 'DDPM Eq. 4',
+    '2.1': 'above DDPM Eq. 4', '2.2': 'above DDPM Eq. 4', 'C.2': 'DDIM Eqs. 12 and 16', '3.1': 'DDPM Eq. 2', '3.2': 'DDPM Eq. 4',
     '4.4': 'DDPM Eq. 7', '4.5': 'DDPM Eqs. 6 and 7', '4.8': 'DDPM Eq. 15', '4.10': 'DDPM Eq. 11', '6.3': 'DDPM Eq. 11', '7.3': 'DDIM Eq. 12', '7.4': 'DDIM Eq. 16',
     '7.7': 'DDIM Eq. 14', '9.2': 'DDPM Eq. 3', '9.3': 'DDPM Eq. 5', '9.5': 'DDPM Eq. 8', '9.7': 'DDPM Eq. 12', '9.8': 'DDPM Eq. 14', '13.2': 'Ho and Salimans 2022, Eq. 6',
 }
