@@ -261,7 +261,9 @@ def onnx_file():
     path = BUILD/f'fashion-{key}.onnx'
     if not path.exists():
         export('fashion', path)
-        if (off := difference('fashion', path)) > 1e-4: path.unlink(); raise SystemExit(f'the exported network differs from the model by {off}')
+        if (off := difference('fashion', path)) > 1e-4:
+            path.unlink()
+            raise SystemExit(f'the exported network differs from the model by {off}')
     return path
 
 

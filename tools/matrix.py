@@ -29,7 +29,7 @@ import pages as course
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ['3.10', '3.11', '3.12', '3.13']
-QUICK = ['schedule', 'forward_posterior', 'oracle', 'sampler', 'loss', 'parity', 'metrics', 'training', 'muon', 'scale', 'device', 'files', 'reproducible', 'package']   # tests/**/test_NAME.py
+QUICK = ['schedule', 'forward_posterior', 'oracle', 'sampler', 'loss', 'parity', 'metrics', 'training', 'muon', 'scale', 'device', 'files', 'reproducible', 'package']
 TABLE, LICENCES = ROOT/'records'/'matrix.csv', ROOT/'records'/'licences.csv'
 COLUMNS = ['with', 'python', 'torch', 'torchvision', 'part', 'passed', 'failed', 'skipped', 'pip check', 'seconds']
 
@@ -188,14 +188,14 @@ def licences(python):
     run = needed(python, shlex.split(settings()['requirements']))
     name = lambda r: re.sub(r'[-_.]+', '-', r['Name']).lower()
     rows = [dict(package=name(r), version=r['Version'], licence=' '.join(r['License'].split())[:120], needed='to run' if name(r) in run else 'to develop') for r in said]
-    return sorted((r for r in rows if r['package'] != settings()['lib_name'].replace('_', '-')), key=lambda r: r['package']   # tests/**/test_NAME.py)
+    return sorted((r for r in rows if r['package'] != settings()['lib_name'].replace('_', '-')), key=lambda r: r['package'])
 
 
 def advisories(rows):
     "What pip-audit knows against the versions that settings.ini asks for by name. Where it reaches no advisory service, that is said."
     names = [re.match(r'[\w-]+', r)[0] for r in shlex.split(settings()['requirements'])]
     with tempfile.TemporaryDirectory() as d:
-        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in rows if r['package']   # tests/**/test_NAME.py in names))
+        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in rows if r['package'] in names))
         r = subprocess.run([sys.executable, '-m', 'pip_audit', '--no-deps', '--disable-pip', '--progress-spinner', 'off', '-f', 'json', '-r', Path(d)/'asked.txt'], capture_output=True, text=True)
     try: found = json.loads(r.stdout)['dependencies']
     except (ValueError, KeyError): return 1, r.stderr.strip()[-500:]

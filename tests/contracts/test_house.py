@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import statistics
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,9 @@ import pytest
 import torch
 
 import ddpm_lesson
+
+sys.path.append(str(Path(__file__).resolve().parents[2]/'tools'))
+import pages  # noqa: E402
 
 PACKAGE = Path(ddpm_lesson.__file__).parent
 INTERFACE = {'pretrained', 'experiments', 'plot', 'cli', '__main__'}
@@ -66,7 +70,7 @@ def test_the_front_door_is_light_and_complete():
     subprocess.run([sys.executable, '-c', code], check=True)
     for name in ddpm_lesson.__all__:
         assert getattr(ddpm_lesson, name).__name__ == name and name in dir(ddpm_lesson) and name in ddpm_lesson.__doc__
-    with pytest.raises(AttributeError, match='no attribute'): ddpm_lesson.ddim_smaple
+    with pytest.raises(AttributeError, match='no attribute'): getattr(ddpm_lesson, 'ddim_smaple')  # noqa: B009
 
 
 def test_help_says_what_each_argument_means():
@@ -108,3 +112,28 @@ def test_the_gpu_kit_runs_dry(part, tmp_path):
     assert said.returncode == 0, said.stdout + said.stderr
     assert (tmp_path/'out'/'packed.tar.00').stat().st_size > 1000
     assert (tmp_path/'out'/{'train': 'flowers.safetensors', 'grid': 's1_grid.csv'}[part]).stat().st_size > 100
+
+
+def lines_of(pages_): return [line for page in pages_ for c in pages.cells(page) if c['cell_type'] == 'code' for line in pages.source(c).splitlines()]
+
+
+def share_over(lines, width): return sum(len(line) > width for line in lines)/len(lines)
+
+
+def test_ruff_has_nothing_to_say():
+    said = subprocess.run([Path(sys.executable).with_name('ruff'), 'check', '--no-cache', '--output-format', 'concise'], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
+
+
+def test_lines_fit():
+    "A laptop shows 100 characters of a cell; the package may have 120. Tables and messages may break that, visibly."
+    modules = [line for m in MODULES for line in PACKAGE.joinpath(*m.split('.')).with_suffix('.py').read_text(encoding='utf-8').splitlines()]
+    lessons = lines_of(pages.lessons())
+    assert len(modules) > 5000 and len(lessons) > 4000
+    assert share_over(modules, 120) < 0.02 and share_over(lessons, 100) < 0.03
+    assert all(share_over(lines_of([page]), 120) < 0.05 for page in pages.pages(solutions=True))
+
+
+def test_cells_are_short():
+    sizes = [len(pages.source(c).splitlines()) for p in pages.lessons() for c in pages.cells(p) if c['cell_type'] == 'code']
+    assert len(sizes) > 600 and statistics.median(sizes) <= 6
