@@ -90,10 +90,10 @@ MUTANTS = {
     # metrics
     'an image compared with itself': ('metrics', ' - (x.square().sum(1)/x.shape[1] + 1).pow(3)\n', '\n', 'test_metrics.py::test_kid_is_its_definition_pair_by_pair'),
     'a kernel of degree two': ('metrics', '1).pow(3)\n', '1).pow(2)\n', 'test_metrics.py::test_kid_is_its_definition_pair_by_pair'),
-    'one standard error for two': ('metrics', '2*((blocks - 1)*without', '((blocks - 1)*without', 'test_metrics.py::test_interval_is_the_jackknife_by_brute_force'),
-    'jackknife as if blocks were independent means': ('metrics', '2*((blocks - 1)*without.var(correction=0)).sqrt()', '2*(without.var()/blocks).sqrt()', 'test_metrics.py::test_interval_is_the_jackknife_by_brute_force'),
+    'one standard error for two': ('metrics', '2*((blocks - 1)*pvariance(without))', '((blocks - 1)*pvariance(without))', 'test_metrics.py::test_interval_is_the_jackknife_by_brute_force'),
+    'jackknife as if blocks were independent means': ('metrics', '2*((blocks - 1)*pvariance(without))**0.5', '2*(pvariance(without)/(blocks - 1))**0.5', 'test_metrics.py::test_interval_is_the_jackknife_by_brute_force'),
     'covariance over N': ('metrics', '/(len(x) - 1)**0.5', '/len(x)**0.5', 'test_metrics.py::test_fid_is_the_frechet_distance_of_the_fitted_gaussians'),
-    'the floor judged by the images it stands for': ('metrics', 'real, other = real[order[k:].to(real.device)]', 'real, other = real', 'test_metrics.py::test_without_other_images_real_ones_are_set_aside_and_never_used_twice'),
+    'the floor judged by the images it stands for': ('metrics', 'if other is None: real = real[order[k:]]', 'if other is None: pass', 'test_metrics.py::test_without_other_images_real_ones_are_set_aside_and_never_used_twice'),
     # data
     'trained on [0, 1], shown as [-1, 1]': ('data', 'return pixels.float()/127.5 - 1', 'return pixels.float()/255', 'test_training.py::test_bytes_come_back'),
     'bytes wrap round': ('data', '.round().clamp(0, 255).to(torch.uint8)', '.round().to(torch.int64).to(torch.uint8)', 'test_training.py::test_bytes_come_back'),

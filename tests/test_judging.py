@@ -15,7 +15,8 @@ from ddpm_lesson.forward import q_sample
 from ddpm_lesson.metrics import (
     Judge,
     Reference,
-    check_blocks,
+    _check_blocks,
+    _name,
     draw_pixels,
     evaluate,
     evaluate_samples,
@@ -25,7 +26,6 @@ from ddpm_lesson.metrics import (
     image_hashes,
     image_loss,
     inception_judge,
-    judge_name,
     kid_interval,
     memorised,
     nearest,
@@ -55,11 +55,11 @@ class Eye(torch.nn.Module):
 
 def test_two_images_for_each_block_are_enough():
     "Rejects a limit that is one image off."
-    check_blocks(4, 2), check_blocks(20, 10)
-    with pytest.raises(ValueError, match='^samples wanted at least 20, two for each of 10 blocks, got 19$'): check_blocks(19, 10)
-    with pytest.raises(ValueError, match='^real wanted at least 4, two'): check_blocks(3, 2, 'real')
-    with pytest.raises(ValueError, match='^blocks wanted at least 2, got 1$'): check_blocks(9, 1)
-    with pytest.raises(TypeError, match='^blocks wanted'): check_blocks(9, 2.5)
+    _check_blocks(4, 2), _check_blocks(20, 10)
+    with pytest.raises(ValueError, match='^samples wanted at least 20, two for each of 10 blocks, got 19$'): _check_blocks(19, 10)
+    with pytest.raises(ValueError, match='^real wanted at least 4, two'): _check_blocks(3, 2, 'real')
+    with pytest.raises(ValueError, match='^blocks wanted at least 2, got 1$'): _check_blocks(9, 1)
+    with pytest.raises(TypeError, match='^blocks wanted'): _check_blocks(9, 2.5)
 
 
 @pytest.mark.parametrize('call, said', [
@@ -115,7 +115,7 @@ def test_inception_says_whether_it_was_trained(monkeypatch):
 def test_what_a_judge_is_called():
     class Nameless:
         def __call__(self, pixels): return rows(pixels)
-    assert [judge_name(j) for j in (Judge(Eye(), 5, 0, 1, 'eye'), rows, Nameless())] == ['eye', 'rows', 'Nameless']
+    assert [_name(j) for j in (Judge(Eye(), 5, 0, 1, 'eye'), rows, Nameless())] == ['eye', 'rows', 'Nameless']
 
 
 # --- the real images ----------------------------------------------------------------------------

