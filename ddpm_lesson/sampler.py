@@ -226,7 +226,7 @@ def _asking(
 @contextmanager
 def shown(
     total:int,          # units there are to do
-    done:int=0,         # of them, done already
+    done:int,           # of them, done already
     wanted:bool=True,   # or no bar
     unit:str='img',
     **options,          # of tqdm

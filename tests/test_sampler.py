@@ -22,7 +22,9 @@ from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
 from ddpm_lesson.sampler import (
+    _check_end,
     _checked,
+    _same_arguments,
     _start,
     _walk_from,
     ddim_coefs,
@@ -437,6 +439,32 @@ def test_parts_of_a_network_that_were_at_rest_stay_so():
     assert net.training and net[0].training and not net[1].training
 
 
+def test_a_part_that_keeps_its_mode_elsewhere_is_put_to_rest_too():
+    "A compiled or scripted part has no plain attribute `training`: only setting it tells the part."
+    class Elsewhere(torch.nn.Module):
+        @property
+        def training(self): return self.__dict__.get('mode', True)
+        @training.setter
+        def training(self, to): self.__dict__['mode'] = to
+    net = torch.nn.Sequential(Elsewhere(), torch.nn.Dropout())
+    with eval_mode(net): assert net[0].training is False and net[1].training is False and 'training' not in vars(net[0])
+    assert net[0].training is True and net[1].training is True and net.training is True
+
+
+def test_what_counts_as_far_too_large():
+    "The limits are root mean squares: a larger batch has the same ones. On the limit is too large."
+    four, told = torch.full((2, 8), 1., dtype=torch.float64), torch.tensor([4.])
+    for lift in 1, 1e3:
+        _check_end(0.999e15*lift*four, 0*told, lift)
+        _check_end(0*four, 0.999e6*told, lift)
+        for x_0, answers in (1.001e15*lift*four, 0*told), (0*four, 1.001e6*told), (four*float('nan'), 0*told), (four, told*float('inf')):
+            with pytest.raises(ValueError, match='far too large'): _check_end(x_0, answers, lift)
+    one = torch.ones(1, dtype=torch.float64)
+    for x_0, answers in (1e15*one, 0*one), (0*one, 1e6*one):
+        with pytest.raises(ValueError, match='far too large'): _check_end(x_0, answers, 1)
+    _check_end(four.to('meta'), told.to('meta'), 1)
+
+
 def test_coefficients_are_worked_out_on_the_cpu_in_float64():
     "A schedule on an Apple GPU holds float32: the last digits of 1 - alpha_bar_t/alpha_bar_s would be gone, and each look-up would wait for the GPU."
     class Table:   # stands for alpha_bar on another device
@@ -500,14 +528,15 @@ class Broken:
 @pytest.mark.parametrize('slow', [False, True], ids=['gone', 'slow'])
 def test_a_bar_can_neither_end_nor_hold_up_a_sampler(slow, stub, monkeypatch):
     "Wrong programs: a bar drawn by the loop itself; one that leaves tqdm locked for all others."
-    plain = ddim_sample(stub, LINEAR, (2, 3), steps=5, seeds=[1, 2])
+    plain, failures = ddim_sample(stub, LINEAR, (2, 3), steps=5, seeds=[1, 2]), []
     with monkeypatch.context() as m:
         m.setattr('sys.stderr', broken := Broken(slow))
+        m.setattr('threading.excepthook', lambda failed: failures.append(failed))
         start = time.perf_counter()
         for sampler, options in (ddim_sample, {}), (ddim_steps, {}), (ddpm_sample, {}):
             got = final(sampler(stub, LINEAR, (2, 3), steps=5, seeds=[1, 2], progress=True, **options))
             assert sampler is ddpm_sample or torch.equal(got, plain)
-        assert broken.tries and time.perf_counter() - start < 20
+        assert broken.tries and time.perf_counter() - start < 20 and not failures
     other = threading.Thread(target=lambda: list(tqdm.tqdm([1], file=io.StringIO())), daemon=True)  # somebody else's bar
     other.start(), other.join(20)
     assert not other.is_alive()
@@ -522,12 +551,29 @@ def test_a_bar_shows_how_far_a_sampler_is(stub, capsys):
     assert 'sampling' in said and '1.00/2.00' in said and '2.00/2.00' in said
 
 
+def test_a_bar_says_what_it_counts(capsys):
+    "And starts no thread but its own, so that none is left."
+    others = set(threading.enumerate())
+    with shown(3, 1) as note:
+        assert (note.done, note.said) == (1, '')
+        time.sleep(0.3)
+        assert len(set(threading.enumerate()) - others) == 1
+        note.done, note.said = 3, 'nearly'
+    said = capsys.readouterr().err
+    assert '1.00/3.00' in said and '3.00/3.00' in said and 'img/s' in said and 'nearly' in said
+    with shown(3, 0, False, 'step') as note: note.done = 2
+    assert note.done == 2 and not capsys.readouterr().err and not set(threading.enumerate()) - others
+
+
 def test_the_twins_show_the_same_arguments():
     "What `help` says of a sampler it says of its twin, and the public order of DESIGN.md is kept."
     for sample, steps, own in (ddim_sample, ddim_steps, ['steps', 'eta']), (ddpm_sample, ddpm_steps, ['steps', 'var']):
         a, b = (list(inspect.signature(f).parameters.values()) for f in (sample, steps))
         assert a == b and [p.name for p in a] == ['model', 'sched', 'shape', *own, 'clip', 'x_T', 'seeds', 'device', 'progress']
         assert [p.kind for p in a[:3]] == [inspect.Parameter.POSITIONAL_OR_KEYWORD]*3 and {p.kind for p in a[3:]} == {inspect.Parameter.KEYWORD_ONLY}
+        fresh = _same_arguments(sample)(lambda **options: None)
+        assert inspect.signature(fresh).parameters == inspect.signature(sample).parameters
+        assert inspect.signature(fresh).return_annotation is inspect.Signature.empty
         with pytest.raises(TypeError, match='stepps'): steps(Stub(), LINEAR, (2, 3), stepps=3)
         with pytest.raises(TypeError): steps(Stub(), LINEAR, (2, 3), 5)
 
@@ -787,6 +833,27 @@ def test_the_callers_defaults_change_nothing(sampler, options, stub):
     for pair in got:
         assert all(torch.equal(a, b) and b.dtype == torch.float32 for a, b in zip(want, pair))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_a_bare_network_is_given_its_own_precision_and_a_wrapper_that_of_the_images(dtype):
+    "Wrong programs: float32 images for weights of eight bits, which ends in torch's own words; a wrapper whose rates are rounded to eight bits."
+    seen = []
+    class Net(torch.nn.Module):
+        def __init__(self): super().__init__(); self.layer = torch.nn.Linear(3, 3)
+        def forward(self, x_t, t): return seen.append(x_t.dtype) or self.layer(x_t)
+    class Wrapper(PredictsV):
+        def forward(self, x_t, t): return seen.append(x_t.dtype) or super().forward(x_t, t)
+    net = Net().to(dtype)
+    for images in torch.float32, torch.float64:
+        draw = lambda model: ddim_sample(model, LINEAR, (2, 3), steps=1, x_T=normal(2, 3, dtype=images)).dtype
+        assert draw(net) == images and seen == [dtype]
+        seen.clear()
+        assert draw(Wrapper(net, LINEAR)) == images and seen == [images, dtype]
+        seen.clear()
+        plain = lambda x_t, t: seen.append(x_t.dtype) or x_t
+        assert draw(plain) == images and seen == [images]
+        seen.clear()
 
 
 LABELS = torch.tensor([0, 1])
