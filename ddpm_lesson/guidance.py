@@ -8,7 +8,8 @@ __all__ = ['said_by', 'check_labels', 'Labelled', 'Guided', 'in_batches']
 # %% ../nbs/13_guidance.ipynb #2179b84e
 import torch
 from torch import Tensor, nn
-from .schedule import check_whole
+from .checks import check_whole
+from .sampler import shown
 
 # %% ../nbs/13_guidance.ipynb #7eb64410
 def said_by(
@@ -89,7 +90,9 @@ def in_batches(
         if given is not None and len(given) != n: raise ValueError(f'{name} wanted one an image, {n}, got {len(given)}')
     if labels is None and guidance != 1: raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
     starts = range(0, n, check_whole(batch, 'batch'))
-    if progress: from tqdm import tqdm
-    for i in tqdm(starts, 'drawing') if progress else starts:
-        y = None if labels is None else labels[i:i + batch]
-        yield model if y is None else Labelled(model, y) if guidance == 1 else Guided(model, y, guidance), seeds[i:i + batch]
+    with shown(n, 0, progress, desc='drawing') as note:
+        for i in starts:
+            y = None if labels is None else labels[i:i + batch]
+            own = model if y is None else Labelled(model, y) if guidance == 1 else Guided(model, y, guidance)
+            yield own, seeds[i:i + batch]
+            note.done = min(i + batch, n)

@@ -154,13 +154,19 @@ def test_guidance_and_labels_reach_the_sampler():
     assert draw_pixels(Labelled(), SCHED, (3, 1, 6, 7), steps=3, labels=y, guidance=4.0)[1] == 6
 
 
-def test_a_bar_is_shown_when_asked(monkeypatch):
-    import tqdm
-    shown = []
-    monkeypatch.setattr(tqdm, 'tqdm', lambda steps, *a, **k: shown.append((steps, a, k)) or steps)
-    quiet = draw_pixels(Stub(), SCHED, (5, 1, 6, 7), steps=2, batch=2)
-    assert not shown
-    assert torch.equal(draw_pixels(Stub(), SCHED, (5, 1, 6, 7), steps=2, batch=2, progress=True)[0], quiet[0]) and shown == [(range(0, 5, 2), ('drawing',), {})]
+def test_a_bar_is_shown_when_asked_and_cannot_end_the_drawing(monkeypatch, capsys):
+    "Wrong program: a bar drawn by the loop itself, which ends with the terminal."
+    draw = lambda **options: draw_pixels(Stub(), SCHED, (5, 1, 6, 7), steps=2, batch=2, **options)[0]
+    quiet = draw()
+    assert not capsys.readouterr().err
+    assert torch.equal(draw(progress=True), quiet)
+    said = capsys.readouterr().err
+    assert 'drawing' in said and '5.00/5.00' in said
+    class Gone:
+        def write(self, text): raise BrokenPipeError(32, 'Broken pipe')
+        def flush(self): self.write('')
+    monkeypatch.setattr('sys.stderr', Gone())
+    assert torch.equal(draw(progress=True), quiet)
 
 
 def test_the_device_is_the_models_or_the_one_given(monkeypatch):
