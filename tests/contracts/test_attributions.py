@@ -102,7 +102,7 @@ def test_every_source_was_opened_but_one():
     "Of S2 only the first paragraphs could be had: two pages say so, and no row cites a line of it."
     unread = [r for r in ROWS if not r['checked']]
     assert {r['id'].split('/', 1)[1] for r in unread} == {'S2/1'} and not [r['id'] for r in unread if r['line'] or r['file']]
-    assert all(r['source'].startswith('HackerNoon') for r in unread) and len(unread) <= 13
+    assert all(r['source'].startswith('HackerNoon') for r in unread) and len(unread) <= 14
     for page, words in (('00_start', 'of S2 only the first paragraphs'), ('published', 'text of S2 could not be opened')):
         assert words in prose(next(p for p in PAGES if p.stem == page)), page
 
