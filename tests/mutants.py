@@ -107,8 +107,11 @@ MUTANTS = {
     'a link replaced by a file': ('engine.files', 'os.path.realpath(full_path(path))', 'full_path(path)', 'test_data.py::test_a_link_leads_on_and_what_is_no_file_is_not_replaced'),
     'decimals where digits count': ('engine.files', "float(f'{v:.5g}')", 'round(v, 5)', 'test_data.py::test_what_is_written_can_be_read_back'),
     # exercises
-    'what torch lacks taken for a placeholder': ('exam.grade', 'isinstance(error, NotImplementedError) and raised and not theirs', 'isinstance(error, NotImplementedError)', 'test_exercises.py::test_what_an_answer_may_raise'),
-    'a judge that tries one value': ('exam.questions', 'list_cases(s=(0.4, 1.7, 3.0))', 'list_cases(s=(0.5,))', 'test_exercises.py::test_the_judge_that_only_tried_one_half_let_a_mistake_pass'),
+    'what torch lacks taken for a placeholder': ('exam.grade', 'isinstance(error, NotImplementedError) and raised and not theirs', 'isinstance(error, NotImplementedError)', 'test_grade.py::test_what_an_answer_may_raise'),
+    'a judge that tries one value': ('exam.lesson_06', 'each_list(s=(0.4, 1.7, 3.0))', 'each_list(s=(0.5,))', 'test_grade.py::test_the_judge_that_only_tried_one_half_let_a_mistake_pass'),
+    'old numbers of exercises forgotten': ('exam.grade', 'return named[0] if len(named) == 1 else name', 'return name', 'test_grade.py::test_what_was_remembered_under_an_old_number_counts'),
+    'a guess between two of one word': ('exam.grade', 'return named[0] if len(named) == 1 else name', 'return named[0] if named else name', 'test_grade.py::test_what_was_remembered_under_an_old_number_counts'),
+    'the later of two days': ('exam.grade', 'key=lambda item: item[1]', 'key=lambda item: item[1], reverse=True', 'test_grade.py::test_old_and_new_names_are_one_exercise_with_the_earlier_day'),
     # training
     'loss.backward(loss)': ('train', 'loss.backward()', 'loss.backward(loss.detach())', 'test_museum.py::test_a_step_is_taken_along_the_gradient_of_the_loss'),
     'min-SNR of x_0 on a velocity': ('train', 'v=lambda snr: 1 + snr', 'v=lambda snr: 1', 'test_training.py::test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted'),

@@ -145,8 +145,8 @@ def part_of(page):
 
 
 def entry(page):
-    "A page's line in the contents: its number and title."
-    number = re.match(r'\d\d', page.stem)
+    "A page's line in the contents: its title, with its number if it is a lesson."
+    number = re.match(r'\d\d', page.stem) if page.parent == ROOT/'nbs' else None
     return f'{number[0] + " " if number else ""}{title(page)} <{page.relative_to(ROOT).with_suffix("").as_posix()}>'
 
 

@@ -23,7 +23,7 @@ NAMES = {
     r'KAIST': ('kaist',), r'CompVis': ('compvis/',), r'explainingai': ('explainingai',), r"Lil'Log": ("lil'log",), r'CoursIA': ('jsboige/',), r'varun-ml': ('varun-ml/',),
     r'OpenAI|openai/': ('openai/',), r'\bEDM\b': ('nvlabs/', 'karras'), r'\bKeras\b': ('beresandras/',), r'pytorch_diffusion': ('pesser/',), r'DeepFindr': ('deepfindr',),
 }
-NOT_CLAIMS = {'promises', 'ingredients', 'files', 'plot', 'cli', 'exercises', 'safety', 'questions', 'progress', 'equations', 'graphs'}   # name others only in passing
+NOT_CLAIMS = {'promises', 'ingredients', 'files', 'plot', 'cli', 'exercises', 'safety', 'cases', 'progress', 'equations', 'graphs'}   # name others only in passing
 
 
 def prose(page): return '\n'.join(''.join(c['source']) for c in json.loads(page.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'markdown')

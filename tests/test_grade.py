@@ -17,13 +17,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddpm_lesson.exam.cases import Case, Exercise
 from ddpm_lesson.exam.grade import (
-    Case,
+    _collect,
+    _held,
+    _lesson_modules,
     agree,
     check,
+    exercises,
     find,
     grade,
-    held,
+    lessons,
     mistake,
     outcomes,
     progress,
@@ -31,15 +35,15 @@ from ddpm_lesson.exam.grade import (
     read_progress,
     remember,
     report,
+    sharp,
 )
-from ddpm_lesson.exam.questions import exercises, lessons
 from ddpm_lesson.schedule import linear_schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT/'tools'))
 import pages  # noqa: E402
 
-LESSONS = pages.with_exercises()
+LESSONS, SOLUTIONS = pages.with_exercises(), pages.solutions()
 NAMES = sorted(exercises)
 
 
@@ -249,7 +253,7 @@ def test_every_argument_takes_several_values(name):
     cases, values = numbers_of(exercises[name])
     for argument, seen in values.items():
         if isinstance(seen[0], (int, float)): assert len(set(seen)) >= 3, (argument, set(seen))
-        tensors = [t for v in seen for t in held(v)]
+        tensors = [t for v in seen for t in _held(v)]
         if tensors and not hasattr(seen[0], 'alpha_bar'): assert len({n for t in tensors for n in t.double().flatten().tolist()}) >= 3, argument
         if hasattr(seen[0], 'alpha_bar'): assert len({(v.T, float(v.beta[1])) for v in seen}) >= 2, argument
 
@@ -293,17 +297,70 @@ def test_a_class_is_one_table():
     with pytest.raises(ValueError, match="'csv' or 'json'"): report('Ada', 'xml')
 
 
+def mark(stem): return stem[:2] if stem[0].isdigit() else stem[0].upper()
+
+
 def test_every_exercise_is_asked_in_its_lesson_and_solved_beside_it():
+    "Rejects an exercise that no page asks, and one that progress lists in another order than its lesson."
     asked = {name: p.stem for p in LESSONS for name in checked(p)}
-    solved = {name: p.stem for p in (ROOT/'nbs'/'solutions').glob('*.ipynb') for name in checked(p)}
+    solved = {name: p.stem for p in SOLUTIONS for name in checked(p)}
+    assert len(exercises) >= 58 and sum(len(ex.mutants) for ex in exercises.values()) >= 365
     assert set(asked) == set(exercises) == set(solved) and asked == solved
-    mark = lambda stem: stem[:2] if stem[0].isdigit() else stem[0].upper()
-    for name, stem in asked.items(): assert name.split('-')[0] == mark(stem)
     assert set(lessons) == {mark(stem) for stem in asked.values()}
     for number, title in lessons.items():
         stem, = {s for s in asked.values() if mark(s) == number}
-        mine = [ex for ex in exercises.values() if ex.lesson == number]
-        assert title == stem.replace('_', ' ') and 2 <= len(mine) <= 5 and any(ex.paper for ex in mine)
+        mine = [ex.name for ex in exercises.values() if ex.lesson == number]
+        assert title == stem.replace('_', ' ') and mine == [name for name in asked if asked[name] == stem]
+        assert 2 <= len(mine) <= 5 and any(exercises[name].paper for name in mine)
+
+
+def test_a_module_of_questions_is_made_by_the_solutions_of_its_page():
+    "Rejects questions under another lesson's number, a module left behind by a page that moved, and one whose page has no solutions."
+    made = {m.__name__.rsplit('.', 1)[1]: m for m in _lesson_modules()}
+    assert set(made) == {f'lesson_{p.stem[:2] if p.stem[0].isdigit() else p.stem}' for p in SOLUTIONS} and len(made) >= 17
+    for name, module in made.items():
+        page, = [p for p in SOLUTIONS if p.stem == module.page]
+        assert f'#| default_exp exam.{name}\n' in '\n'.join([*code(page), '']) and f'nbs/solutions/{page.name}' in Path(module.__file__).read_text(encoding='utf-8')
+        for ex in (e for e in vars(module).values() if isinstance(e, Exercise)): assert ex.lesson == mark(page.stem), ex.name
+
+
+def test_two_exercises_of_one_name_are_refused():
+    with pytest.raises(ValueError, match='00-ghost again'): _collect(_lesson_modules()[:1]*2)
+
+
+SHARED = {'clip': ['10-clip', '12-clip'], 'step': ['03-step', '06-step'], 'sigma': ['06-sigma', '07-sigma'], 'clamp': ['01-clamp', '06-clamp']}
+
+
+def words():
+    named = {}
+    for name in exercises: named.setdefault(name.split('-', 1)[1], []).append(name)
+    return named
+
+
+def test_a_word_belongs_to_one_exercise():
+    "Rejects a new exercise with a word that is taken: what was remembered under either could not be told apart after a lesson is renumbered."
+    assert {word: names for word, names in words().items() if len(names) > 1} == SHARED
+
+
+def test_what_was_remembered_under_an_old_number_counts():
+    "Rejects a list of old names, which the next renumbering makes wrong; and a guess between two exercises of one word."
+    old = {'18-roof': '14-roof', '18-flops': '14-flops', '20-eta': 'M-eta', '20-suspect': 'M-suspect', '21-parts': 'T-parts', '21-veil': 'T-veil'}
+    old |= {f'77-{word}': names[0] for word, names in words().items() if len(names) == 1}
+    left = {'77-clip': '77-clip', '14-nosuch': '14-nosuch', 'half-life-and-more': 'half-life-and-more'}
+    for stored, now in {**old, **left}.items():
+        progress_file().write_text(json.dumps({'done': {stored: '2026-01-31'}}))
+        assert read_progress() == {now: '2026-01-31'}, stored
+        assert progress().done == {now: '2026-01-31'} and ('1 of' in repr(progress())) == (now in exercises)
+
+
+def test_old_and_new_names_are_one_exercise_with_the_earlier_day():
+    "Rejects a translation that lets a later day win, that writes a name twice, or that drops what it does not know."
+    progress_file().write_text(json.dumps({'done': {'14-roof': '2026-03-01', '18-roof': '2026-02-01', '77-clip': '2026-01-01'}}))
+    assert read_progress() == {'14-roof': '2026-02-01', '77-clip': '2026-01-01'}
+    assert check('03-std', exercises['03-std'].truth)
+    kept = json.loads(progress_file().read_text())['done']
+    assert set(kept) == {'14-roof', '77-clip', '03-std'} and kept['14-roof'] == '2026-02-01'
+    assert json.loads(report('Ada', 'json'))['right'] == ['03-std', '14-roof']
 
 
 def test_lessons_begin_unsolved():
@@ -315,28 +372,78 @@ def test_lessons_begin_unsolved():
                 assert 'none of the mistakes we know' not in said and 'cases agree' not in said, f'{page.stem}: starting code whose mistake has no name: {said}'
 
 
-@pytest.mark.parametrize('page', sorted((ROOT/'nbs'/'solutions').glob('*.ipynb')), ids=lambda p: p.stem)
-def test_solutions_run(page, monkeypatch):
-    monkeypatch.chdir(page.parent)
-    scope = {}
-    for source in code(page): exec(compile(source, page.name, 'exec'), scope)
-    for name in checked(page): assert re.search(rf"grade\('{name}', [\w]+\)\)\nassert verdict", '\n'.join(code(page)))
-    assert not progress_file().exists()   # looking up a solution is no progress
+@pytest.mark.parametrize('page', SOLUTIONS, ids=lambda p: p.stem)
+def test_solutions_are_graded_right_and_remembered_by_nobody(page):
+    "`nbdev_test` runs these pages, and their `assert` decides; looking up a solution is no progress, so none may call `check`."
+    source = '\n'.join(code(page))
+    shown = ' '.join(''.join(o.get('text', [])) for c in json.loads(page.read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', []))
+    assert checked(page) and not re.search(r'\b(check|remember)\(', source)
+    for name in checked(page):
+        assert re.search(rf"grade\('{name}', [\w]+\)\)\nassert verdict(\n|$)", source) and f'{name}: right.' in shown, name
+        assert re.search(rf"^sharp\(ex_{name.split('-', 1)[1].replace('-', '_')}\)", source, re.M) and f'{name}: ' in shown, name
+
+
+def test_solutions_have_one_kind_of_title():
+    titles = {p.stem: json.loads(p.read_text(encoding='utf-8'))['cells'][0]['source'][0] for p in SOLUTIONS}
+    for stem, title in titles.items(): assert re.match(rf'# Solutions {mark(stem)}: [A-Z]', title), (stem, title)
+
+
+def test_grading_remembers_nothing():
+    for ex in exercises.values(): assert grade(ex.name, ex.truth)
+    assert not progress_file().exists()
+
+
+def test_an_exercise_that_cannot_judge_is_refused(capsys):
+    "Rejects a `sharp` that lets a mistake pass, or lets one be told by the name of another."
+    ex = exercises['03-std']
+    sharp(ex)
+    assert '16 cases, 6 mistakes' in capsys.readouterr().out
+    wrong = list(ex.mutants.values())[0]
+    with pytest.raises(ValueError, match='passes for right'): sharp(replace(ex, mutants={'The truth.': ex.truth}))
+    with pytest.raises(ValueError, match="'Second.' told by its name, got: First."): sharp(replace(ex, mutants={'First.': wrong, 'Second.': wrong}))
+    calls = iter(range(10**6))
+    with pytest.raises(ValueError, match='truth to pass'): sharp(replace(ex, truth=lambda sched, t: next(calls)))   # never twice the same
 
 
 def test_a_class_can_be_handed_the_course_without_answers(tmp_path):
-    subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', tmp_path/'course'], check=True, cwd=tmp_path)
-    made = {p.stem: p for p in (tmp_path/'course'/'nbs').rglob('*.ipynb')}
-    assert {p.stem for p in LESSONS} <= set(made) and 'questions' not in made and not (tmp_path/'course'/'nbs'/'solutions').exists()
+    course = tmp_path/'course'
+    subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', course], check=True, cwd=tmp_path)
+    made = {p.stem: p for p in (course/'nbs').rglob('*.ipynb')}
+    assert {p.stem for p in LESSONS} <= set(made) and not {'cases', 'exercises'} & set(made) and not (course/'nbs'/'solutions').exists()
     for page in made.values():
         text = page.read_text(encoding='utf-8')
-        assert 'solutions/' not in text and 'questions.ipynb' not in text and '<summary>Answer' not in text
+        assert not re.search(r'solutions/|<summary>Answer|Exercise\(|exam\.lesson_', text), page.stem
+        for target in re.findall(r'\]\((?!https?:|#|attachment:|mailto:)([^)\s#]+)', '\n'.join(markdown(page))): assert (page.parent/target).exists(), (page.stem, target)
     for p in LESSONS: assert checked(made[p.stem]) == checked(p)
-    again = subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', tmp_path/'course'], capture_output=True, text=True)
+    again = subprocess.run([sys.executable, ROOT/'tools'/'hide_solutions.py', course], capture_output=True, text=True)
     assert again.returncode == 1 and 'empty' in again.stderr
 
 
+def markdown(page):
+    "Prose of a page, and what its cells show as such."
+    cells = json.loads(page.read_text(encoding='utf-8'))['cells']
+    return [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'] + [''.join(o['data']['text/markdown']) for c in cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+
+
+def test_answers_are_found_wherever_they_are_folded():
+    "Rejects a copy that keeps an answer because other words stand in its cell, the tag has an attribute, or the link a title, an anchor or brackets."
+    import hide_solutions
+    text = lambda *sources: ''.join(''.join(c['source']) for c in hide_solutions.without_answers([{'cell_type': 'markdown', 'source': s} for s in sources]))
+    fold = lambda summary, tag='details': f'<{tag}><summary>{summary}</summary>\n\nsecret\n\n</details>'
+    assert text(fold('A proof')) and 'secret' in text(fold('A proof'))                        # a fold of the lesson itself
+    for summary in 'Answer', 'Answers', 'The answer', 'Solution':
+        for tag in 'details', 'details open': assert 'secret' not in text('Before.' + fold(summary, tag) + 'After.') and text('a', fold(summary, tag) + 'b') == 'ab'
+    assert text('## Exercises', 'Think. ' + fold('Hint or more'), 'End.') == '## ExercisesThink.End.'
+    two = fold('A proof') + fold('Answers')
+    assert 'A proof' in text(two) and text(two).count('secret') == 1
+    there = {(ROOT/'nbs'/'01_data.ipynb').resolve()}
+    plain = lambda text: hide_solutions.unlinked(text, ROOT/'nbs'/'02_schedule.ipynb', there)
+    for link in '[see $x_[t]$](solutions/02.ipynb)', '[see $x_[t]$](solutions/02.ipynb#a)', '[see $x_[t]$](solutions/02.ipynb "t")', '<a href="solutions/02.ipynb#a">see $x_[t]$</a>':
+        assert plain(f'Go {link}.') == 'Go see $x_[t]$.', link
+    for link in '[one](01_data.ipynb#a)', '[two](https://a.example/solutions/1.ipynb)', '[three](#here)': assert plain(link) == link
+
+
 def test_importing_exercises_is_light():
-    code = ('import sys, torch; before = set(sys.modules); import ddpm_lesson.exam.grade, ddpm_lesson.exam.questions; '
+    code = ('import sys, torch; before = set(sys.modules); import ddpm_lesson.exam.grade; assert len(ddpm_lesson.exam.grade.exercises) >= 58; '
             'heavy = {"torchvision", "matplotlib", "diffusers", "PIL", "tqdm", "einops", "safetensors"} & (set(sys.modules) - before); assert not heavy, heavy')
     subprocess.run([sys.executable, '-c', code], check=True, env={**os.environ})
