@@ -29,14 +29,16 @@ from pathlib import Path, PureWindowsPath
 import click
 import numpy as np
 import torch
-from . import data as sources, experiments, train as training
-from .data import Images, find_source, full_path, known_set, open_regular, to_pixels
-from .engine.files import atomic_write, save_gif, save_png, sheet, to_pil, write_table
+from . import experiments, train as training
+from .data import Images, to_pixels
+from .engine import sources
+from .engine.files import atomic_write, full_path, open_regular, save_gif, save_png, sheet, to_pil, write_table
 from .metrics import evaluate_samples, image_hashes, inception_judge, lite0_judge, reference, subset, unseen
 from .engine.presets import card_for, plan, prepared, presets
 from .pretrained import decisive, draw_as_card, image_shape, load_card, load_pretrained, sampling_of, save_model
 from .pretrained import schedules, to_image_range, weights_path
 from .engine.safety import checkpoints, versions
+from .engine.sources import find_source, known_set
 from .engine.distributed import alone, draw_here, fit_here, place, resume_here, run_here, together
 from .schedule import diagnose as diagnosis
 

@@ -19,8 +19,8 @@ from numbers import Integral, Real
 from pathlib import Path
 import torch
 from torch import Tensor, nn
-from .data import Images, check_unit, full_path, to_pixels, to_unit
-from .engine.files import load_tensors, save_tensors
+from .data import Images, check_unit, to_pixels, to_unit
+from .engine.files import full_path, load_tensors, save_tensors
 from .forward import at, shaped
 from .engine.graphs import Replayed, scalars
 from .loss import distances, targets

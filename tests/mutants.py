@@ -97,11 +97,11 @@ MUTANTS = {
     # data
     'trained on [0, 1], shown as [-1, 1]': ('data', 'return pixels.float()/127.5 - 1', 'return pixels.float()/255', 'test_training.py::test_bytes_come_back'),
     'bytes wrap round': ('data', '.round().clamp(0, 255).to(torch.uint8)', '.round().to(torch.int64).to(torch.uint8)', 'test_training.py::test_bytes_come_back'),
-    'parts of a set taken for classes': ('data', 'if names <= split_words.keys(): return depth', 'pass', 'test_data.py::test_train_and_test_folders_are_no_classes'),
-    'a folder called ~': ('data', 'os.path.expanduser(os.fsdecode(path))', 'os.fsdecode(path)', 'test_data.py::test_home_is_filled_in_at_every_door'),
-    'a folder that may not be read is passed over': ('data', 'os.walk(folder, onerror=refuse)', 'os.walk(folder)', 'test_data.py::test_a_folder_that_can_not_be_read_raises'),
-    'a class vanishes with its files': ('data', 'if lost := {top for _, top in parts[train]} - set(tops):', 'if lost := set():', 'test_data.py::test_a_class_of_which_nothing_can_be_read_raises'),
-    'a label that names another set': ('data', "f'./{last}' if self.kind == 'folder' and known_set(last) else last", 'last', 'test_data.py::test_a_folder_called_like_a_set_is_never_taken_for_it'),
+    'parts of a set taken for classes': ('engine.sources', 'if names <= _split_words.keys(): return depth', 'pass', 'test_data.py::test_train_and_test_folders_are_no_classes'),
+    'a folder called ~': ('engine.files', 'os.path.expanduser(os.fsdecode(path))', 'os.fsdecode(path)', 'test_data.py::test_home_is_filled_in_at_every_door'),
+    'a folder that may not be read is passed over': ('engine.sources', 'os.walk(folder, onerror=refuse)', 'os.walk(folder)', 'test_data.py::test_a_folder_that_can_not_be_read_raises'),
+    'a class vanishes with its files': ('engine.sources', 'if lost := {top for _, top in parts[train]} - set(tops):', 'if lost := set():', 'test_data.py::test_a_class_of_which_nothing_can_be_read_raises'),
+    'a label that names another set': ('engine.sources', "f'./{last}' if self.kind == 'folder' and known_set(last) else last", 'last', 'test_data.py::test_a_folder_called_like_a_set_is_never_taken_for_it'),
     # files
     'a private file opened to all': ('engine.files', 'os.chmod(beside, old.st_mode & 0o777)', 'pass', 'test_data.py::test_a_file_that_is_replaced_keeps_its_mode'),
     'a link replaced by a file': ('engine.files', 'os.path.realpath(full_path(path))', 'full_path(path)', 'test_data.py::test_a_link_leads_on_and_what_is_no_file_is_not_replaced'),

@@ -19,9 +19,9 @@ from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
 from ddpm_lesson import cli, experiments
-from ddpm_lesson import data as sets
 from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
 from ddpm_lesson.engine import distributed as scale
+from ddpm_lesson.engine import sources as sets
 from ddpm_lesson.engine.files import save_png, save_tensors
 from ddpm_lesson.metrics import image_hashes, subset
 from ddpm_lesson.pretrained import build, save_model
@@ -421,7 +421,7 @@ def test_splits_of_unequal_shares_do_not_meet(world, perfect, tmp_path, monkeypa
     seen, fresh = (loaded(f, 16) for f in world)
     perfect(fresh, list(SHARES.values()))
     even = subset(fresh, torch.cat([(fresh.labels == k).nonzero().flatten()[-60:] for k in range(3)]))
-    monkeypatch.setattr(sets, 'torchvision_images', lambda key, size=None, train=True, *a, **kw: even if train else seen)
+    monkeypatch.setattr(sets, '_torchvision_images', lambda key, size=None, train=True, *a, **kw: even if train else seen)
     small_model(tmp_path/'m.safetensors', tuple(SHARES), learned=learned(even))
     r, said = judged(tmp_path, '--data', 'flowers102')
     assert at_the_floor(r) and r['learned'] == 0 and r['real N'] + r['floor N'] == 180

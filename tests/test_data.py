@@ -17,24 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm_lesson import data
-from ddpm_lesson.data import (
-    Images,
-    Unreadable,
-    bundled_fashion,
-    find_source,
-    full_path,
-    image_files,
-    jpeg_scans,
-    known_set,
-    load_images,
-    read_image,
-    split_level,
-    to_unit,
-)
+from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
+from ddpm_lesson.engine import sources
 from ddpm_lesson.engine.files import (
     atomic_write,
+    full_path,
     load_tensors,
+    open_regular,
     read_table,
     save_gif,
     save_png,
@@ -43,6 +32,7 @@ from ddpm_lesson.engine.files import (
     sweep,
     write_table,
 )
+from ddpm_lesson.engine.sources import Unreadable, find_source, image_files, known_set, read_image
 from ddpm_lesson.plot import show_grid, show_rows
 from ddpm_lesson.train import Recipe, Run, fit, make_card, resume
 
@@ -202,10 +192,10 @@ def test_what_a_plain_folder_has(tmp_path):
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(['train', 'test', 'val', 'cat', 'dog', 'Train']), max_size=3).map(tuple), min_size=1, max_size=6))
 def test_any_layout_is_divided_or_refused_or_left_whole(parents):
-    try: depth = split_level(parents)
+    try: depth = sources._split_level(parents)
     except ValueError as error: assert 'side by side' in str(error)
     else:
-        if depth is not None: assert all(data.split_word(p[depth]) in data.split_words for p in parents)
+        if depth is not None: assert all(sources._split_word(p[depth]) in sources._split_words for p in parents)
 
 
 def test_a_folder_that_can_not_be_read_raises(tmp_path, monkeypatch):
@@ -272,16 +262,16 @@ def test_a_header_of_a_million_parts_is_refused_in_seconds(name, tmp_path):
 
 
 def test_an_honest_progressive_jpeg_is_read_and_its_scans_counted(tmp_path):
-    for n in 1, 5: (tmp_path/'x.jpg').write_bytes(many_scans(64, n)); assert read_image(tmp_path/'x.jpg', 8).shape == (3, 8, 8) and jpeg_scans(many_scans(64, n)) == 9 + n
+    for n in 1, 5: (tmp_path/'x.jpg').write_bytes(many_scans(64, n)); assert read_image(tmp_path/'x.jpg', 8).shape == (3, 8, 8) and sources._jpeg_scans(many_scans(64, n)) == 9 + n
     plain = bytes_of(PICTURE, 'JPEG')
-    assert jpeg_scans(plain) == 1 == jpeg_scans(plain + many_scans(64, 99))   # what follows the end of a picture, a film for instance, is not drawn
+    assert sources._jpeg_scans(plain) == 1 == sources._jpeg_scans(plain + many_scans(64, 99))   # what follows the end of a picture, a film for instance, is not drawn
 
 
 def test_heic_is_read_once_its_package_is_there(monkeypatch):
     "Rejects advice that does not help."
     called = []
     monkeypatch.setitem(sys.modules, 'pillow_heif', types.SimpleNamespace(register_heif_opener=lambda: called.append(1)))
-    data.image_formats()
+    sources._formats()
     assert called
 
 
@@ -290,7 +280,7 @@ def test_pipes_and_devices_are_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path/'pipe.png')
     (tmp_path/'zero.png').symlink_to('/dev/zero')
     for name in 'pipe.png', 'zero.png':
-        for door in lambda p: read_image(p, 8), data.open_regular, lambda p: atomic_write(p).__enter__(), lambda p: save_png(p, sheet(torch.zeros(1, 1, 4, 4))):
+        for door in lambda p: read_image(p, 8), open_regular, lambda p: atomic_write(p).__enter__(), lambda p: save_png(p, sheet(torch.zeros(1, 1, 4, 4))):
             with pytest.raises((Unreadable, OSError), match='pipe'): door(tmp_path/name)
     os.mkfifo(tmp_path/'.a.txt.half-12345678.txt')   # named like what a killed writer leaves
     with atomic_write(tmp_path/'a.txt') as p: p.write_text('a')

@@ -13,9 +13,10 @@ import ddpm_lesson.experiments as experiments
 from benchmarks import s1_grid
 from conftest import normal
 from ddpm_lesson.cli import main
-from ddpm_lesson.data import Images, all_flowers, bundled_fashion, to_pixels, to_unit
+from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.engine.files import read_table, save_png, save_tensors, sheet, write_table
 from ddpm_lesson.engine.presets import channel_units, plan, preset_card, presets
+from ddpm_lesson.engine.sources import all_flowers
 from ddpm_lesson.engine.published import (
     PositBlock,
     PositUNet,
@@ -303,7 +304,7 @@ def tiny(monkeypatch):
     train, test = split(bundled_fashion(), 40)
     train = Images(train.pixels[:64], name='tiny')
     monkeypatch.setattr(experiments, 'materials', lambda *a: (train, test, reference(test, small_judge, other=train, n=20)))
-    monkeypatch.setattr(experiments, 'measures', {'posit-ddim': [('raw', 'ddim', 2), ('ema', 'ddim', 3)]})
+    monkeypatch.setattr(experiments, '_wanted', {'posit-ddim': [('raw', 'ddim', 2), ('ema', 'ddim', 3)]})
     return dict(size=28, n=20)
 
 
@@ -433,7 +434,7 @@ def test_the_judged_images_are_kept_by_what_they_show_not_by_their_name(tmp_path
 def test_a_result_is_not_taken_for_another_of_the_same_name(tmp_path, monkeypatch):
     "Rejects a key of base name and given settings: other images, or another preset under one name, read the first one's rows."
     monkeypatch.setattr(experiments, 'lite0_judge', lambda: small_judge)
-    monkeypatch.setattr(experiments, 'measures', {'posit-ddim': [('raw', 'ddim', 2)]})
+    monkeypatch.setattr(experiments, '_wanted', {'posit-ddim': [('raw', 'ddim', 2)]})
     cell = s1_cells(1, width=8, blocks=1, batch=4, steps=2, precision='float32')[0]
     how = dict(size=16, held=20, n=20)
     a, b = photographs(tmp_path/'a'/'pics', range(60)), photographs(tmp_path/'b'/'pics', range(100, 160))

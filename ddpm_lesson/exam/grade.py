@@ -32,8 +32,7 @@ import torch
 from torch import Tensor
 
 import ddpm_lesson.exam
-from ..data import full_path
-from ..engine.files import atomic_write
+from ..engine.files import atomic_write, full_path
 from .cases import Exercise, Unfit, Untried, numbers, same
 
 # %% ../../nbs/interface/exercises.ipynb #dc7d7133

@@ -28,8 +28,10 @@ from torchvision import datasets
 
 from ddpm_lesson import data, pretrained
 from ddpm_lesson.cli import main
-from ddpm_lesson.data import Unreadable, bundled_fashion, folder_images, load_images, most_bytes, read_image
+from ddpm_lesson.data import bundled_fashion, load_images
+from ddpm_lesson.engine import sources
 from ddpm_lesson.engine.files import load_tensors, save_tensors
+from ddpm_lesson.engine.sources import Unreadable, folder_images, read_image
 from ddpm_lesson.pretrained import (
     check_card,
     draw_as_card,
@@ -568,7 +570,7 @@ def test_pictures_cost_bounded_memory(tmp_path):
     Image.linear_gradient('L').resize((9_000, 9_000)).save(tmp_path/'large.jpg', quality=30)        # 81 million pixels: a JPEG is decoded small
     (tmp_path/'fine.png').write_bytes(png(7_000, 7_000, (b'\0' + b'\xaa'*875)*7_000, depth=1))       # 49 million: within the limit
     Image.linear_gradient('L').resize((10_000, 9_000)).save(tmp_path/'larger.jpg', quality=30)      # 90 million: Pillow warns, and we refuse
-    with open(tmp_path/'long.webp', 'wb') as f: f.write(webp_claims(16, 16)); f.truncate(most_bytes + 1)  # a file that is one hole
+    with open(tmp_path/'long.webp', 'wb') as f: f.write(webp_claims(16, 16)); f.truncate(sources._most_bytes + 1)  # a file that is one hole
 
     def read():
         warnings.simplefilter('ignore')
@@ -612,11 +614,11 @@ def test_a_file_that_fails_while_it_is_read(tmp_path):
 
 
 def test_a_file_nobody_may_read(tmp_path, monkeypatch):
-    folder, opened = good(good(tmp_path/'set'), 'secret.png'), data.open_regular
+    folder, opened = good(good(tmp_path/'set'), 'secret.png'), sources.open_regular
     def refuse(path, *how):
         if 'secret' in str(path): raise PermissionError(13, 'Permission denied', str(path))
         return opened(path, *how)
-    monkeypatch.setattr(data, 'open_regular', refuse)
+    monkeypatch.setattr(sources, 'open_regular', refuse)
     assert left_out(folder)[1].endswith(': secret.png (Permission denied)')
 
 
@@ -706,7 +708,7 @@ def fake(tmp_path, monkeypatch):
 def opened(root, answer):
     try:
         (datasets.MNIST.notes/f'began-{os.getpid()}').touch()
-        answer.put((len(data.open_torchvision('mnist', True, root).held), len(load_images('mnist', root=root))))
+        answer.put((len(sources.open_torchvision('mnist', True, root).held), len(load_images('mnist', root=root))))
     except BaseException as error: answer.put(repr(error))
 
 
