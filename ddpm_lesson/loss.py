@@ -124,18 +124,12 @@ class PredictsEps(KeepsTables):
         "The noise, if the network said `said`: its own answer."
         return said
 
-    def like(self,
-        x:Tensor,    # if the network has no weights
-    )->Tensor:       # a tensor of the network's device and dtype
-        "The network's first weights."
+    def like(self, x:Tensor)->Tensor:
+        "The network's first weights, for their device and dtype; `x` if it has none."
         return next(self.net.parameters(), x) if isinstance(self.net, nn.Module) else x
 
-    def ask(self,
-        x_t:Tensor,  # (B, ...) images
-        t:Tensor,    # (B,) int64 where x_t lives
-        *labels,     # passed on to the network
-    )->Tensor:       # shape and dtype of x_t
-        "The network's answer, computed in the dtype of its weights."
+    def ask(self, x_t, t, *labels)->Tensor:
+        "The network's answer, computed in the dtype of its weights, returned in that of `x_t`."
         if not labels and not getattr(self.net, 'went_without', True):
             raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
@@ -146,20 +140,14 @@ class PredictsEps(KeepsTables):
                                  f'got {y.min()}..{y.max()}')
         return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
 
-    def steps(self,
-        x_t:Tensor,  # (B, ...) images
-        t,           # (B,) int64 or one int, 1..T
-    )->Tensor:       # (B,) int64 where x_t lives
-        "One step an image; checked on the CPU only, since looking at numbers on a GPU means waiting for it."
+    def steps(self, x_t, t)->Tensor:
+        "`t` as (B,) int64 where `x_t` lives; checked on the CPU only: on a GPU to look is to wait."
         check_float(x_t, 'x_t')
         if not isinstance(t, Tensor) or t.is_cpu: t = check_t(t, self.T, len(x_t), low=1)
         return t.to(x_t.device, non_blocking=True).expand(len(x_t))
 
-    def rates(self,
-        x_t:Tensor,  # (B, ...) images
-        t:Tensor,    # (B,) int64 where x_t lives
-    )->tuple:        # signal rate and noise rate, each (B, 1, ..., 1) in the dtype of x_t
-        "Signal and noise rate of each image, shaped to multiply it."
+    def rates(self, x_t, t)->tuple:
+        "Signal and noise rate of each image, (B, 1, ..., 1) in the dtype of `x_t`."
         return tuple(shaped(table[:, t].to(x_t.dtype).sum(0), x_t)
                      for table in (self.signal_rate, self.noise_rate))
 

@@ -206,7 +206,7 @@ def walk_back_std(
     eta:float=1.0,       # 1: DDPM with the posterior variance; 0: DDIM
     std_T:float=1.0,     # spread to start from; 1 is N(0, I)
 )->float:                # spread at t=0
-    "Spread that all T steps with a perfect denoiser give, where the data are N(0, std_0^2). DDIM Eqs. 12 and 16."
+    "Spread that all steps with a perfect denoiser give for data N(0, std_0^2). DDIM Eqs. 12 and 16."
     a_t, a_s = sched.alpha_bar[1:], sched.alpha_bar[:-1]
     v = a_t*std_0**2 + 1 - a_t                                  # variance of x_t
     fresh = eta**2*sched.beta[1:]*(1 - a_s)/(1 - a_t)
@@ -221,7 +221,7 @@ def brightness_kept(
     pixels:int=3*64*64,  # numbers in an image, colours counted
     spread:float=0.5,    # std of the mean brightness from image to image, data units
 )->tuple:                # (ddpm, ddim), shares: 1 is all of it
-    "Share of the brightness spread that T steps with a perfect denoiser give: DDPM (eta 1) and DDIM (eta 0)."
+    "Share of the brightness spread that all steps with a perfect denoiser give, by either sampler."
     sched, std = check_schedule(sched).to('cpu'), brightness_std(pixels, spread)
     return walk_back_std(sched, std, eta=1)/std, walk_back_std(sched, std, eta=0)/std
 
@@ -229,7 +229,7 @@ def brightness_kept(
 def kl_at_T(
     sched:Schedule, # alpha_bar, entries 0..T
 )->float:           # bits for each number of the image
-    "Divergence of q(x_T | x_0) from N(0, I) in the worst case, |x_0| = 1 everywhere: L_T of DDPM Eq. 5, per number."
+    "Divergence of q(x_T | x_0) from N(0, I), worst case |x_0| = 1: L_T of DDPM Eq. 5, per number."
     return -math.log1p(-sched.alpha_bar[-1].item())/2/math.log(2)
 
 # %% ../nbs/reference/clinic.ipynb #7a8002d4
@@ -237,7 +237,7 @@ def prescribe(
     sched:Schedule,      # beta and alpha_bar, entries 0..T
     pixels:int=3*64*64,  # numbers in an image, colours counted
 )->tuple:                # sentences; empty if nothing need change
-    "What to change so that a perfect denoiser keeps 90% of the brightness, and t=1 detail of a tenth of the range."
+    "What to change to keep 90% of the brightness, and at t=1 detail of a tenth of the range."
     std, a, advice = brightness_std(pixels), sched.alpha_bar[-1].item(), []
     loud = max(std**2, 20)   # so that even the smallest image may keep a signal rate of 0.1 at most
     if a*loud > 0.2:
@@ -286,7 +286,7 @@ def diagnose(
     sched:Schedule,      # the schedule to examine
     pixels:int=3*64*64,  # numbers in an image, colours counted
 )->Diagnosis:            # print it
-    "Exact numbers for plain images of brightness N(0, 0.5^2): where the schedule ends, what it keeps, what to change."
+    "Exact numbers for plain images of brightness N(0, 0.5^2), and what to change."
     sched, bias = check_schedule(sched).to('cpu'), brightness_std(pixels)
     signal = sched.signal_rate[-1].item()
     return Diagnosis(sched.T, int(pixels), signal, signal*bias, kl_at_T(sched), *brightness_kept(sched, pixels),
