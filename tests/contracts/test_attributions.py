@@ -11,8 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = list(csv.DictReader((ROOT/'records'/'attributions.csv').open(encoding='utf-8', newline='')))
 sys.path.append(str(ROOT/'tools'))
 import pages  # noqa: E402
+import sources  # noqa: E402
 
 PAGES = pages.pages()
+READ = [*PAGES, *pages.solutions()]   # a solution answers for the names it drops by its lesson's rows
 HOSTS = r'github\.com|gitlab\.com|huggingface\.co|arxiv\.org|lilianweng\.github\.io|kellerjordan\.github\.io|dao-ailab\.github\.io'
 # a name in a page's prose, and what its row's source begins with, in lower case
 NAMES = {
@@ -23,7 +25,8 @@ NAMES = {
     r'KAIST': ('kaist',), r'CompVis': ('compvis/',), r'explainingai': ('explainingai',), r"Lil'Log": ("lil'log",), r'CoursIA': ('jsboige/',), r'varun-ml': ('varun-ml/',),
     r'OpenAI|openai/': ('openai/',), r'\bEDM\b': ('nvlabs/', 'karras'), r'\bKeras\b': ('beresandras/',), r'pytorch_diffusion': ('pesser/',), r'DeepFindr': ('deepfindr',),
 }
-NOT_CLAIMS = {'promises', 'ingredients', 'files', 'plot', 'cli', 'exercises', 'safety', 'cases', 'progress', 'equations', 'graphs'}   # name others only in passing
+ENTRIES = sources.table('bibliography.csv')
+NOT_CLAIMS = {'promises', 'ingredients', 'files', 'plot', 'cli', 'exercises', 'safety', 'cases', 'progress', 'equations', 'graphs', 'notation'}   # name others only in passing
 
 
 def prose(page): return '\n'.join(''.join(c['source']) for c in json.loads(page.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'markdown')
@@ -42,12 +45,21 @@ def unnamed(page, text):
     return [name for name, starts in NAMES.items() if re.search(name, text) and not any(s.startswith(starts) for s in sources)]
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda p: p.stem)
+def unread(page, text):
+    "Papers that a text cites and for which the page has no row."
+    rows = ' '.join(r['source'] + ' ' + r['claim'] for r in rows_of(page))
+    return [e['name'] for e in ENTRIES if any(sources.names(e, *c) for c in sources.cited(text)) and e['name'] not in rows]
+
+
+def named(p): return f'{p.parent.name}-{p.stem}'
+
+
+@pytest.mark.parametrize('page', READ, ids=named)
 def test_every_link_to_others_is_in_the_table(page): assert not unlisted(page, prose(page))
 
 
-@pytest.mark.parametrize('page', [p for p in PAGES if p.stem not in NOT_CLAIMS], ids=lambda p: p.stem)
-def test_every_name_in_a_lesson_has_a_row(page): assert not unnamed(page, prose(page))
+@pytest.mark.parametrize('page', [p for p in READ if p.stem not in NOT_CLAIMS], ids=named)
+def test_every_name_in_a_lesson_has_a_row(page): assert not unnamed(page, prose(page)) and not unread(page, sources.text_of(page))
 
 
 def test_every_piece_of_the_museum_has_a_row():
@@ -110,4 +122,5 @@ def test_every_source_was_opened_but_one():
 def test_a_missing_row_is_noticed():
     page = ROOT/'nbs'/'05_oracle.ipynb'
     assert unlisted(page, 'see [here](https://github.com/a/b/blob/c/d.py#L3).') == {'https://github.com/a/b/blob/c/d.py#L3'}
+    assert unread(page, 'as Heusel et al. 2017 say') == ['Heusel'] and not unread(page, 'Vincent 2011 has it')
     assert unnamed(page, 'labml adds noise') == [r'\blabml\b'] and unnamed(page, 'acids has no minus') == []
