@@ -19,7 +19,9 @@ PAGE = [
 
 {todo}: why would anybody ask? **Guess before you read on**: two independent errors, of standard deviations 3 and 4, are added. How large is the error of the sum: 7, 5 or 3.5?
 
-*About 20 minutes. Exports `ddpm_lesson.{name}`.*'''),
+*About 20 minutes. Exports `ddpm_lesson.{name}`.*
+
+[Notation, prerequisites, glossary, sources](reference/notation.ipynb)'''),
     ('code', '#| hide\n#| default_exp {name}'),
     ('code', '#| export\nfrom torch import Tensor'),
     ('code', '#| hide_input\nimport torch\nfrom pytest import raises\nfrom torch.testing import assert_close\n\nfrom ddpm_lesson.plot import show_lines'),
