@@ -329,8 +329,7 @@ def last(
 
 # %% ../nbs/06_ddpm.ipynb #ba308fa6
 def _walk_from(
-    # coefs: (sched, ts) -> (direction, sigma); the others as in the samplers
-    model, sched, shape, steps, coefs,
+    model, sched, shape, steps, coefs, # coefs: (sched, ts) -> (direction, sigma)
     clip=None, x_T=None, seeds=None, device=None, progress=False, look=True,
 ):                                     # the walk, not yet begun
     "What all samplers check and prepare."

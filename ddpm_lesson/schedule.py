@@ -13,8 +13,8 @@ from torch import Tensor
 from .checks import check_number, check_whole
 
 # %% ../nbs/02_schedule.ipynb #a585fea6
-# what no `Schedule` can be made of as it is -> how to make it, or nothing
 def _from_diffusers(x)->str:
+    "How to make a `Schedule` of a scheduler of diffusers; nothing to say about anything else."
     cure = '; from a diffusers scheduler: schedule_from_alpha_bar([1, *scheduler.alphas_cumprod])'
     return cure*hasattr(x, 'alphas_cumprod')
 
