@@ -21,10 +21,12 @@ from torch.nn import functional as F
 from ddpm_lesson import cli, experiments
 from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
 from ddpm_lesson.engine import distributed as scale
+from ddpm_lesson.engine import draw
 from ddpm_lesson.engine import sources as sets
+from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.files import save_png, save_tensors
 from ddpm_lesson.metrics import image_hashes, subset
-from ddpm_lesson.pretrained import build, save_model
+from ddpm_lesson.pretrained import save_model
 from ddpm_lesson.train import Recipe, make_card
 
 NETWORK = dict(channels=3, width=8, mults=[1, 2], blocks=1, attend=[1], patch=1)
@@ -189,7 +191,7 @@ WRITERS = {  # flag -> (command, a name of the right kind)
 def forbid_work(monkeypatch):
     "Whoever computes before the place for the result was looked at fails."
     no = lambda *a, **kw: pytest.fail('work was begun')
-    for where, name in (scale, 'draw_images'), (scale, 'fit'), (experiments, 'run_cell'), (sets, 'load_images'), (cli, 'to_judge_by'): monkeypatch.setattr(where, name, no)
+    for where, name in (draw, 'draw_images'), (scale, 'fit'), (experiments, 'run_cell'), (sets, 'load_images'), (cli, 'to_judge_by'): monkeypatch.setattr(where, name, no)
     monkeypatch.setattr('ddpm_lesson.train.find_lr', no)
 
 
@@ -301,7 +303,7 @@ def said(here):
                                          (dict(count=2, zoom=8), (36, 20)), (dict(count=4, cols=2), (16, 16))])
 def test_a_claim_is_bound_to_the_model_and_to_the_picture(claim, size, said, here, monkeypatch):
     "Rejects a program that believes a small file: a million images, or one pixel enlarged 13,000 times, are more than its model draws on a picture of that size."
-    monkeypatch.setattr(scale, 'draw_images', lambda *a, **kw: pytest.fail('drawn'))
+    monkeypatch.setattr(draw, 'draw_images', lambda *a, **kw: pytest.fail('drawn'))
     sheet_of('lie.png', said | claim, size)
     assert Path('lie.png').stat().st_size < 100_000
     status, out = call('sample', '--like', 'lie.png', '--out', 'never.png')
@@ -364,7 +366,7 @@ def perfect(monkeypatch, world):
             places = {k: iter((fresh.labels == k).nonzero().flatten().tolist()) for k in range(len(fresh.classes))}
             asked.append(labels)
             return to_unit(fresh.pixels[[next(places[k]) for k in wanted.tolist()]]), []
-        monkeypatch.setattr(scale, 'draw_images', draw_images)
+        monkeypatch.setattr(draw, 'draw_images', draw_images)
     use.asked = asked
     return use
 
@@ -513,12 +515,12 @@ def tiny(here, monkeypatch):
     monkeypatch.setenv('HOME', str(here/'home'))
     monkeypatch.setattr(sets, 'open_torchvision', lambda *a: (_ for _ in ()).throw(ValueError('no download in a test')))
     monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse, inception=coarse))
-    draw = scale.draw_images
-    def draw_images(model, sched, shape, how, labels, seeds, batch, **more):
+    drawn = draw.draw_images
+    def draw_images(model, sched, shape, how, labels, seeds, batch, *a, **more):
         few = replace(how, steps=2 if 2 <= how.steps <= sched.T else how.steps)
-        draw(model, sched, (1, *shape[1:]), few, None if labels is None else labels[:1], list(seeds)[:1], batch, **more)
+        drawn(model, sched, (1, *shape[1:]), few, None if labels is None else labels[:1], list(seeds)[:1], batch, *a, **more)
         return torch.zeros(shape), [torch.zeros(min(shape[0], batch), *shape[1:])]*2
-    monkeypatch.setattr(scale, 'draw_images', draw_images)
+    monkeypatch.setattr(draw, 'draw_images', draw_images)
     monkeypatch.setattr(scale, 'fit', lambda run, *a, **kw: run.losses.append(torch.ones(())))
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: None)
     monkeypatch.setattr('ddpm_lesson.train.find_lr', lambda card, data, steps, device: (torch.logspace(-6, 0, 20), torch.ones(20)))
@@ -532,8 +534,9 @@ PRECIOUS = 'letter.png', 'letter.json', 'letter.csv', 'file', 'bad.safetensors'
 
 def try_out(args):
     "Call, and say what is wrong with how it ended, or ''."
-    for made in *Path().glob('o.*'), *Path().glob('s.*'): made.unlink()
-    for made in 'runs', 'new': shutil.rmtree(made, ignore_errors=True)
+    for made in *Path().glob('o.*'), *Path().glob('s.*'), Path('runs'), Path('new'):
+        if made.is_dir(): shutil.rmtree(made)
+        else: made.unlink(missing_ok=True)
     r = CliRunner().invoke(cli.main, args)
     if r.exception and not isinstance(r.exception, SystemExit): return f'raised {r.exception!r:.200}'
     if r.exit_code not in (0, 1, 2): return f'exit status {r.exit_code}'

@@ -14,9 +14,9 @@ from benchmarks import s1_grid
 from conftest import normal
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
+from ddpm_lesson.engine.cards import Sampling, build, check_card, sampling_of, schedules, to_image_range, units
 from ddpm_lesson.engine.files import read_table, save_png, save_tensors, sheet, write_table
 from ddpm_lesson.engine.presets import channel_units, plan, preset_card, presets
-from ddpm_lesson.engine.sources import all_flowers
 from ddpm_lesson.engine.published import (
     PositBlock,
     PositUNet,
@@ -27,25 +27,14 @@ from ddpm_lesson.engine.published import (
     posit_linear_schedule,
     variance_embedding,
 )
+from ddpm_lesson.engine.sources import all_flowers
 from ddpm_lesson.experiments import cell_name, materials, paired, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.loss import eps_loss, mean_abs, x_0_loss
 from ddpm_lesson.metrics import image_hashes, reference
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
-from ddpm_lesson.pretrained import (
-    Sampling,
-    build,
-    check_card,
-    draw_as_card,
-    load_card,
-    load_pretrained,
-    sampling_of,
-    save_model,
-    schedules,
-    to_image_range,
-    units,
-)
+from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained, save_model
 from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
 from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate, make_card
 from ddpm_lesson.unet import count_parameters

@@ -9,8 +9,9 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.cli import quick_look
 from ddpm_lesson.data import Images, bundled_fashion
+from ddpm_lesson.engine.cards import check_card
 from ddpm_lesson.engine.muon import Muon, Together, between_channels, even_lengths, evened, groups_of, lift
-from ddpm_lesson.pretrained import check_card, load_pretrained, save_model
+from ddpm_lesson.pretrained import load_pretrained, save_model
 from ddpm_lesson.train import Recipe, Run, allocate_moments, as_trained, fit, make_card, make_optimizer
 from ddpm_lesson.unet import ResBlock, ScaledBlock, UNet
 

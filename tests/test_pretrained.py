@@ -8,19 +8,10 @@ from torch import nn
 
 from ddpm_lesson import pretrained
 from ddpm_lesson.data import Images
+from ddpm_lesson.engine.cards import build, check_card, outline, sampling_of, settled
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
-from ddpm_lesson.pretrained import (
-    build,
-    check_card,
-    draw_as_card,
-    load_card,
-    load_pretrained,
-    outline,
-    sampling_of,
-    save_model,
-    settled,
-)
+from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 from ddpm_lesson.train import Ema, Recipe, Run, make_card

@@ -39,7 +39,6 @@ from ddpm_lesson.sampler import (
     image_noise,
     leading,
     quadratic,
-    shown,
     timesteps,
     trailing,
     walk,

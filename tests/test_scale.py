@@ -17,10 +17,10 @@ from torch.testing import assert_close
 from torchvision.transforms.functional import pil_to_tensor
 
 from ddpm_lesson.data import bundled_fashion
+from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.distributed import drawn_together, place, run_here, together, training_flops
 from ddpm_lesson.engine.files import load_tensors
 from ddpm_lesson.engine.presets import preset_card
-from ddpm_lesson.pretrained import build
 from ddpm_lesson.train import Run, make_card
 
 TWO = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2']
@@ -32,8 +32,9 @@ import sys, torch
 import torch.distributed as dist
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.files import load_tensors
-from ddpm_lesson.pretrained import Sampling
-from ddpm_lesson.engine.distributed import SharedRun, drawn_together, draw_here, fit_here, place, resume_here, run_here, together
+from ddpm_lesson.engine.cards import Sampling
+from ddpm_lesson.engine.draw import draw_images
+from ddpm_lesson.engine.distributed import SharedRun, drawn_together, fit_here, place, resume_here, run_here, together
 folder, card = sys.argv[1], load_tensors(sys.argv[1] + '/half.safetensors')[1]['card']
 with together() as device:
     rank = place()[0]
@@ -79,9 +80,9 @@ with together() as device:
     assert run.agreed('SIGTERM' if rank == 1 else None) == ('SIGTERM' if rank == 1 else 'a signal to another process')
     assert drawn_together(lambda i: torch.stack([i, i**2], 1), 5).tolist() == [[i, i*i] for i in range(5)]
     assert drawn_together(lambda i: i, 1).tolist() == [0]
-    images, way = draw_here(run.averaged(), run.sched, (5, 1, 28, 28), Sampling(steps=2, clip=None), torch.tensor([2, 0, 1, 9, 4]), [7, 3, 11, 0, 5], batch=2, frames=3, device='cpu')
+    images, way = draw_images(run.averaged(), run.sched, (5, 1, 28, 28), Sampling(steps=2, clip=None), torch.tensor([2, 0, 1, 9, 4]), [7, 3, 11, 0, 5], 2, 3, True, device='cpu')
     assert bool(way) == (rank == 0)
-    assert not draw_here(run.averaged(), run.sched, (1, 1, 28, 28), Sampling(steps=1), torch.tensor([2]), [7], film=False, frames=3, device='cpu')[1]
+    assert not draw_images(run.averaged(), run.sched, (1, 1, 28, 28), Sampling(steps=1), torch.tensor([2]), [7], shared=True, device='cpu')[1]
     try: run_here({**card, 'recipe': {**card['recipe'], 'batch': 3}}, bundled_fashion(), device)
     except ValueError as e: assert 'multiple of 2' in str(e)
     else: raise AssertionError('a batch of 3 was divided by 2')
@@ -137,7 +138,8 @@ def test_a_run_goes_on_with_another_number_of_processes(finished, card):
 
 
 def test_two_processes_draw_what_one_would(finished, card):
-    from ddpm_lesson.pretrained import Sampling, draw_images
+    from ddpm_lesson.engine.cards import Sampling
+    from ddpm_lesson.engine.draw import draw_images
     run = Run(card, bundled_fashion()).load(finished/'two.safetensors')
     want, want_way = draw_images(run.averaged(), run.sched, (5, 1, 28, 28), Sampling(steps=2, clip=None), torch.tensor([2, 0, 1, 9, 4]), [7, 3, 11, 0, 5], 2, 3, device='cpu')
     got, way = torch.load(finished/'images.pt', weights_only=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['training_flops', 'meet', 'place', 'alone', 'together', 'SharedRun', 'check_alike', 'from_first', 'run_here',
-           'resume_here', 'fit_here', 'drawn_together', 'draw_here']
+           'resume_here', 'fit_here', 'drawn_together']
 
 # %% ../../nbs/14_scale.ipynb #46816e55
 import hashlib, json, os, warnings
@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 import torch.distributed as dist
-from ..pretrained import build, draw_images, image_shape
+from .cards import build, image_shape
 from .safety import Stopped, as_usual
 from ..train import Run, allocate_moments, fit, learn, resume
 
@@ -173,18 +173,3 @@ def drawn_together(
     shares = [torch.empty_like(mine) for _ in range(world)]
     dist.all_gather(shares, mine.contiguous())
     return torch.stack(shares, 1).flatten(0, 1)[:count]
-
-def draw_here(
-    model, sched, shape, how,
-    labels, seeds,      # as for `draw_images`
-    film:bool=True,     # also the way of the first batch, which is drawn once more where several processes work together
-    batch:int=64, **more,
-)->tuple:               # (count, C, H, W), in every process; list of (batch, C, H, W), empty but in the first
-    "`draw_images`, dealt out among the processes."
-    def part(i):
-        y = None if labels is None else labels[i]
-        return draw_images(model, sched, (len(i), *shape[1:]), how, y, [seeds[k] for k in i.tolist()], batch, **more)
-    rank, world = place()
-    if world == 1: return part(torch.arange(shape[0]))
-    images = drawn_together(lambda i: part(i)[0], shape[0])
-    return images, part(torch.arange(min(shape[0], batch)))[1] if film and not rank else []

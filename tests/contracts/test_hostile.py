@@ -30,17 +30,10 @@ from ddpm_lesson import data, pretrained
 from ddpm_lesson.cli import main
 from ddpm_lesson.data import bundled_fashion, load_images
 from ddpm_lesson.engine import sources
+from ddpm_lesson.engine.cards import check_card, make_network, make_schedule
 from ddpm_lesson.engine.files import load_tensors, save_tensors
 from ddpm_lesson.engine.sources import Unreadable, folder_images, read_image
-from ddpm_lesson.pretrained import (
-    check_card,
-    draw_as_card,
-    load_card,
-    load_pretrained,
-    make_network,
-    make_schedule,
-    save_model,
-)
+from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained, save_model
 from ddpm_lesson.train import Recipe, Run, make_card
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,8 +24,10 @@ from PIL import Image, PngImagePlugin
 from conftest import Stub
 from ddpm_lesson.cli import main, read_sheet
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels
+from ddpm_lesson.engine.cards import Sampling, build
+from ddpm_lesson.engine.draw import draw_images
 from ddpm_lesson.engine.files import load_tensors
-from ddpm_lesson.pretrained import Sampling, build, draw_images, load_card, load_pretrained, save_model
+from ddpm_lesson.pretrained import load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule
 from ddpm_lesson.train import Recipe, Run, fit, make_card

@@ -6,8 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT/'tools'))
-import pages  # noqa: E402
 import sources  # noqa: E402
+
+import pages  # noqa: E402
 
 ENTRIES = sources.table('bibliography.csv')
 ROWS = sources.table('attributions.csv')
