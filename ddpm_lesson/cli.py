@@ -23,23 +23,28 @@ import tempfile
 import time
 import warnings
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path, PureWindowsPath
+
 import click
 import numpy as np
 import torch
-from . import experiments, train as training
+from click import Choice
+
+from . import experiments
+from . import train as training
 from .data import Images, to_pixels
-from .engine import sources
-from .engine.files import atomic_write, full_path, open_regular, save_gif, save_png, sheet, to_pil, write_table
-from .metrics import evaluate_samples, image_hashes, inception_judge, lite0_judge, reference, subset, unseen
+from .engine import draw, sources
+from .engine.cards import decisive, image_shape, sampling_of, schedules, to_image_range
+from .engine.distributed import alone, fit_here, place, resume_here, run_here, together
+from .engine.files import atomic_write, full_path, open_regular, save_gif, save_png, sheet, to_pil, writable, write_table
 from .engine.presets import card_for, plan, prepared, presets
-from .pretrained import decisive, draw_as_card, image_shape, load_card, load_pretrained, sampling_of, save_model
-from .pretrained import schedules, to_image_range, weights_path
 from .engine.safety import checkpoints, versions
 from .engine.sources import find_source, known_set
-from .engine.distributed import alone, draw_here, fit_here, place, resume_here, run_here, together
+from .metrics import evaluate_samples, image_hashes, inception_judge, lite0_judge, reference, subset, unseen
+from .pretrained import draw_as_card, load_card, load_pretrained, save_model, weights_path
 from .schedule import diagnose as diagnosis
 
 # %% ../nbs/interface/cli.ipynb #fbbd9b20
@@ -51,16 +56,16 @@ def best_device(
         return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:
         device, gpus = torch.device(wanted), torch.cuda.device_count()
-        if device.type != 'cuda': torch.zeros(1, device=wanted).item()   # meta, a device without content, fails here
+        if device.type != 'cuda': torch.zeros(1, device=wanted).item()   # meta, which holds nothing, fails here
         elif (device.index or 0) >= gpus: raise RuntimeError(f'{gpus} CUDA devices')   # counted, not opened
     except Exception as e:
-        came = f'{wanted!r:.60} ({str(e).splitlines()[0]:.200})'
-        raise ValueError(f'device wanted auto or one that is here, got {came}') from e
+        why = str(e).splitlines()[0]
+        raise ValueError(f'device wanted auto or one that is here, got {wanted!r:.60} ({why:.200})') from e
     return wanted
 
 # %% ../nbs/interface/cli.ipynb #0719ed85
 def clean(text:str)->str:
-    "Text that a terminal only shows: control characters, and marks that turn the direction of writing, are spelled out."
+    "Text that a terminal only shows: what moves its cursor or turns the direction of writing is spelled out."
     shown = lambda c: c if c.isprintable() or c in '\n\t' else c.encode('unicode_escape').decode()
     return ''.join(map(shown, text))
 
@@ -93,15 +98,11 @@ class Screen:
 @contextmanager
 def _screens():
     "Standard output and error as screens, and each warning as one line, while a command runs."
-    theirs = sys.stdout, sys.stderr
-    out, err = sys.stdout, sys.stderr = [Screen(s) for s in theirs]
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda said, *where: click.echo(f'Warning: {said}', err=True)
-            yield out
-    finally:
-        out.flush(), err.flush()
-        sys.stdout, sys.stderr = theirs
+    out, err = Screen(sys.stdout), Screen(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+        warnings.showwarning = lambda said, *where: click.echo(f'Warning: {said}', err=True)
+        try: yield out
+        finally: out.flush(), err.flush()
 
 # %% ../nbs/interface/cli.ipynb #21fba640
 _worded = ValueError, TypeError, FloatingPointError, OSError, ImportError, MemoryError  # raised with words for a reader
@@ -110,12 +111,12 @@ _no_memory = "not enough memory|out of memory|can't allocate memory|storage size
 def sentence(e:Exception)->str:
     "What to say about an error: its own words, or that the program is at fault."
     words = ' '.join(str(e).split())
-    if words.startswith('out of memory with'): return words   # it names already what to lower
+    if words.startswith('out of memory with'): return words   # it says what to lower
     if isinstance(e, MemoryError) or re.search(_no_memory, words, re.I):
-        return f'out of memory: lower --batch, --count, --size or --width ({words or "no more could be had"})'
-    if isinstance(e, BrokenExecutor): return 'a worker was ended from outside, perhaps for lack of memory: try fewer --workers'
+        return f'out of memory: lower --batch, --count, --size or --width{words and f" ({words})"}'
+    if isinstance(e, BrokenExecutor): return 'a worker was killed, perhaps for lack of memory: try fewer --workers'
     if isinstance(e, _worded) and words: return words
-    return (f'{type(e).__name__}{": " + words if words else ""}; this is a fault of the program, not of what you asked. '
+    return (f'{e!r:.500}; this is a fault of the program, not of what you asked. '
             'With DDPM_LESSON_TRACEBACK=1 before the command it says where')
 
 class _Commands(click.Group):
@@ -137,7 +138,9 @@ class _Commands(click.Group):
             if os.environ.get('DDPM_LESSON_TRACEBACK'): raise
             raise click.ClickException(sentence(e)) from e
 
-@click.group(cls=_Commands, context_settings=dict(help_option_names=['-h', '--help'], show_default=True, max_content_width=100))
+_settings = dict(help_option_names=['-h', '--help'], show_default=True, max_content_width=100)
+
+@click.group(cls=_Commands, context_settings=_settings)
 @click.version_option(package_name='ddpm_lesson')
 def main():
     "Denoising diffusion from the lessons: draw, train, judge, diagnose a schedule, read."
@@ -160,12 +163,12 @@ def _whole(lo:int, hi:int=10**9): return click.IntRange(lo, hi)
 
 _file, _folder, _seed = Place(dir_okay=False), Place(file_okay=False), _whole(0, 2**62)
 
-def _flag(names, kind=None, default=None, help=None, shown=None, **more):
+def _flag(names, kind=None, help=None, default=None, shown=None, **more):
     "One flag of a command; several names with spaces between."
     if shown: more['show_default'] = shown
     return click.option(*names.split(), type=kind, default=default, help=help, **more)
 
-def _device(command): return _flag('--device', None, 'auto', 'auto, cpu, cuda or mps.')(command)
+def _device(command): return _flag('--device', None, 'auto, cpu, cuda or mps.', 'auto')(command)
 
 # %% ../nbs/interface/cli.ipynb #562cc2e6
 _marks = {'.png': b'tEXtddpm_lesson\0', '.gif': b'ddpm_lesson', '.json': b'{\n "KID":', '.csv': b'lr,loss,smoothed'}
@@ -183,13 +186,10 @@ def _check_output(path:Path, mark:bytes, flag:str):
         with open_regular(path) as f: head = f.read(2**16)
         if head and mark not in head:
             raise ValueError(f'{flag} wanted a new name, got {path}: it is there, and not by this command')
-        if not path.stat().st_mode & 0o222: raise ValueError(f'{flag} wanted a file that may be changed, got {path}')
-    _check_writable(path, flag)
+    _check_writable(writable(path), flag)
 
-def _check_outputs(
-    **files, # flag -> (path or None, ending wanted)
-):
-    "Raise, before any work, unless each file has its ending, is named once, can be written and replaces nothing of others."
+def _check_outputs(**files):   # flag -> (path or None, ending wanted)
+    "Raise, before any work, unless each file has its ending, its own name, and replaces nothing of others."
     taken = {}
     for flag, (path, ending) in files.items():
         if path is None: continue
@@ -227,6 +227,7 @@ _recorded = dict(  # what a sheet says about itself
     weights=str, count=int, steps=int, sampler=str, eta=float, var=str, seed=int, label=str, guidance=float, cols=int,
     zoom=int, batch=int, device=str, sha256=str, card=str, threads=int, ddpm_lesson=str, torch=str, python=str)
 _not_flags = 'sha256', 'card', 'threads', 'ddpm_lesson', 'torch', 'python'
+_lies = 'what it says about itself is damaged'
 _sha256 = lambda raw: hashlib.sha256(raw).hexdigest()
 
 def fingerprint(
@@ -243,13 +244,12 @@ def wrong_entry(
 )->str:         # what is wrong with it, or ''
     "Unknown or missing entries, wrong types, numbers below 1, words that are too long."
     if not isinstance(said, dict): return f'wanted entries with names, got {type(said).__name__}'
-    for what, names in ('unknown', said.keys() - _recorded.keys()), ('no', _recorded.keys() - said.keys()):
-        if names: return f'{what} entries {", ".join(sorted(names)):.60}'
+    if names := sorted(said.keys() ^ _recorded.keys()): return f'entries unknown or missing: {", ".join(names):.60}'
     for name, kind in _recorded.items():
         v = said[name]
         if (name, v) == ('steps', None): continue
-        if type(v) is not kind or kind is str and len(v) > 1000:
-            return f'{name} wanted {"a word" if kind is str else kind.__name__}, got {v!r:.60}'
+        if type(v) is not kind: return f'{name} wanted {kind.__name__}, got {v!r:.60}'
+        if kind is str and len(v) > 1000: return f'{name} wanted a word, got {len(v):,} letters'
         if kind is int and name != 'seed' and v < 1: return f'{name} wanted at least 1, got {v!r:.60}'
     known = re.fullmatch(r'(cpu|cuda|mps)(:\d)?', said['device'])
     return '' if known else f'device wanted cpu, cuda or mps, got {said["device"]!r:.60}'
@@ -271,40 +271,36 @@ def side_of(
     side = ((size[0] - line)//min(cols, count) - line)//zoom
     return side if side > 0 and size == _sheet_size(count, cols, zoom, side) else 0
 
-def _check_pixels(
-    **sizes, # flag -> (width, height) of what it writes
-):
+def _check_pixels(**sizes):   # flag -> (width, height) of what it writes
     "Raise, before any work, if a picture would be larger than can be read again."
     for flag, (w, h) in sizes.items():
-        if w*h <= most_pixels: continue
         wanted = f'--{flag} wanted a picture of at most {most_pixels:,} pixels'
-        raise ValueError(f'{wanted}, got {w:,} x {h:,}: lower --count or --zoom')
+        if w*h > most_pixels: raise ValueError(f'{wanted}, got {w:,} x {h:,}: lower --count or --zoom')
 
 # %% ../nbs/interface/cli.ipynb #44e16dee
 def read_sheet(
     path, # a PNG
 )->tuple: # what it says about itself; the picture
-    "Read a sheet of `ddpm_lesson sample`. Any other file, a damaged one and one with impossible entries raise `ValueError`."
+    "Read a sheet of `ddpm_lesson sample`. Any other file, a damaged one or impossible entries raise `ValueError`."
     from PIL import Image
-    def refuse(word): raise ValueError(f'wanted numbers, got {word}')
+    def refuse(came): raise ValueError(f'got {came}')
     wanted = f'--like wanted a PNG written by ddpm_lesson sample, got {str(path)!r}'
     try:
         with open_regular(path) as f:
             picture = Image.open(f, formats=['PNG'])
             if math.prod(picture.size) > most_pixels: refuse(f'{picture.width:,} x {picture.height:,} pixels')
             picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e: raise ValueError(f'{wanted} ({e})') from e
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        raise ValueError(f'{wanted} ({e})') from e
     if 'drawn' not in picture.info:
         step = picture.info.get('step', '')
         look = f': it is a look at a training after step {step:.9}, whose weights have moved on' if step else ''
         raise ValueError(f'{wanted}, which does not say how to draw it again{look}')
     try: said = json.loads(picture.info['drawn'], parse_constant=refuse)
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f'{path}: wanted JSON about how it was drawn, got something damaged ({type(e).__name__})') from e
+    except (ValueError, RecursionError) as e: raise ValueError(f'{path}: {_lies}: {type(e).__name__}') from e
     wrong = wrong_entry(said)
-    if not wrong and not side_of(said, picture.size):
-        wrong = f'{said["count"]:.60g} images in {said["cols"]:.60g} columns do not fit its size'
-    if wrong: raise ValueError(f'{path}: what it says about itself is damaged: {wrong}')
+    if not wrong and not side_of(said, picture.size): wrong = 'count, cols and zoom do not fit its size'
+    if wrong: raise ValueError(f'{path}: {_lies}: {wrong}')
     return said, picture
 
 # %% ../nbs/interface/cli.ipynb #0f574faf
@@ -321,21 +317,21 @@ def places(
     sheet,       # its path
     weights:str, # where it says that its weights are
 )->list:
-    "Where the weights of a sheet may be: where it says, unless that is on another machine, and beside it."
+    "Where the weights of a sheet may be: where it says, except on another machine, and beside it."
     return [weights]*(weights[:2] not in ('//', '\\\\')) + [str(Path(sheet).parent/PureWindowsPath(weights).name)]
 
 def _same_weights(path, said:dict, side:int)->str:
-    "The weights a sheet was drawn with. `ValueError` if they are gone, are not the same or draw images of another size."
-    wanted, changed = f'{path} wanted the weights it was drawn with', None
+    "The weights a sheet was drawn with, or an error: gone, changed, or of a model that draws another size."
+    came = f'{said["weights"]!r}, which are not there'
     for weights in places(path, said['weights']):
         try: sha256 = _sha256(weights_path(weights).read_bytes())
         except (ValueError, OSError): continue
-        same = sha256 == said['sha256'] and fingerprint(weights, card := load_card(weights))['card'] == said['card']
-        if same and card.get('size') == side: return weights
-        if same: raise ValueError(f'{path}: what it says about itself is damaged: its images have {side} pixels, its model draws {card.get("size")}')
-        changed = weights
-    if changed: raise ValueError(f'{wanted}, and {changed!r} or its card has changed since; to draw with it all the same, name it with --weights')
-    raise ValueError(f'{wanted}, {said["weights"]!r}, which are not there; name others with --weights')
+        came = f'{weights!r}, and it or its card has changed since'
+        if sha256 != said['sha256']: continue   # its card is not even looked at
+        if fingerprint(weights, card := load_card(weights))['card'] != said['card']: continue
+        if card.get('size') == side: return weights
+        raise ValueError(f'{path}: {_lies}: its images have {side} pixels, its model draws {card.get("size")}')
+    raise ValueError(f'{path} wanted the weights it was drawn with, {came}; name those to draw with by --weights')
 
 # %% ../nbs/interface/cli.ipynb #4b4dbd81
 def _unlike(said:dict, now:dict)->str:
@@ -359,14 +355,16 @@ def _flags(*several):
         return command
     return add
 
+_said = 'as the model says, usually '
 _drawing = _flags(
-    _flag('--weights', Place(), 'fashion', 'A shipped model, or a .safetensors file.'),
-    _flag('--steps', _whole(1), None, 'Steps for each image; a step is one network call, or two if labels are insisted on.',
-          'as the model says, usually 50'),
-    _flag('--sampler', click.Choice(['ddim', 'ddpm']), shown='as the model says, usually ddim'),
-    _flag('--guidance', Number(0, 1e6), None, 'How strongly to insist on the label; 1: as learned.', 'as the model says, usually 1'),
-    _flag('--seed', _seed, 0, 'Image i is drawn from seed + i.'),
-    _flag('--batch', _whole(1, 4096), 64, 'Images at once.'), _device)
+    _flag('--weights', Place(), 'A shipped model, or a .safetensors file.', 'fashion'),
+    _flag('--steps', _whole(1), 'Steps; each is one network call, or two with guidance.', shown=f'{_said}50'),
+    _flag('--sampler', Choice(['ddim', 'ddpm']), None, shown=f'{_said}ddim'),
+    _flag('--guidance', Number(0, 1e6), 'How strongly to insist on the label; 1: as learned.', shown=f'{_said}1'),
+    _flag('--seed', _seed, 'Image i is drawn from seed + i.', 0),
+    _flag('--batch', _whole(1, 4096), 'Images at once.', 64), _device)
+
+def _terminal(rank:int=0)->bool: return sys.stderr.isatty() and not rank
 
 def _strip(way:list, zoom:int):
     "A row for each of the first four images: every third picture of its way, and the last."
@@ -375,22 +373,22 @@ def _strip(way:list, zoom:int):
 
 # %% ../nbs/interface/cli.ipynb #5cde3a45
 _frames = 24   # of a film
-_again = 'Example: ddpm_lesson sample --seed 3 --out a.png, and later ddpm_lesson sample --like a.png --steps 20 --out b.png'
+_again = 'ddpm_lesson sample --seed 3 --out a.png, and later ddpm_lesson sample --like a.png --steps 20 --out b.png'
 
-@main.command(epilog=_again)
+@main.command(epilog=f'Example: {_again}')
 @_flag('--like', Place(exists=True, dir_okay=False), is_eager=True, callback=_take_over,
-       help='Repeat this sheet: flags not given are taken from it. Writes NAME-again.png unless --out says otherwise.')
+       help='Repeat this sheet: flags not given are taken from it. Default of --out: NAME-again.png.')
 @_drawing
-@_flag('--count', _whole(1, 100_000), 64, 'Images to draw.')
-@_flag('--eta', Number(0, 1), 0.0, 'Fresh noise in ddim: 0 none, 1 as much as ddpm.')
-@_flag('--var', click.Choice(['small', 'large']), 'small', 'Fresh noise in ddpm: posterior variance, or beta.')
-@_flag('--label', None, 'all', 'all, none, a class by name or by number, or several with commas between.')
-@_flag('--out', _file, 'samples.png', 'The sheet to write.')
-@_flag('--gif', _file, None, 'Also write a film of the way.')
-@_flag('--strip', _file, None, 'Also write a strip, noise to image, of the first four.')
-@_flag('--cols', _whole(1), 10, 'Images a row.')
-@_flag('--zoom', _whole(1), 2, 'Side of a pixel.')
-def sample(like, weights, count, steps, sampler, eta, var, seed, label, guidance, out, gif, strip, cols, zoom, batch, device):
+@_flag('--count', _whole(1, 100_000), 'Images to draw.', 64)
+@_flag('--eta', Number(0, 1), 'Fresh noise in ddim: 0 none, 1 as much as ddpm.', 0.0)
+@_flag('--var', Choice(['small', 'large']), 'Fresh noise in ddpm: posterior variance, or beta.', 'small')
+@_flag('--label', None, 'all, none, a class by name or by number, or several with commas between.', 'all')
+@_flag('--out', _file, 'The sheet to write.', 'samples.png')
+@_flag('--gif', _file, 'Also write a film of the way.')
+@_flag('--strip', _file, 'Also write a strip, noise to image, of the first four.')
+@_flag('--cols', _whole(1), 'Images a row.', 10)
+@_flag('--zoom', _whole(1), 'Side of a pixel.', 2)
+def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch, device, **asked):
     "Draw images and write them as one PNG sheet."
     # Which model, and where its pictures go.
     path, said, picture = like or (None, None, None)
@@ -402,23 +400,24 @@ def sample(like, weights, count, steps, sampler, eta, var, seed, label, guidance
     # What to draw, and how.
     device, card = best_device(device), load_card(weights)
     shape, labels = image_shape(card, count), wanted_labels(label, card.get('classes', []), count)
-    how = _how(card, labels, sampler=sampler, steps=steps, eta=eta, var=var, guidance=guidance)
-    w, h = _sheet_size(min(count, batch), cols, zoom, shape[-1])
-    _check_pixels(out=_sheet_size(count, cols, zoom, shape[-1]), gif=(w*bool(gif), h*_frames//5),
-                  strip=_sheet_size(4*_frames if strip else 1, _frames, zoom, shape[-1]))
+    how = _how(card, labels, **asked)
+    size = partial(_sheet_size, zoom=zoom, side=shape[-1])
+    w, h = size(min(count, batch), cols)
+    film, row = (w*bool(gif), h*_frames//5), size(4*_frames*bool(strip) or 1, _frames)
+    _check_pixels(out=size(count, cols), gif=film, strip=row)
 
     # Draw.
     with together(device) as device:
         (model, sched), rank = load_pretrained(weights, device), place()[0]
-        images, way = draw_here(model, sched, shape, how, labels, range(seed, seed + count), bool(gif or strip), batch=batch,
-                                frames=_frames, device=device, progress=sys.stderr.isatty() and not rank)
+        images, way = draw.draw_images(model, sched, shape, how, labels, range(seed, seed + count), batch,
+                                       _frames*bool(gif or strip), shared=True, device=device, progress=_terminal(rank))
     if rank: return
 
     # Write: the sheet with all that is needed to draw it again, then film and strip.
     images, way = to_image_range(card, images), [to_image_range(card, x) for x in way]
     pixels = sheet(images, cols, zoom)
-    now |= dict(sampler=how.sampler, steps=how.steps, guidance=how.guidance, device=device, threads=torch.get_num_threads())
-    now |= fingerprint(weights, card) | versions()
+    now |= {k: getattr(how, k) for k in asked} | fingerprint(weights, card) | versions()
+    now |= dict(device=device, threads=torch.get_num_threads())
     save_png(out, pixels, now | dict(drawn=now))
     if gif: save_gif(gif, [sheet(x, cols, zoom) for x in way])
     if strip: save_png(strip, _strip(way, zoom), now)
@@ -436,13 +435,13 @@ def _check_folder(folder:Path, resume:bool):
     "Raise unless the folder holds this run's checkpoint, where there should be one, and nothing else of those names."
     there, others = checkpoints(folder), [n for n in kept_names if os.path.lexists(folder/n)]
     if resume and not there: raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
-    if there and not resume: raise ValueError(f'{folder} holds a run already: go on with --resume, or name another --folder')
+    if there and not resume: raise ValueError(f'{folder} holds a run: go on with --resume, or name another --folder')
     if others and not there:
         raise ValueError(f'--folder wanted a place of its own, got {folder}: {others[0]} is there, and not of this run')
     _check_writable(folder/kept_names[0], '--folder')
 
-_preset = _flag('--preset', click.Choice(list(presets)), 'laptop', 'Where to start from; the defaults below are those of laptop.')
-_size = _flag('--size', _whole(4, 2048), None, "Side of the images; default: the set's own, 64 for photographs.")
+_preset = _flag('--preset', Choice(list(presets)), 'Where to start; defaults below are of laptop.', 'laptop')
+_size = _flag('--size', _whole(4, 2048), "Side of the images; default: the set's own, 64 for photographs.")
 _sets = 'fashion, debug, mnist, fashionmnist, cifar10, flowers102, oxfordiiitpet, or a folder of images.'
 
 # %% ../nbs/interface/cli.ipynb #02bdf8b0
@@ -455,7 +454,8 @@ def _recipe_flag(f):
     flag, said = '--' + f.name.replace('_', '-'), _meaning[f.name]
     kind = _bounds.get(f.name, Number() if f.type is float else f.type)
     if f.type is bool: flag, kind = f'{flag}/--no{flag[1:]}', None
-    return _flag(f'{flag} {f.name}', kind, None, f'{said[0].upper()}{said[1:]}.', str(presets['laptop'].get(f.name, f.default)))
+    usual = presets['laptop'].get(f.name, f.default)
+    return _flag(f'{flag} {f.name}', kind, f'{said[0].upper()}{said[1:]}.', shown=str(usual))
 
 # %% ../nbs/interface/cli.ipynb #e436ef32
 def quick_look(card:dict)->dict:
@@ -480,19 +480,18 @@ def reporter(
     return report
 
 # %% ../nbs/interface/cli.ipynb #f69060e5
-def _steps_logged(folder)->int:
-    "How far a log has come; more than its run, if that was killed after a report."
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    log = EventAccumulator(str(folder)).Reload()
-    return log.Scalars('loss')[-1].step if 'loss' in log.Tags()['scalars'] else 0
-
 class _Log:
     "TensorBoard's: the settings of a run, the loss and learning rate of each step, sheets of samples."
     def __init__(self, folder, card, done):
-        try: from torch.utils.tensorboard import SummaryWriter
-        except ImportError as e: raise ValueError('--tensorboard wanted the package of that name: pip install tensorboard') from e
-        self.since = min(_steps_logged(folder), done) if done else 0
-        self.log = SummaryWriter(folder, purge_step=self.since + 1)  # what was logged later belongs to another life
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as e: raise ValueError('--tensorboard wanted its package: pip install tensorboard') from e
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        folder.mkdir(parents=True, exist_ok=True)
+        old = EventAccumulator(str(folder)).Reload()
+        logged = old.Scalars('loss')[-1].step if 'loss' in old.Tags()['scalars'] else 0
+        self.since = min(logged, done)   # a run that was killed after a report has logged more than it kept
+        self.log = SummaryWriter(folder, purge_step=self.since + 1)
         self.log.add_text('card', '    ' + json.dumps(card, indent=1).replace('\n', '\n    '))
 
     def add(self, run, pixels):
@@ -514,38 +513,38 @@ class _Log:
 # %% ../nbs/interface/cli.ipynb #371c2308
 @main.command()
 @_preset
-@_flag('--data', Place(), None, _sets)
+@_flag('--data', Place(), _sets)
 @_size
-@_flag('--channels', click.IntRange(1, 3), None, "1: grey, 3: colour; default: the set's own, colour for a folder.")
-@_flag('--labels/--no-labels', help='Learn the labels, if the images have any.')
-@_flag('--schedule', click.Choice(list(schedules)), None, 'Noise schedule.')
-@_flag('--T T', _whole(1, 10**6), None, 'Steps of the schedule.')
-@_flag('--width', _whole(1, 8192), None, 'Channels at the first level of the network.')
-@_flag('--mults', help='Width of each level, e.g. 1,2,2.')
-@_flag('--blocks', _whole(1, 8), None, 'Residual blocks a level.')
-@_flag('--attend', help='Levels with attention, e.g. 1,2.')
-@_flag('--patch', _whole(1, 32), None, 'Side of the squares folded into channels first.')
+@_flag('--channels', click.IntRange(1, 3), "1: grey, 3: colour; default: the set's own, colour for a folder.")
+@_flag('--labels/--no-labels', None, 'Learn the labels, if the images have any.')
+@_flag('--schedule', Choice(list(schedules)), 'Noise schedule.')
+@_flag('--T T', _whole(1, 10**6), 'Steps of the schedule.')
+@_flag('--width', _whole(1, 8192), 'Channels at the first level of the network.')
+@_flag('--mults', None, 'Width of each level, e.g. 1,2,2.')
+@_flag('--blocks', _whole(1, 8), 'Residual blocks a level.')
+@_flag('--attend', None, 'Levels with attention, e.g. 1,2.')
+@_flag('--patch', _whole(1, 32), 'Side of the squares folded into channels first.')
 @_flag('--dropout', Number(0, 1, max_open=True))
-@_flag('--scale-shift/--no-scale-shift', help='Let the time scale what the network sees, not only shift it.')
-@_flag('--epochs', _whole(1, 10**6), None, 'Times through the images, instead of --steps.')
+@_flag('--scale-shift/--no-scale-shift', None, 'Let the time scale what the network sees, not only shift it.')
+@_flag('--epochs', _whole(1, 10**6), 'Times through the images, instead of --steps.')
 @_flags(*map(_recipe_flag, fields(training.Recipe)))
-@_flag('--folder', _folder, None, 'Where everything goes; default runs/PRESET.')
-@_flag('--resume', help='Go on from the checkpoint in the folder.', is_flag=True)
-@_flag('--every', _whole(1), 500, 'Steps between checkpoints and sample sheets.')
-@_flag('--tensorboard/--no-tensorboard', help='Log settings, losses and sheets for TensorBoard.', shown='where it is installed')
-@_flag('--half', help='Store the final weights in float16.', is_flag=True)
-@_flag('--compile compiled', help='Translate the network first (torch.compile): minutes lost, then faster steps.', is_flag=True)
-@_flag('--graphs/--no-graphs', None, True, 'On a GPU, record the training step once and replay it.')
+@_flag('--folder', _folder, 'Where everything goes; default runs/PRESET.')
+@_flag('--resume', None, 'Go on from the checkpoint in the folder.', is_flag=True)
+@_flag('--every', _whole(1), 'Steps between checkpoints and sample sheets.', 500)
+@_flag('--tensorboard/--no-tensorboard', None, 'Log losses and sheets for TensorBoard.', shown='where it is installed')
+@_flag('--half', None, 'Store the final weights in float16.', is_flag=True)
+@_flag('--compile compiled', None, 'torch.compile the network: minutes lost, then faster steps.', is_flag=True)
+@_flag('--graphs/--no-graphs', None, 'On a GPU, record the training step once and replay it.', True)
 @_device
 def train(preset, folder, resume, every, tensorboard, half, compiled, graphs, device, **given):
-    "Train a model; Ctrl-C and SIGTERM are safe, --resume goes on. Under torchrun, all processes train one model together."
+    "Train a model; Ctrl-C and SIGTERM are safe, --resume goes on. Under torchrun, all processes train one model."
     # What to train, and where to keep it.
     p, folder, device = plan(given, preset), Path(folder or f'runs/{preset}'), best_device(device)
     if tensorboard is None: tensorboard = importlib.util.find_spec('tensorboard') is not None
     if alone() or os.environ.get('RANK') == '0': _check_folder(folder, resume)   # the first process alone writes there
 
     # The images, the network, and what an earlier run has learned.
-    data = prepared(sources.load_images(p['data'], p['size'], progress=sys.stderr.isatty(), channels=p.get('channels')), p)
+    data = prepared(sources.load_images(p['data'], p['size'], progress=_terminal(), channels=p.get('channels')), p)
     with together(device) as device:
         (rank, world), began = place(), time.time()
         run = run_here(card_for(data, p), data, device, compiled, graphs)
@@ -568,14 +567,14 @@ def train(preset, folder, resume, every, tensorboard, half, compiled, graphs, de
     click.echo(f'{weights} and samples.png; draw more with: ddpm_lesson sample --weights {shlex.quote(str(weights))}')
 
 # %% ../nbs/interface/cli.ipynb #c670fa70
-def _precision(run)->str: return 'bf16' if run.bf16 else 'float32'
-
 def _outline(run, device:str, world:int)->str:
     "What is about to be trained, in one line."
-    n, shape = len(run.data), tuple(run.data.pixels.shape[1:])
+    n, *shape = run.data.pixels.shape
     numbers = sum(w.numel() for w in run.net.parameters())
-    processes = f'{world} processes, ' if world > 1 else ''
-    return f'{n:,} images {shape}, {numbers:,} parameters, {processes}{device}, {_precision(run)}'
+    where = [f'{world} processes']*(world > 1) + [device, _precision(run)]
+    return f'{n:,} images {tuple(shape)}, {numbers:,} parameters, {", ".join(where)}'
+
+def _precision(run)->str: return 'bf16' if run.bf16 else 'float32'
 
 # %% ../nbs/interface/cli.ipynb #39891190
 _most_hashes = 100_000  # kept in a card: six letters for each image
@@ -592,19 +591,19 @@ def _made(began:float, run, device:str)->dict:
 
 # %% ../nbs/interface/cli.ipynb #b1ecac88
 @main.command()
-@_flag('--preset', click.Choice(list(presets)), 'laptop', 'The run that is to come.')
-@_flag('--data', Place(), None, 'As for train.')
+@_flag('--preset', Choice(list(presets)), 'The run that is to come.', 'laptop')
+@_flag('--data', Place(), 'As for train.')
 @_size
-@_flag('--batch', _bounds['batch'], None, 'Images a batch.')
-@_flag('--steps', _whole(10, 100_000), 100, 'Batches to spend.')
-@_flag('--out', _file, None, 'Also write rates and losses as .csv.')
+@_flag('--batch', _bounds['batch'], 'Images a batch.')
+@_flag('--steps', _whole(10, 100_000), 'Batches to spend.', 100)
+@_flag('--out', _file, 'Also write rates and losses as .csv.')
 @_device
 def find_lr(preset, data, size, batch, steps, out, device):
     "Suggest a learning rate for a run."
     # The run that is to come.
     _check_outputs(out=(out, '.csv'))
     p, device = plan(dict(data=data, size=size, batch=batch), preset), best_device(device)
-    images = prepared(sources.load_images(p['data'], p['size'], progress=sys.stderr.isatty()), p)
+    images = prepared(sources.load_images(p['data'], p['size'], progress=_terminal()), p)
     card = card_for(images, p)
 
     # Try rates, write and say what they did.
@@ -627,81 +626,77 @@ def _learned(card:dict, key:str):
     return card['learned'].get(key) if isinstance(card.get('learned'), dict) else None
 
 def _data_of(card:dict, data, size:int)->tuple:
-    """Where real images are: what was asked for; else the bundled set, if the card names it. And hashes of those that were
-    learned from. A card's word is a label, never a path or a download."""
+    "Where real images are, and hashes of those learned from. A card's word is a label, never a path or a download."
     hashes, label, bundled = _learned(card, 'hashes'), card.get('data', ''), known_set('fashion')
     known = set(re.findall('[A-Za-z0-9+/]{6}', hashes)) if isinstance(hashes, str) else set()
     if known_set(label) == bundled:
         known = known or set(image_hashes(sources.load_images(bundled, size)))
         data = data or bundled
     if data: return data, known
-    raise ValueError(f'--data wanted real images to judge by, a folder or the name of a set; the model learned from {label!r:.60}')
+    raise ValueError(f'--data wanted real images to judge by, a folder or a set; the model learned from {label!r:.60}')
 
 def to_judge_by(data, size:int, channels:int)->Images:
     "What a set offers for judging: its test split; all of it, where it has none."
     source = find_source(data)
-    return sources.load_images(source, size, train=not source.has_test, progress=sys.stderr.isatty(), channels=channels)
+    return sources.load_images(source, size, train=not source.has_test, progress=_terminal(), channels=channels)
 
 # %% ../nbs/interface/cli.ipynb #2908fa52
-def _fair(images:Images, known:set, classes:list)->tuple:
-    """Those the model has not seen, if there are enough, and of classes that it knows, if they have labels. And how many
-    were learned from, None if that is not known."""
+def _fair(images:Images, known:set, classes:list, n:int)->tuple:
+    """Two halves, drawn at random, of images that the model has not seen, if there are enough, and of classes it knows:
+    to compare with, and n at most for the floor. And how many were learned from; None: not known."""
     if images.labels is not None and set(images.classes) & set(classes):
         images = subset(images, torch.tensor([images.classes[k] in classes for k in images.labels]))
-    fresh = unseen(images, known)
-    if fresh is not None and len(fresh) >= _enough: return fresh, 0 if known else None
-    if len(images) >= _enough: return images, len(images) - len(fresh or ())
-    raise ValueError(f'--data wanted at least {_enough} images that the model could draw, got {len(images)} in {images.name}')
+    fresh, seen = unseen(images, known) or (), 0 if known else None
+    if len(fresh) >= _enough: images = fresh
+    else: seen = len(images) - len(fresh)
+    if len(images) < _enough:
+        raise ValueError(f'--data wanted at least {_enough} images of classes it knows, got {len(images)}')
+    order, n = _shuffled(len(images)), min(n, len(images)//2)
+    return subset(images, order[n:]), subset(images, order[:n]), seen
 
 def _shuffled(n:int): return torch.randperm(n, generator=torch.Generator().manual_seed(0))
-
-def _halves(images:Images, n:int)->tuple:
-    "Two parts of a set, drawn at random: to compare with, and for the floor, of n images at most."
-    order, n = _shuffled(len(images)), min(n, len(images)//2)
-    return subset(images, order[n:]), subset(images, order[:n])
 
 def labels_like(
     other:Images,  # for the floor
     card:dict,
     count:int,
 ):                 # (count,) int64, or None
-    "Labels with the shares of real images; of images without labels, the shares that the model learned; else all in turn."
+    "Labels with the shares of real images; if they have none, the shares that the model learned; else all in turn."
     if not (classes := card.get('classes', [])): return None
     if other.labels is not None and set(other.classes) & set(classes):
         own = torch.tensor([classes.index(other.classes[k]) for k in other.labels])
         return own[torch.arange(count) % len(own)]
     counts = _learned(card, 'classes')
-    good = isinstance(counts, list) and len(counts) == len(classes) and all(type(n) is int and 0 <= n < 2**40 for n in counts)
-    shares = torch.tensor(counts if good and any(counts) else [1]*len(classes), dtype=torch.float64).cumsum(0)
-    at = (torch.arange(count) + 0.5)/count*shares[-1]
-    return torch.searchsorted(shares, at)[_shuffled(count)]
+    good = isinstance(counts, list) and len(counts) == len(classes)
+    good = good and any(counts) and all(type(n) is int and 0 <= n < 2**40 for n in counts)
+    shares = torch.tensor(counts if good else [1]*len(classes), dtype=torch.float64).cumsum(0)
+    return torch.searchsorted(shares, (torch.arange(count) + 0.5)/count*shares[-1])[_shuffled(count)]
 
 # %% ../nbs/interface/cli.ipynb #2acd5c31
 @main.command()
 @_drawing
-@_flag('--data', Place(), None, 'Real images to judge by, as for train; default: the test split of the bundled set, if the model learned from it.')
-@_flag('--count', _whole(20, 100_000), 1000, 'Samples.')
-@_flag('--judge', click.Choice(['lite0', 'inception']), 'lite0')
-@_flag('--out', _file, None, 'Also write the result as .json.')
-def evaluate(weights, data, count, steps, sampler, guidance, seed, judge, out, batch, device):
+@_flag('--data', Place(), 'Real images to judge by, as for train.', shown='test split of the bundled set')
+@_flag('--count', _whole(20, 100_000), 'Samples.', 1000)
+@_flag('--judge', Choice(['lite0', 'inception']), None, 'lite0')
+@_flag('--out', _file, 'Also write the result as .json.')
+def evaluate(weights, data, count, seed, judge, out, batch, device, **asked):
     "KID and FID of a model, with an interval, and what real images get."
     # Which model, and which real images: the same in each process.
     _check_outputs(out=(out, '.json'))
     device, card = best_device(device), load_card(weights)
     shape = image_shape(card, count)
     data, known = _data_of(card, data, shape[-1])
-    images, seen = _fair(to_judge_by(data, shape[-1], shape[1]), known, card.get('classes', []))
-    real, other = _halves(images, count)
+    real, other, seen = _fair(to_judge_by(data, shape[-1], shape[1]), known, card.get('classes', []), count)
     labels = labels_like(other, card, count)
-    how = _how(card, labels, sampler=sampler, steps=steps, guidance=guidance)
+    how = _how(card, labels, **asked)
 
     # Look at the real images, then draw.
     with together(device) as device:
         (model, sched), rank = load_pretrained(weights, device), place()[0]
         if not rank: ref = reference(real, judges()[judge](device=device), other, len(other))
         began = time.time()
-        drawn, _ = draw_here(model, sched, shape, how, labels, range(seed, seed + count), False, batch=batch,
-                             device=device, progress=sys.stderr.isatty() and not rank)
+        drawn, _ = draw.draw_images(model, sched, shape, how, labels, range(seed, seed + count), batch, shared=True,
+                                    device=device, progress=_terminal(rank))
         seconds = round(time.time() - began, 1)
     if rank: return
 
@@ -716,29 +711,29 @@ def evaluate(weights, data, count, steps, sampler, guidance, seed, judge, out, b
 def _report(r:dict)->str:
     "The result as four lines."
     seen = {None: 'whether it learned from them, its card does not say', 0: 'none of them learned from'}
-    judged = seen.get(r['learned'], f"{r['learned']} of them learned from, so that copies would score as well as new images")
-    return '\n'.join([
-        f"{r['N']} samples of {r['weights']}, {r['sampler']}, guidance {r['guidance']:g}, {r['NFE']} network calls each, "
-        f"{r['seconds']:.0f} s on {r['device']}",
-        f"judged by {r['judge']} against {r['real N']} images of {r['against']}, {judged}; smaller is better",
-        f"KID {r['KID']:.4f} +- {r['KID interval']:.4f}   real images {r['floor KID']:.4f} +- {r['floor interval']:.4f}",
-        f"FID {r['FID']:.1f}            real images {r['floor FID']:.1f}   (each of {r['floor N']}: too few to compare elsewhere)"])
+    r['seen'] = seen.get(r['learned'], f"{r['learned']} of them learned from, so that copies would score as well")
+    return """{N} samples of {weights}, {sampler}, guidance {guidance:g}, {NFE} network calls each, \
+{seconds:.0f} s on {device}
+judged by {judge} against {real N} images of {against}, {seen}; smaller is better
+KID {KID:.4f} +- {KID interval:.4f}   real images {floor KID:.4f} +- {floor interval:.4f}
+FID {FID:.1f}            real images {floor FID:.1f}   (each of {floor N}: too few to compare elsewhere)
+""".format_map(r).strip()
 
 # %% ../nbs/interface/cli.ipynb #6ee2eaaf
 @main.command()
-@_flag('--grid', click.Choice(['s1', 's2']), 's1', 's1: loss x target x schedule; s2: before and after the repair.')
-@_flag('--data', Place(), 'fashion', 'As for train.')
-@_flag('--size', _whole(8, 2048), 28, 'Side of the images.')
-@_flag('--seeds', _whole(1, 100), 3, 'Trainings of each cell.')
-@_flag('--steps', _whole(1), 500, 'Batches of each training.')
-@_flag('--batch', _bounds['batch'], 32, 'Images a batch.')
-@_flag('--width', _whole(4, 8192), None, 'Width of the network; published: 32 (s1), 64 (s2).', '8 for s1, 16 for s2')
-@_flag('--blocks', _whole(1, 8), 1, "S1's blocks a level; published: 2.")
-@_flag('--count', _whole(20, 100_000), 200, 'Samples of each measure.')
-@_flag('--held', _whole(20, 100_000), 1000, 'Real images to judge by.')
-@_flag('--workers', _whole(1, 64), 2, 'Cells at once; a core each.')
-@_flag('--precision', click.Choice(['auto', 'bf16', 'float32']), 'auto')
-@_flag('--folder', _folder, None, 'Where results go; default runs/experiment-GRID.')
+@_flag('--grid', Choice(['s1', 's2']), 's1: loss x target x schedule; s2: before and after the repair.', 's1')
+@_flag('--data', Place(), 'As for train.', 'fashion')
+@_flag('--size', _whole(8, 2048), 'Side of the images.', 28)
+@_flag('--seeds', _whole(1, 100), 'Trainings of each cell.', 3)
+@_flag('--steps', _whole(1), 'Batches of each training.', 500)
+@_flag('--batch', _bounds['batch'], 'Images a batch.', 32)
+@_flag('--width', _whole(4, 8192), 'Width of the network; published: 32 (s1), 64 (s2).', shown='8 for s1, 16 for s2')
+@_flag('--blocks', _whole(1, 8), "S1's blocks a level; published: 2.", 1)
+@_flag('--count', _whole(20, 100_000), 'Samples of each measure.', 200)
+@_flag('--held', _whole(20, 100_000), 'Real images to judge by.', 1000)
+@_flag('--workers', _whole(1, 64), 'Cells at once; a core each.', 2)
+@_flag('--precision', Choice(['auto', 'bf16', 'float32']), None, 'auto')
+@_flag('--folder', _folder, 'Where results go; default runs/experiment-GRID.')
 def experiment(grid, data, size, seeds, width, blocks, count, held, workers, folder, **scale):
     "Train and judge a grid of settings; writes table.csv. The defaults take one to two hours on two cores."
     # The cells, and where their results go.
@@ -750,36 +745,39 @@ def experiment(grid, data, size, seeds, width, blocks, count, held, workers, fol
     # Train, judge, write.
     rows = experiments.run_cells(cells, table.parent, workers, data=data, size=size, held=held, n=count)
     write_table(rows, table)
-    click.echo(f'{len(cells)} cells, {len(rows)} rows: {table}; a strip of samples for each cell in {table.parent/"cells"}')
+    click.echo(f'{len(cells)} cells, {len(rows)} rows: {table}; samples of each cell in {table.parent/"cells"}')
 
 # %% ../nbs/interface/cli.ipynb #d04ad23e
 @main.command()
-@_flag('--schedule', click.Choice(['cosine', 'linear', 'rescaled_linear', 'rate']), 'linear')
-@_flag('--T T', _whole(1, 10**6), 1000, 'Steps of the schedule.')
-@_flag('--beta-1', Number(), None, 'First variance of a linear schedule.')
-@_flag('--beta-T beta_T', Number(), None, 'Last variance of a linear schedule.')
-@_flag('--size', _whole(1, 16_384), 64, 'Side of the images.')
-@_flag('--channels', _whole(1, 256), 3)
+@_flag('--schedule', Choice(['cosine', 'linear', 'rescaled_linear', 'rate']), None, 'linear')
+@_flag('--T T', _whole(1, 10**6), 'Steps of the schedule.', 1000)
+@_flag('--beta-1', Number(), 'First variance of a linear schedule.')
+@_flag('--beta-T beta_T', Number(), 'Last variance of a linear schedule.')
+@_flag('--size', _whole(1, 16_384), 'Side of the images.', 64)
+@_flag('--channels', _whole(1, 256), None, 3)
 def diagnose(schedule, T, size, channels, **ends):
     "What a schedule does to images, and what to change."
     ends = {k: v for k, v in ends.items() if v is not None}
-    if ends and 'linear' not in schedule: raise ValueError(f'--beta-1 and --beta-T belong to a linear schedule, got {schedule}')
+    if ends and 'linear' not in schedule: raise ValueError(f'--beta-1/-T wanted a linear schedule, got {schedule}')
     click.echo(str(diagnosis(schedules[schedule](T=T, **ends), channels*size**2)))
 
 # %% ../nbs/interface/cli.ipynb #f4566dae
+_install = 'pip install -e ".[dev]"'
+
 @main.command()
-@_flag('--no-browser', help='Only print the address.', is_flag=True)
-@_flag('--port', _whole(1, 65_535), None, 'Where JupyterLab listens.', "JupyterLab's")
-@_flag('--ip', None, None, 'The address it listens on, for a browser elsewhere.', 'this machine only')
+@_flag('--no-browser', None, 'Only print the address.', is_flag=True)
+@_flag('--port', _whole(1, 65_535), 'Where JupyterLab listens.', shown="JupyterLab's")
+@_flag('--ip', None, 'The address it listens on, for a browser elsewhere.', shown='this machine only')
 def lessons(no_browser, port, ip):
     "Open the notebooks in JupyterLab."
     pages = Path(__file__).resolve().parents[1]/'nbs'
     if not (pages/'index.ipynb').is_file():
-        raise ValueError('the lessons are not part of an installed wheel: clone the repository, then pip install -e ".[dev]" in it')
-    if importlib.util.find_spec('jupyterlab') is None: raise ValueError('JupyterLab is not installed: pip install -e ".[dev]"')
-    if not re.fullmatch(r'[\w.:%*-]*', ip := ip or '', re.ASCII): raise ValueError(f'--ip wanted an address or the name of a machine, got {ip!r:.60}')
-    flags = ['--no-browser']*no_browser + [f'--port={port}']*bool(port) + [f'--ip={ip}']*bool(ip)
-    if getattr(os, 'geteuid', int)() == 0 and os.name != 'nt': flags += ['--allow-root']  # as in most containers
-    raise SystemExit(subprocess.run([sys.executable, '-m', 'jupyterlab', str(pages/'00_start.ipynb'), *flags]).returncode)
+        raise ValueError(f'the lessons are not in an installed wheel: clone the repository, then {_install}')
+    if not importlib.util.find_spec('jupyterlab'): raise ValueError(f'JupyterLab is not installed: {_install}')
+    if ip and not re.fullmatch(r'[\w.:%*-]+', ip, re.ASCII): raise ValueError(f'--ip wanted an address, got {ip!r:.60}')
+    flags = ['--no-browser']*bool(no_browser) + [f'--port={port}']*bool(port) + [f'--ip={ip}']*bool(ip)
+    if os.name != 'nt' and os.geteuid() == 0: flags += ['--allow-root']  # as in most containers
+    done = subprocess.run([sys.executable, '-m', 'jupyterlab', str(pages/'00_start.ipynb'), *flags])
+    raise SystemExit(done.returncode)
 
 if __name__ == '__main__' and globals().get('__spec__'): main()   # python -m ddpm_lesson.cli

@@ -20,7 +20,8 @@ from .engine.files import atomic_write, full_path, save_png, sheet
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge, reference, subset, unseen
 from .engine.presets import preset_card
-from .pretrained import draw_as_card, save_model, units
+from .engine.cards import units
+from .pretrained import draw_as_card, save_model
 from .engine.safety import as_usual
 from .engine.sources import find_source, load_images
 from .train import Run, fit, generator

@@ -8,6 +8,7 @@ __all__ = ['said_by', 'check_labels', 'Labelled', 'Guided', 'in_batches']
 # %% ../nbs/13_guidance.ipynb #2179b84e
 import torch
 from torch import Tensor, nn
+
 from .checks import check_whole
 from .sampler import shown
 
@@ -89,10 +90,10 @@ def in_batches(
     for name, given in ('seeds', seeds), ('labels', labels):
         if given is not None and len(given) != n: raise ValueError(f'{name} wanted one an image, {n}, got {len(given)}')
     if labels is None and guidance != 1: raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
-    starts = range(0, n, check_whole(batch, 'batch'))
     with shown(n, 0, progress, desc='drawing') as note:
-        for i in starts:
-            y = None if labels is None else labels[i:i + batch]
-            own = model if y is None else Labelled(model, y) if guidance == 1 else Guided(model, y, guidance)
-            yield own, seeds[i:i + batch]
+        for i in range(0, n, check_whole(batch, 'batch')):
+            here = slice(i, i + batch)
+            if labels is None: yield model, seeds[here]
+            elif guidance == 1: yield Labelled(model, labels[here]), seeds[here]
+            else: yield Guided(model, labels[here], guidance), seeds[here]
             note.done = min(i + batch, n)

@@ -25,7 +25,7 @@ from .forward import at, shaped
 from .engine.graphs import Replayed, scalars
 from .loss import distances, targets
 from .engine.muon import Muon, Together, between_channels
-from .pretrained import build, describe_mismatch, differences, settled, units
+from .engine.cards import build, describe_mismatch, differences, settled, units
 from .engine.safety import Listener, OwnDraws, Stopped, as_usual, claimed, last_whole, memory_named, newest_name, previous_name
 from .engine.safety import risen, say_more, shown, versions
 
