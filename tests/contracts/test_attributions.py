@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = list(csv.DictReader((ROOT/'records'/'attributions.csv').open(encoding='utf-8', newline='')))
 sys.path.append(str(ROOT/'tools'))
-import pages  # noqa: E402
 import sources  # noqa: E402
+
+import pages  # noqa: E402
 
 PAGES = pages.pages()
 READ = [*PAGES, *pages.solutions()]   # a solution answers for the names it drops by its lesson's rows
