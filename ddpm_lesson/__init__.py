@@ -36,7 +36,7 @@ _HOME = {   # what a user calls -> the module it lives in, imported when it is f
 _MOVED = {   # where modules were, and where they are
     'files': 'engine.files', 'safety': 'engine.safety', 'scale': 'engine.distributed', 'presets': 'engine.presets',
     'published': 'engine.published', 'graphs': 'engine.graphs', 'muon': 'engine.muon', 'exercises': 'exam.grade',
-    'questions': 'exam.questions', 'museum': 'exam.museum', 'symptoms': 'exam.symptoms',
+    'questions': 'exam.grade', 'museum': 'exam.museum', 'symptoms': 'exam.symptoms',
 }
 __all__ = list(_HOME)
 
