@@ -12,26 +12,29 @@ from ..sampler import timesteps
 from ..schedule import Schedule
 
 # %% ../../nbs/reference/museum.ipynb #2530d658
-probes = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 9, 7]], dtype=torch.float64) # (5, 3): x_0, eps, z
+probes = torch.tensor([ # (5, 3): x_0, eps, z
+    [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 9, 7],
+], dtype=torch.float64)
 
 def step_weights(
     step,           # one step of a sampler: (x_t, eps_hat, t, s, z) -> x_s
     sched:Schedule, # alpha_bar, entries 0..T
     t:int, s:int,   # from, to; s < t
-)->Tensor:          # (3,) float64 weights of x_0, eps and z in x_s; infinite if the step is not linear
-    "What one step makes of the image, of the noise in x_t, and of fresh noise, when eps_hat is the true noise."
+)->Tensor:          # (3,) float64 weights of x_0, eps and z in x_s; infinite if not linear
+    "What a step makes of the image, of the noise in x_t and of fresh noise, when eps_hat is true."
     x_0, eps, z = probes.T[..., None].clone()
     x_s = step(sched.signal_rate[t]*x_0 + sched.noise_rate[t]*eps, eps, t, s, z).double().flatten()
     weights, linear = x_s[1:4], torch.stack([x_s[0], x_s[4] - probes[4] @ x_s[1:4]])
-    return weights if linear.abs().max() < 1e-3*(1 + weights.abs().max()) else torch.full_like(weights, torch.inf)
+    is_linear = linear.abs().max() < 1e-3*(1 + weights.abs().max())
+    return weights if is_linear else torch.full_like(weights, torch.inf)
 
 # %% ../../nbs/reference/museum.ipynb #e68d1ee6
 def exact_step_error(
-    step,           # one step of a sampler: (x_t, eps_hat, t, s, z) -> x_s, where z is its fresh noise
+    step,           # one step of a sampler: (x_t, eps_hat, t, s, z) -> x_s; z: fresh noise
     sched:Schedule, # alpha_bar, entries 0..T
     steps=50,       # a count, or falling timesteps in 1..T; after the last comes 0
 )->Tensor:          # (S,) float64; 0: exact; infinite: not linear, or no number
-    "How far each step misses q(x_s | x_0), in mean or variance, when it is told the true noise. DDIM Lemma 1."
+    "How far each step, told the true noise, misses q(x_s | x_0) in mean or variance. DDIM Lemma 1."
     ts = timesteps(sched.T, steps)
     a, b, c = torch.stack([step_weights(step, sched, t, s) for t, s in zip(ts, ts[1:] + [0])]).T
     alpha_bar = sched.alpha_bar.double()[ts[1:] + [0]]

@@ -16,7 +16,8 @@ def measures(
     x:Tensor, # (N, C, H, W) at least two images, meant to lie in [-1, 1]
 )->dict:      # name -> float
     "What can be said of a set of images without knowing what they show."
-    if x.ndim != 4 or len(x) < 2: raise ValueError(f'images wanted (N, C, H, W) with N >= 2, got shape {tuple(x.shape)}')
+    if x.ndim != 4 or len(x) < 2:
+        raise ValueError(f'images wanted (N, C, H, W) with N >= 2, got shape {tuple(x.shape)}')
     numbers = x.isfinite()
     x = x.float().nan_to_num(0, 0, 0)
     smooth = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
@@ -42,13 +43,13 @@ def examine(
     samples:Tensor, # (N, C, H, W), what was drawn
     real:Tensor,    # (M, C, H, W), what was learned from
 )->list:            # names of symptoms; empty: none of these
-    "Which symptoms the samples show, judged by how their measures differ from those of real images."
+    "Symptoms of the samples, judged by how their measures differ from those of real images."
     m, r = measures(samples), measures(real)
     return [name for name, shows in symptoms.items() if shows(m, r)]
 
 # %% ../../nbs/reference/troubleshooting.ipynb #4af4d8be
 def without_norms(net:nn.Module)->nn.Module:
-    "A copy with no normalisation, and no weight at zero, so that layers which start silent let something through."
+    "A copy without norms and with no weight at zero: layers that start silent let something through."
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for part in list(net.modules()):
         for name, child in part.named_children():
