@@ -111,6 +111,23 @@ def test_a_faulty_row_is_noticed():
     assert faults(code | {'reader_a': 'B', 'reader_b': 'B, 2026-11-27'}) == ['another reader']
 
 
+def stale(r, text):
+    "Does the text of a row's page no longer name the row's source?"
+    source = r['source'].lower()
+    said = [r['source'], r['source'].split('/')[-1], *[e['name'] for e in ENTRIES if e['name'].lower() in source]]
+    also = [*[k for k, starts in NAMES.items() if source.startswith(starts)], *[e['also'] for e in ENTRIES if e['also'] and source.startswith(e['name'].lower())]]
+    return not (r['link'] and r['link'] in text or any(name.lower() in text.lower() for name in said) or any(re.search(pattern, text) for pattern in also))
+
+
+def test_no_row_outlives_its_passage():
+    "Wrong program: a passage moves to another page, or goes, and its rows stay behind."
+    texts = {}
+    for page in READ: texts[page.stem] = texts.get(page.stem, '') + '\n'.join(map(pages.source, pages.cells(page)))
+    assert not [r['id'] for r in ROWS if stale(r, texts[r['page']])]
+    lil_log = next(r for r in ROWS if r['source'].startswith("Lil'Log"))
+    assert stale(lil_log, texts['05_oracle']) and not stale(lil_log, texts['07_ddim'])
+
+
 def test_every_source_was_opened_but_one():
     "Of S2 only the first paragraphs could be had: two pages say so, and no row cites a line of it."
     unread = [r for r in ROWS if not r['checked']]
