@@ -20,17 +20,17 @@ from torch import nn
 from ddpm_lesson.data import Images, bundled_fashion, to_unit
 from ddpm_lesson.engine.graphs import Replayed
 from ddpm_lesson.engine.presets import preset_card
-from ddpm_lesson.train import Run, make_optimizer
+from ddpm_lesson.engine.run import Run, make_optimizer
 from ddpm_lesson.unet import UNet, count_parameters
 
 FLOWERS = dict(size=64, width=64, mults='1,2,3', blocks=2, attend='2', patch=2, scale_shift=True, target='x_0', weight='min_snr', optimizer='muon')
-CIFAR = dict(size=32, width=128, mults='1,2,2,2', blocks=2, attend='1', patch=1, labels=False, target='eps', weight='even', optimizer='adamw')
+CIFAR = dict(size=32, width=128, mults='1,2,2,2', blocks=2, attend='1', patch=1, labels=False, target='eps', weight='uniform', optimizer='adamw')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 OLD = '''
 import sys, time, torch
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.presets import preset_card
-from ddpm_lesson.train import Run
+from ddpm_lesson.engine.run import Run
 for precision in 'bf16', 'float32':
     card, data = preset_card('laptop', bundled_fashion(), precision=precision, steps=10**6)
     walk = Run(card, data, sys.argv[1]).steps()

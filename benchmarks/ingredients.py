@@ -47,7 +47,7 @@ def v_at(times):
 
 targets |= {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV)}
 
-BASE = dict(target='v', weight='even', optimizer='adamw', scale_shift=False)  # what the laptop preset was when this began
+BASE = dict(target='v', weight='uniform', optimizer='adamw', scale_shift=False)  # what the laptop preset was when this began
 NOW = {name: presets['laptop'][name] for name in BASE}
 TRAININGS = [  # (part of the recipe, what it is here, how it differs from the preset)
     ('as it is', 'seed 0', {}), ('as it is', 'seed 1', dict(seed=1)), ('as it is', 'seed 2', dict(seed=2)),

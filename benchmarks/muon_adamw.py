@@ -16,8 +16,9 @@ import torch
 from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.engine.files import read_table, write_table
 from ddpm_lesson.engine.presets import preset_card
+from ddpm_lesson.engine.run import Run
 from ddpm_lesson.loss import distances, targets
-from ddpm_lesson.train import Run, draw, weights
+from ddpm_lesson.train import draw, weights
 
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 SEEDS = (0, 1, 2)

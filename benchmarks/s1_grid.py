@@ -20,8 +20,8 @@ from PIL import Image
 
 from ddpm_lesson.engine.files import atomic_write, write_table
 from ddpm_lesson.engine.presets import preset_card
+from ddpm_lesson.engine.run import Run, fit
 from ddpm_lesson.experiments import cell_name, measured, parts, s1_cells
-from ddpm_lesson.train import Run, fit
 
 VIEWS = [('raw', 'ddim', 4), ('raw', 'ddim', 19), ('ema', 'ddim', 19)]  # S1's KID, S1's pictures, with averaged weights
 COLUMNS = 20

@@ -23,11 +23,12 @@ from ddpm_lesson.data import bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.engine.files import read_table, save_png, sheet, write_table
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.published import grown
+from ddpm_lesson.engine.run import Run, make_optimizer
 from ddpm_lesson.loss import targets
 from ddpm_lesson.metrics import evaluate_samples, lite0_judge, reference
 from ddpm_lesson.pretrained import draw_as_card
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
-from ddpm_lesson.train import Ema, Recipe, Run, make_optimizer, weights
+from ddpm_lesson.train import Ema, Recipe, weights
 
 weights['alpha_bar'] = lambda losses, sched, t, target: losses*sched.alpha_bar[t].to(losses)  # snr/(1 + snr)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ddpm_lesson.data import bundled_fashion, to_unit
 from ddpm_lesson.engine.presets import preset_card
-from ddpm_lesson.train import Run, make_optimizer
+from ddpm_lesson.engine.run import Run, make_optimizer
 
 from .measure import in_turns, middle
 

@@ -36,7 +36,7 @@ from click import Choice
 from . import experiments
 from . import train as training
 from .data import Images, to_pixels
-from .engine import draw, sources
+from .engine import draw, run as runs, sources
 from .engine.cards import decisive, image_shape, sampling_of, schedules, to_image_range
 from .engine.distributed import alone, fit_here, place, resume_here, run_here, together
 from .engine.files import atomic_write, full_path, open_regular, save_gif, save_png, sheet, to_pil, writable, write_table
@@ -607,7 +607,7 @@ def find_lr(preset, data, size, batch, steps, out, device):
     card = card_for(images, p)
 
     # Try rates, write and say what they did.
-    rates, losses = training.find_lr(card, images, steps=steps, device=device)
+    rates, losses = runs.find_lr(card, images, steps=steps, device=device)
     each = zip(rates.tolist(), losses.tolist(), training.smoothed(losses).tolist())
     rows = [dict(lr=r, loss=a, smoothed=b) for r, a, b in each]
     if out: write_table(rows, out)

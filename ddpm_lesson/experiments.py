@@ -24,7 +24,8 @@ from .engine.cards import units
 from .pretrained import draw_as_card, save_model
 from .engine.safety import as_usual
 from .engine.sources import find_source, load_images
-from .train import Run, fit, generator
+from .engine.run import Run, fit
+from .train import generator
 
 # %% ../nbs/12_experiments.ipynb #0a9fe53e
 _student = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 9: 2.306, 12: 2.201,

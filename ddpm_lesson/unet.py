@@ -19,15 +19,16 @@ def time_embedding(
     dim:int,            # even; half sines, half cosines
     period:float=1e4,   # the longest wave, in steps, over 2 pi
 )->Tensor:              # (B, dim) float32
-    "Sines and cosines of `t` at geometrically spaced frequencies, from 1 down to 1/`period`. DDPM appendix B, as in the authors' code."
+    "Sines and cosines of `t` at geometric frequencies, from 1 down to 1/`period`. DDPM appendix B, as in its code."
     if dim < 4 or dim % 2: raise ValueError(f'dim wanted an even number, at least 4, got {dim}')
-    freq = torch.exp(-math.log(period)*torch.arange(dim//2, dtype=torch.float32, device=t.device)/(dim//2 - 1))
+    i = torch.arange(dim//2, dtype=torch.float32, device=t.device)
+    freq = torch.exp(-math.log(period)*i/(dim//2 - 1))
     angle = t.float()[:, None]*freq
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 # %% ../nbs/08_unet.ipynb #298e8137
 def norm(channels:int)->nn.GroupNorm:
-    "Group normalisation with as many groups, up to 32, as leave at least 4 channels in each, as DDPM's network has."
+    "Group normalisation with as many groups, up to 32, as leave at least 4 channels in each, as in DDPM's network."
     groups = max(g for g in (1, 2, 4, 8, 16, 32) if g == 1 or (channels % g == 0 and channels >= 4*g))
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
@@ -48,7 +49,8 @@ class ResBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
         self.emb = nn.Linear(c_emb, c_out)
-        self.norm2, self.drop, self.conv2 = norm(c_out), nn.Dropout(dropout), zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.norm2, self.drop = norm(c_out), nn.Dropout(dropout)
+        self.conv2 = zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
     def forward(self,
@@ -62,18 +64,11 @@ class ResBlock(nn.Module):
 # %% ../nbs/08_unet.ipynb #a6515c83
 class ScaledBlock(ResBlock):
     "A residual block whose second norm the time scales and shifts. Nichol and Dhariwal 2021."
-    def __init__(self,
-        c_in:int, c_out:int,   # channels in and out
-        c_emb:int,             # size of the time embedding
-        dropout:float=0.0,     # share of activations dropped while training
-    ):
+    def __init__(self, c_in:int, c_out:int, c_emb:int, dropout:float=0.0):
         super().__init__(c_in, c_out, c_emb, dropout)
         self.emb = nn.Linear(c_emb, 2*c_out)
 
-    def forward(self,
-        x:Tensor,     # (B, c_in, H, W)
-        emb:Tensor,   # (B, c_emb)
-    )->Tensor:        # (B, c_out, H, W)
+    def forward(self, x:Tensor, emb:Tensor)->Tensor:
         "What came in, plus what the two convolutions make of it, the second at this time's scale."
         scale, shift = self.emb(F.silu(emb))[:, :, None, None].chunk(2, 1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
@@ -82,9 +77,7 @@ class ScaledBlock(ResBlock):
 # %% ../nbs/08_unet.ipynb #435d47a8
 class Attention(nn.Module):
     "Every position looks at every other: one head of self-attention, added to what came in. DDPM appendix B."
-    def __init__(self,
-        channels:int,      # of the images
-    ):
+    def __init__(self, channels:int):
         super().__init__()
         self.norm, self.qkv = norm(channels), nn.Conv2d(channels, 3*channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
@@ -102,9 +95,7 @@ class Attention(nn.Module):
 # %% ../nbs/08_unet.ipynb #6e24eca8
 class Down(nn.Module):
     "Half the side, by a convolution that moves two pixels at a time; odd sides round up."
-    def __init__(self,
-        channels:int,      # in and out
-    ):
+    def __init__(self, channels:int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
@@ -115,12 +106,9 @@ class Down(nn.Module):
         "Every second pixel of a 3x3 convolution."
         return self.conv(x)
 
-# %% ../nbs/08_unet.ipynb #4729f389
 class Up(nn.Module):
     "The side of the skip that comes next: nearest neighbours, then a convolution."
-    def __init__(self,
-        channels:int,      # in and out
-    ):
+    def __init__(self, channels:int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
@@ -153,6 +141,30 @@ class Stage(nn.Module):
         x = self.block(x, emb)
         return x if self.attend is None else self.attend(x)
 
+# %% ../nbs/08_unet.ipynb #bc591280
+def _way_down(c, levels, blocks, stage):
+    "The parts on the way down, and the channels of each skip; a level is its channels, and whether it attends."
+    parts, skips = nn.ModuleList(), [c]
+    for level, (wide, attend) in enumerate(levels):
+        if level:
+            parts.append(Down(c))
+            skips.append(c)
+        for _ in range(blocks):
+            parts.append(stage(c, wide, attend))
+            c = wide
+            skips.append(c)
+    return parts, skips
+
+def _way_up(skips, levels, blocks, stage):
+    "The parts on the way up, each stage with a skip beside it; and the channels that leave."
+    parts, c = nn.ModuleList(), skips[-1]
+    for level, (wide, attend) in reversed(list(enumerate(levels))):
+        for _ in range(blocks + 1):
+            parts.append(stage(c + skips.pop(), wide, attend))
+            c = wide
+        if level: parts.append(Up(c))
+    return parts, c
+
 # %% ../nbs/08_unet.ipynb #6f92f996
 class UNet(nn.Module):
     "Image and time in, an image of the same shape out. DDPM appendix B, with a patchify stem and class labels."
@@ -168,28 +180,27 @@ class UNet(nn.Module):
         scale_shift:bool=False,  # may the time scale, or only shift?
     ):
         super().__init__()
-        if min(width, blocks, patch, channels, *mults) < 1: raise ValueError('channels, width, mults, blocks and patch wanted numbers >= 1')
-        if width < 4 or width % 2: raise ValueError(f'width wanted an even number, at least 4, for the time embedding, got {width}')
-        levels = range(len(mults))
-        attend = [1][:len(mults) - 1] if attend is None else list(attend)
-        if not {*attend} <= {*levels}: raise ValueError(f'attend wanted levels among {list(levels)}, as mults has, got {attend}')
+        levels = list(range(len(mults)))
+        attend = levels[1:2] if attend is None else list(attend)
+        if min(width, blocks, patch, channels, *mults) < 1:
+            raise ValueError('channels, width, mults, blocks and patch wanted numbers >= 1')
+        if width < 4 or width % 2:
+            raise ValueError(f'width wanted an even number, at least 4, for the time embedding, got {width}')
+        if not {*attend} <= {*levels}:
+            raise ValueError(f'attend wanted levels among {levels}, as mults has, got {attend}')
         self.settings = dict(channels=channels, width=width, mults=list(mults), blocks=blocks, attend=attend,
                              patch=patch, classes=classes, dropout=dropout, scale_shift=scale_shift)
         self.patch, self.width, self.classes, c_emb = patch, width, classes, 4*width
         self.time = nn.Sequential(nn.Linear(width, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb))
         if classes: self.label = nn.Embedding(classes + 1, c_emb)  # the last one means: no label
         block = ScaledBlock if scale_shift else ResBlock
-        stage = lambda c_in, c_out, level: Stage(c_in, c_out, c_emb, level in attend, dropout, block)
-        self.stem, c = nn.Conv2d(channels*patch**2, width, 3, padding=1), width
-        self.down, skips = nn.ModuleList(), [c]
-        for level, m in enumerate(mults):
-            if level: self.down.append(Down(c)); skips.append(c)
-            for _ in range(blocks): self.down.append(stage(c, m*width, level)); c = m*width; skips.append(c)
-        self.mid = nn.ModuleList([Stage(c, c, c_emb, True, dropout, block), block(c, c, c_emb, dropout)])
-        self.up = nn.ModuleList()
-        for level, m in reversed(list(enumerate(mults))):
-            for _ in range(blocks + 1): self.up.append(stage(c + skips.pop(), m*width, level)); c = m*width
-            if level: self.up.append(Up(c))
+        def stage(c_in, c_out, attend): return Stage(c_in, c_out, c_emb, attend, dropout, block)
+        wide = [(m*width, level in attend) for level, m in enumerate(mults)]
+        self.stem = nn.Conv2d(channels*patch**2, width, 3, padding=1)
+        self.down, skips = _way_down(width, wide, blocks, stage)
+        c = skips[-1]
+        self.mid = nn.ModuleList([stage(c, c, True), block(c, c, c_emb, dropout)])
+        self.up, c = _way_up(skips, wide, blocks, stage)
         self.norm, self.out = norm(c), zeroed(nn.Conv2d(c, channels*patch**2, 3, padding=1))
 
     def embed(self,
@@ -198,11 +209,11 @@ class UNet(nn.Module):
     )->Tensor:             # (B, 4 width)
         "What time it is, and what is wanted, as one vector an image."
         emb = self.time(time_embedding(t, self.width).to(self.out.weight.dtype))
-        if not self.classes:
-            if y is not None: raise ValueError('this network knows no labels, yet y was given')
-            return emb
+        if y is not None and not self.classes: raise ValueError('this network knows no labels, yet y was given')
+        if not self.classes: return emb
         if y is None: y = torch.full_like(t, self.classes)
-        if y.dtype != torch.int64 or y.shape != t.shape: raise ValueError(f'y wanted {len(t)} labels as int64, got {tuple(y.shape)} {y.dtype}')
+        if y.dtype != torch.int64 or y.shape != t.shape:
+            raise ValueError(f'y wanted {len(t)} labels as int64, got {tuple(y.shape)} {y.dtype}')
         return emb + self.label(y)
 
     def forward(self,
@@ -211,15 +222,18 @@ class UNet(nn.Module):
         y:Tensor=None,     # (B,) int64 labels; None: without labels
     )->Tensor:             # (B, C, H, W)
         "Down with the skips kept, across the middle, up with each skip put beside what comes from below."
-        channels, sides = self.settings['channels'], x_t.shape[2:]
-        if x_t.ndim != 4 or x_t.shape[1] != channels: raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
-        if sides[0] % self.patch or sides[1] % self.patch: raise ValueError(f'sides wanted a multiple of {self.patch}, got {sides[0]}x{sides[1]}')
-        emb, x = self.embed(t, y), self.stem(F.pixel_unshuffle(x_t, self.patch))
-        skips = [x]
-        for part in self.down: x = part(x, emb); skips.append(x)
+        channels, (h, w) = self.settings['channels'], x_t.shape[-2:]
+        if x_t.ndim != 4 or x_t.shape[1] != channels:
+            raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
+        if h % self.patch or w % self.patch:
+            raise ValueError(f'sides wanted a multiple of {self.patch}, got {h}x{w}')
+        emb, skips = self.embed(t, y), [self.stem(F.pixel_unshuffle(x_t, self.patch))]
+        for part in self.down: skips.append(part(skips[-1], emb))
+        x = skips[-1]
         for part in self.mid: x = part(x, emb)
         for part in self.up:
-            x = part(x, skips[-1].shape[2:]) if isinstance(part, Up) else part(torch.cat([x, skips.pop()], 1), emb)
+            if isinstance(part, Up): x = part(x, skips[-1].shape[2:])
+            else: x = part(torch.cat([x, skips.pop()], 1), emb)
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)
 
 # %% ../nbs/08_unet.ipynb #5dcd01b2

@@ -25,9 +25,10 @@ from ddpm_lesson.engine import draw
 from ddpm_lesson.engine import sources as sets
 from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.files import save_png, save_tensors
+from ddpm_lesson.engine.run import make_card
 from ddpm_lesson.metrics import image_hashes, subset
 from ddpm_lesson.pretrained import save_model
-from ddpm_lesson.train import Recipe, make_card
+from ddpm_lesson.train import Recipe
 
 NETWORK = dict(channels=3, width=8, mults=[1, 2], blocks=1, attend=[1], patch=1)
 EVIL = 'a\x1b]0;owned\x07\x9b2Jb\u202e\x08'

@@ -32,9 +32,10 @@ from ddpm_lesson.engine.files import (
     sweep,
     write_table,
 )
+from ddpm_lesson.engine.run import Run, fit, make_card, resume
 from ddpm_lesson.engine.sources import Unreadable, find_source, image_files, known_set, read_image
 from ddpm_lesson.plot import show_grid, show_rows
-from ddpm_lesson.train import Recipe, Run, fit, make_card, resume
+from ddpm_lesson.train import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8))

@@ -27,6 +27,7 @@ from ddpm_lesson.engine.published import (
     posit_linear_schedule,
     variance_embedding,
 )
+from ddpm_lesson.engine.run import Run, fit, make_card
 from ddpm_lesson.engine.sources import all_flowers
 from ddpm_lesson.experiments import cell_name, materials, paired, parts, run_cell, s1_cells, s2_cells, split
 from ddpm_lesson.forward import q_sample
@@ -36,7 +37,7 @@ from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.posterior import x_0_from_eps
 from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained, save_model
 from ddpm_lesson.schedule import brightness_kept, linear_schedule, rate_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, fit, learned, learning_rate, make_card
+from ddpm_lesson.train import Ema, Recipe, float_state, learning_rate
 from ddpm_lesson.unet import count_parameters
 
 COLOUR = Images(torch.randint(0, 120, (60, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), name='dark')
@@ -276,11 +277,11 @@ def test_level_rate_no_clip_no_average():
 def test_average_covers_batch_norm_statistics_but_no_table():
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
     net.register_buffer('table', torch.ones(5), persistent=False)
-    assert {k.split('.')[-1] for k in learned(net)} == {'weight', 'bias', 'running_mean', 'running_var'}
+    assert {k.split('.')[-1] for k in float_state(net)} == {'weight', 'bias', 'running_mean', 'running_var'}
     ema = Ema(net, 0.5)
     net(torch.randn(4, 1, 3, 3) + 9)
     ema.update(net, 0)  # decay 0.1: (1 + 0)/(10 + 0)
-    assert_close(dict(zip(learned(net), ema.shadow))['1.running_mean'], 0.9*net[1].running_mean)
+    assert_close(dict(zip(float_state(net), ema.shadow))['1.running_mean'], 0.9*net[1].running_mean)
 
 
 # ---- the grid
@@ -429,7 +430,7 @@ def test_a_result_is_not_taken_for_another_of_the_same_name(tmp_path, monkeypatc
     a, b = photographs(tmp_path/'a'/'pics', range(60)), photographs(tmp_path/'b'/'pics', range(100, 160))
     rows = run_cell(cell, tmp_path/'out', data=a, **how)
     assert run_cell(cell, tmp_path/'out', data=str(a), **how) == rows      # the same images by another name
-    with pytest.raises(ValueError, match='differs in card, learned, judged: name another folder'): run_cell(cell, tmp_path/'out', data=b, **how)
+    with pytest.raises(ValueError, match='differs in card, float_state, judged: name another folder'): run_cell(cell, tmp_path/'out', data=b, **how)
     monkeypatch.setitem(presets, 'posit-ddim', presets['posit-ddim'] | dict(lr=5e-4))
     with pytest.raises(ValueError, match='differs in card'): run_cell(cell, tmp_path/'out', data=a, **how)
 

@@ -10,9 +10,18 @@ from conftest import normal
 from ddpm_lesson.cli import quick_look
 from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.engine.cards import check_card
-from ddpm_lesson.engine.muon import Muon, Together, between_channels, even_lengths, evened, groups_of, lift
+from ddpm_lesson.engine.muon import (
+    JoinedOptimizer,
+    Muon,
+    _groups,
+    _orthogonal,
+    between_channels,
+    newton_schulz,
+    orthogonalise,
+)
+from ddpm_lesson.engine.run import Run, allocate_moments, as_trained, fit, make_card, make_optimizer
 from ddpm_lesson.pretrained import load_pretrained, save_model
-from ddpm_lesson.train import Recipe, Run, allocate_moments, as_trained, fit, make_card, make_optimizer
+from ddpm_lesson.train import Recipe
 from ddpm_lesson.unet import ResBlock, ScaledBlock, UNet
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -34,8 +43,8 @@ def svd_polar(G, rounds):
 def test_lengths_follow_the_polynomial_and_directions_stay(k, r, c, rounds, size, seed):
     # checks (O.2), (O.3)
     G = size*normal(k, r, c, seed=seed)
-    assert_close(even_lengths(G), torch.stack([svd_polar(M, 5) for M in G]), rtol=1e-6, atol=1e-6)
-    if r <= c: assert_close(lift(G/G.norm(dim=(1, 2), keepdim=True), rounds), torch.stack([svd_polar(M, rounds) for M in G]), rtol=1e-6, atol=1e-6)
+    assert_close(orthogonalise(G), torch.stack([svd_polar(M, 5) for M in G]), rtol=1e-6, atol=1e-6)
+    if r <= c: assert_close(newton_schulz(G/G.norm(dim=(1, 2), keepdim=True), rounds), torch.stack([svd_polar(M, rounds) for M in G]), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize('steep', [-2, -4])
@@ -43,9 +52,9 @@ def test_lopsided_gradients_survive_single_precision_and_a_callers_autocast(stee
     U, _, V = torch.linalg.svd(normal(64, 576), full_matrices=False)
     G = U @ torch.diag(torch.logspace(0, steep, 64, dtype=torch.float64)) @ V
     far = lambda X: (X.double() - svd_polar(G, 5)).norm()/svd_polar(G, 5).norm()
-    with torch.autocast('cpu', torch.bfloat16): single = even_lengths(G.float()[None])[0]
+    with torch.autocast('cpu', torch.bfloat16): single = orthogonalise(G.float()[None])[0]
     assert single.dtype == torch.float32 and far(single) < 3e-5   # five rounds in one square are off by 5e-5 and 2e-4
-    assert torch.linalg.matrix_norm(even_lengths(G.bfloat16()[None])[0], 2) < 1.3   # nothing thrown out of bounds
+    assert torch.linalg.matrix_norm(orthogonalise(G.bfloat16()[None])[0], 2) < 1.3   # nothing thrown out of bounds
 
 
 def test_a_step_is_the_turned_average_with_one_look_ahead():
@@ -161,7 +170,7 @@ def test_old_checkpoints_go_on_and_others_do_not(tmp_path):
 
 def test_two_act_as_one():
     p, q = nn.Parameter(normal(3, 3)), nn.Parameter(normal(3))
-    both = Together(Muon([p], lr=1.0), torch.optim.AdamW([q], lr=1.0))
+    both = JoinedOptimizer(Muon([p], lr=1.0), torch.optim.AdamW([q], lr=1.0))
     for group in both.param_groups: group['lr'] = 0.0
     before = p.detach().clone(), q.detach().clone()
     p.grad, q.grad = normal(3, 3, seed=1), normal(3, seed=1)
@@ -200,23 +209,23 @@ def test_a_quick_look_takes_the_cards_steps_but_few(way, T, wanted):
 def test_kernels_of_many_shapes_are_turned_as_each_by_itself():
     "Rejects a stack in which a tall kernel lies across, one that is cut, and padding that leaks into its neighbours."
     kernels = [normal(*shape, seed=i) for i, shape in enumerate([(3, 7), (7, 3), (5, 2, 3, 3), (20, 3), (4, 4), (1, 9), (9, 1), (6, 6, 1, 1)])]
-    turned = evened(kernels)
+    turned = _orthogonal(kernels)
     assert [t.shape for t in turned] == [k.shape for k in kernels] and {t.dtype for t in turned} == {torch.float64}
     for t, k in zip(turned, kernels): assert_close(t, svd_polar(k.flatten(1), 5).view_as(k), rtol=1e-6, atol=1e-6)
-    assert {t.dtype for t in evened([k.bfloat16() for k in kernels])} == {torch.bfloat16}
+    assert {t.dtype for t in _orthogonal([k.bfloat16() for k in kernels])} == {torch.bfloat16}
 
 
-def test_even_lengths_works_on_the_small_square(monkeypatch):
+def test_orthogonalise_works_on_the_small_square(monkeypatch):
     "Rejects a tall kernel whose large square is computed: the same numbers, at many times the cost."
     seen = []
-    monkeypatch.setattr('ddpm_lesson.engine.muon.lift', lambda X, rounds: seen.append(X.shape[1:]) or X)
-    for shape in (1, 8, 3), (1, 3, 8), (1, 5, 5): even_lengths(normal(*shape))
+    monkeypatch.setattr('ddpm_lesson.engine.muon.newton_schulz', lambda X, rounds: seen.append(X.shape[1:]) or X)
+    for shape in (1, 8, 3), (1, 3, 8), (1, 5, 5): orthogonalise(normal(*shape))
     assert all(r <= c for r, c in seen) and len(seen) == 6
 
 
 def test_on_a_cpu_kernels_of_one_shape_go_together():
     kernels = [nn.Parameter(normal(*shape)) for shape in [(3, 7), (7, 3), (3, 7), (3, 7, 1)]]
-    assert [[id(p) for p in group] for group in groups_of(kernels)] == [[id(kernels[0]), id(kernels[2])], [id(kernels[1])], [id(kernels[3])]]
+    assert [[id(p) for p in group] for group in _groups(kernels)] == [[id(kernels[0]), id(kernels[2])], [id(kernels[1])], [id(kernels[3])]]
 
 
 def test_the_defaults_are_those_of_the_lesson():
@@ -231,17 +240,17 @@ def test_only_the_first_and_last_convolution_touch_the_image():
     assert [tuple(p.shape[:2]) for p in between_channels(narrow)] == [(16, 16)]
 
 
-def test_the_square_is_made_where_the_kernel_is(): assert lift(torch.zeros(2, 3, 5, device='meta', dtype=torch.float64), 2).device.type == 'meta'
+def test_the_square_is_made_where_the_kernel_is(): assert newton_schulz(torch.zeros(2, 3, 5, device='meta', dtype=torch.float64), 2).device.type == 'meta'
 
 
 def test_the_stack_is_as_small_as_its_kernels_allow(monkeypatch):
     seen = []
-    monkeypatch.setattr('ddpm_lesson.engine.muon.even_lengths', lambda G: seen.append(tuple(G.shape)) or G)
-    evened([normal(3, 7), normal(9, 2), normal(4, 4)])
+    monkeypatch.setattr('ddpm_lesson.engine.muon.orthogonalise', lambda G: seen.append(tuple(G.shape)) or G)
+    _orthogonal([normal(3, 7), normal(9, 2), normal(4, 4)])
     assert seen == [(3, 4, 9)]
 
 
 def test_float64_is_kept_to_its_last_digits():
     G = normal(2, 3, 5)
     X = G/G.norm(dim=(1, 2), keepdim=True)
-    assert_close(lift(X, 2), torch.stack([svd_polar(M, 2) for M in X]), rtol=1e-11, atol=1e-12)
+    assert_close(newton_schulz(X, 2), torch.stack([svd_polar(M, 2) for M in X]), rtol=1e-11, atol=1e-12)

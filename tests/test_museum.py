@@ -82,10 +82,10 @@ def test_embedding_is_ddpms():
 
 def test_each_label_is_dropped_by_its_own_throw():
     data = Images(torch.arange(400*4, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(400, 1, 2, 2), torch.zeros(400, dtype=torch.int64), ('a',))
-    shares = [(draw(data, Recipe(batch=400, label_drop=0.3), 10, k)[3] == 1).double().mean().item() for k in range(10)]
+    shares = [(draw(data, Recipe(batch=400, label_drop=0.3), 10, k).y == 1).double().mean().item() for k in range(10)]
     assert all(abs(share - 0.3) < 5*(0.3*0.7/400)**0.5 for share in shares), shares
-    mirrored = draw(data, Recipe(batch=400, flip=True), 10, 0)[0]
-    straight = draw(data, Recipe(batch=400), 10, 0)[0]
+    mirrored = draw(data, Recipe(batch=400, flip=True), 10, 0).x_0
+    straight = draw(data, Recipe(batch=400), 10, 0).x_0
     assert 0.3 < (mirrored == straight).flatten(1).all(1).double().mean() < 0.7
 
 

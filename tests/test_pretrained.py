@@ -9,12 +9,13 @@ from torch import nn
 from ddpm_lesson import pretrained
 from ddpm_lesson.data import Images
 from ddpm_lesson.engine.cards import build, check_card, outline, sampling_of, settled
+from ddpm_lesson.engine.run import Run, make_card
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
-from ddpm_lesson.train import Ema, Recipe, Run, make_card
+from ddpm_lesson.train import Ema, Recipe
 
 NETWORK = dict(channels=1, width=8, mults=[1], blocks=1, attend=[], patch=1, classes=3)
 CARD = make_card(NETWORK, Recipe(steps=20, batch=2, warmup=2, precision='float32'), 'linear', 50, 'pets', ('a', 'b', 'c'), 8)
@@ -116,6 +117,18 @@ def test_steps_never_exceed_the_schedule():
     model, sched = build(short)
     assert sampling_of(short).steps == 20 and draw_as_card(model, sched, short, 2).shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match=r'in 1\.\.20'): draw_as_card(model, sched, short, 2, steps=21)
+
+
+def test_a_warm_up_that_fills_the_training_is_told(recwarn):
+    "Rejects a decay that is asked for and never begins, in silence."
+    with pytest.warns(UserWarning, match='warm-up of 20 steps fills the training: its learning rate never comes down'): card = settled(put('recipe.warmup', 20), IMAGES)
+    assert card['recipe']['warmup'] == 20                           # an old run goes on as it began
+    level = put('recipe.warmup', 20)
+    level['recipe']['decay'] = False
+    recwarn.clear()
+    settled(level, IMAGES)
+    settled(put('recipe.warmup', 19), IMAGES)
+    assert not recwarn.list
 
 
 def test_a_warm_up_longer_than_the_training_is_shortened_aloud():

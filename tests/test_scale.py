@@ -21,7 +21,7 @@ from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.distributed import drawn_together, place, run_here, together, training_flops
 from ddpm_lesson.engine.files import load_tensors
 from ddpm_lesson.engine.presets import preset_card
-from ddpm_lesson.train import Run, make_card
+from ddpm_lesson.engine.run import Processes, Run, make_card
 
 TWO = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2']
 COMMAND = str(Path(sys.executable).with_name('ddpm_lesson'))
@@ -34,12 +34,12 @@ from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.files import load_tensors
 from ddpm_lesson.engine.cards import Sampling
 from ddpm_lesson.engine.draw import draw_images
-from ddpm_lesson.engine.distributed import SharedRun, drawn_together, fit_here, place, resume_here, run_here, together
+from ddpm_lesson.engine.distributed import drawn_together, fit_here, place, resume_here, run_here, together
 folder, card = sys.argv[1], load_tensors(sys.argv[1] + '/half.safetensors')[1]['card']
 with together() as device:
     rank = place()[0]
     run, seen = run_here(card, bundled_fashion(), device), []
-    assert type(run) is SharedRun and place() == (rank, 2)
+    assert (run.processes.rank, run.processes.world) == place() == (rank, 2)
     run.net.register_forward_pre_hook(lambda net, args: seen.append(len(args[0])))
     for step, loss in run.steps():
         if step == 4 and rank == 0: run.save(folder + '/two_half/checkpoint.safetensors')
@@ -76,8 +76,8 @@ with together() as device:
     except ValueError as e: assert ('another run' in str(e)) == (rank == 0), e
     else: raise AssertionError('went on from the checkpoint of another run')
 
-    assert run.agreed(None) is None
-    assert run.agreed('SIGTERM' if rank == 1 else None) == ('SIGTERM' if rank == 1 else 'a signal to another process')
+    assert run.processes.agree(None) is None
+    assert run.processes.agree('SIGTERM' if rank == 1 else None) == ('SIGTERM' if rank == 1 else 'a signal to another process')
     assert drawn_together(lambda i: torch.stack([i, i**2], 1), 5).tolist() == [[i, i*i] for i in range(5)]
     assert drawn_together(lambda i: i, 1).tolist() == [0]
     images, way = draw_images(run.averaged(), run.sched, (5, 1, 28, 28), Sampling(steps=2, clip=None), torch.tensor([2, 0, 1, 9, 4]), [7, 3, 11, 0, 5], 2, 3, True, device='cpu')
@@ -191,7 +191,7 @@ def test_sigterm_ends_the_step_and_leaves_one_checkpoint(going, who):
 
 def test_alone_nothing_is_shared(card):
     with together('cpu') as device: assert device == 'cpu' and place() == (0, 1)
-    assert type(run_here(card, bundled_fashion())) is Run
+    assert run_here(card, bundled_fashion()).processes == Processes()
     assert drawn_together(lambda i: i*2, 3).tolist() == [0, 2, 4]
 
 

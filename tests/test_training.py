@@ -11,9 +11,11 @@ from safetensors import SafetensorError
 from torch.testing import assert_close
 
 from conftest import normal
+from ddpm_lesson import train
 from ddpm_lesson.data import Images, bundled_fashion, check_unit, to_pixels, to_unit
 from ddpm_lesson.engine.files import load_tensors, save_tensors
-from ddpm_lesson.engine.safety import risen
+from ddpm_lesson.engine.run import Run, as_images, check_losses, find_lr, fit, looked_back, make_card, resume
+from ddpm_lesson.engine.safety import diverged
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, v_loss, x_0_loss
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0
 from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
@@ -22,21 +24,13 @@ from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import (
     Ema,
     Recipe,
-    Run,
-    as_images,
     batch_indices,
-    check_losses,
     draw,
-    even,
-    find_lr,
-    fit,
     learning_rate,
-    looked_back,
-    make_card,
     min_snr,
-    resume,
     suggest_lr,
     train_step,
+    uniform,
     weights,
 )
 from ddpm_lesson.unet import UNet, count_parameters
@@ -114,7 +108,7 @@ def test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted(target, per_x_0):
     snr = SCHED.alpha_bar[1:]/(1 - SCHED.alpha_bar[1:])
     assert_close(min_snr(losses, SCHED, t, target), losses*snr.clamp(max=5)/per_x_0(snr), rtol=1e-9, atol=0)
     assert_close(min_snr(losses, SCHED, t, target, most=1.0), losses*snr.clamp(max=1)/per_x_0(snr), rtol=1e-9, atol=0)
-    assert min_snr(losses.float(), SCHED, t, target).dtype == torch.float32 and torch.equal(even(losses, SCHED, t, target), losses)
+    assert min_snr(losses.float(), SCHED, t, target).dtype == torch.float32 and torch.equal(uniform(losses, SCHED, t, target), losses)
 
 
 def test_a_step_follows_the_weight_of_its_recipe():
@@ -124,17 +118,18 @@ def test_a_step_follows_the_weight_of_its_recipe():
         torch.nn.init.normal_(run.net.out.weight, std=0.3, generator=torch.Generator().manual_seed(1))
         before, run.opt = run.net.out.weight.detach().clone(), torch.optim.SGD(run.net.parameters(), 1.0)
         batch = draw(DATA, run.recipe, run.sched.T, 0)
-        wanted = weights[name](v_loss(run.net, run.sched, *batch), run.sched, batch[1], 'v').mean()
+        wanted = weights[name](v_loss(run.net, run.sched, *batch), run.sched, batch.t, 'v').mean()
         [grad] = torch.autograd.grad(wanted, run.net.out.weight)
         assert_close(run.step(0, run.recipe), wanted.detach())
         assert_close(before - run.net.out.weight.detach(), grad, rtol=1e-3, atol=1e-6)
-    assert not torch.allclose(runs['even'].net.out.weight, runs['min_snr'].net.out.weight, atol=1e-3)
+    assert not torch.allclose(runs['uniform'].net.out.weight, runs['min_snr'].net.out.weight, atol=1e-3)
 
 
 def test_a_step_moves_every_tensor_along_its_own_gradient():
     "In float64, each tensor judged by its own size: one tolerance for all would let a wrong sign in the small ones pass."
     recipe = Recipe(batch=16, clip_grad=0.05, warmup=0)
-    batch = [part.double() if part.is_floating_point() else part for part in draw(DATA, recipe, SCHED.T, 0)]
+    batch = draw(DATA, recipe, SCHED.T, 0)
+    batch = batch._replace(x_0=batch.x_0.double(), eps=batch.eps.double())
     nets = [UNet(1, 8, (1, 2), 1, (1,), 1).double() for _ in range(2)]
     for net in nets:
         g = torch.Generator().manual_seed(3)
@@ -151,16 +146,16 @@ def test_a_step_moves_every_tensor_along_its_own_gradient():
 
 def test_min_snr_knows_squares_only():
     with pytest.raises(ValueError, match='weight min_snr wanted distance mse'): Recipe(weight='min_snr', distance='mae')
-    with pytest.raises(ValueError, match='weight wanted one of even, min_snr'): Recipe(weight='min-snr')
+    with pytest.raises(ValueError, match='weight wanted one of uniform, min_snr'): Recipe(weight='min-snr')
 
 
 def test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone():
     r = Recipe(batch=64)
-    seen = torch.cat([draw(DATA, r, 7, k)[1] for k in range(20)])
+    seen = torch.cat([draw(DATA, r, 7, k).t for k in range(20)])
     assert set(seen.tolist()) == set(range(1, 8))
-    for a, b in zip(draw(DATA, r, 7, 5), draw(DATA, r, 7, 5)): assert torch.equal(a, b)
-    assert not torch.equal(draw(DATA, r, 7, 5)[2], draw(DATA, r, 7, 6)[2])
-    assert not torch.equal(draw(DATA, r, 7, 5)[2], draw(DATA, Recipe(batch=64, seed=1), 7, 5)[2])
+    for a, b in zip(draw(DATA, r, 7, 5)[:3], draw(DATA, r, 7, 5)[:3]): assert torch.equal(a, b)
+    assert not torch.equal(draw(DATA, r, 7, 5).eps, draw(DATA, r, 7, 6).eps)
+    assert not torch.equal(draw(DATA, r, 7, 5).eps, draw(DATA, Recipe(batch=64, seed=1), 7, 5).eps)
 
 
 def test_an_epoch_shows_each_image_once():
@@ -182,6 +177,43 @@ def test_training_does_not_touch_the_callers_randomness():
     before = torch.get_rng_state()
     fit(Run(card(steps=2), DATA), progress=False)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_plain_loop_learns_what_a_run_learns(recwarn):
+    "Rejects an average that is not returned, one that lags a step, another order of batches, and an optimizer that is not used."
+    whole, bare, other = fit(Run(card(), DATA), progress=False), Run(card(), DATA), Run(card(), DATA)
+    averaged, losses = train.fit(bare.net.eval(), bare.sched, DATA, bare.recipe)
+    assert torch.equal(losses, torch.stack(whole.losses)) and bare.net.training and not averaged.training and not recwarn.list
+    for net, wanted in (bare.net, whole.net), (averaged, whole.averaged().net):
+        assert all(torch.equal(v, wanted.state_dict()[k]) for k, v in net.state_dict().items())
+    train.fit(other.net, other.sched, DATA, other.recipe, torch.optim.SGD(other.net.parameters(), 1.0))
+    assert not torch.allclose(other.net.out.weight, whole.net.out.weight, atol=1e-5)
+
+
+def test_what_has_moved_is_found_with_a_warning():
+    with pytest.warns(DeprecationWarning, match='Run is in ddpm_lesson.engine.run now'): assert train.Run is Run
+    with pytest.warns(DeprecationWarning, match='fit is in ddpm_lesson.engine.run now'): assert len(train.fit(Run(card(steps=4), DATA), progress=False).losses) == 4
+    with pytest.raises(AttributeError, match="'ddpm_lesson.train' has no attribute 'runn'"): train.runn
+    with pytest.raises(AttributeError, match="no attribute '__path__'"): train.__path__
+
+
+def test_the_former_name_of_a_weight_is_known(tmp_path):
+    "A card or checkpoint that says `even` is the run that says `uniform`."
+    now = card()
+    old = now | dict(recipe=now['recipe'] | dict(weight='even'))
+    assert Recipe(weight='even') == Recipe(weight='uniform') == Recipe()
+    run = Run(old, DATA)
+    next(run.steps())
+    run.save(tmp_path/'checkpoint.safetensors')
+    assert len(resume(Run(now, DATA), tmp_path).losses) == 1
+    run.load(tmp_path/'checkpoint.safetensors')
+
+
+def test_a_batch_says_what_its_parts_are():
+    plain, named = draw(DATA, Recipe(batch=4), 10, 0), draw(labelled(), Recipe(batch=4, label_drop=0), 10, 0)
+    assert plain._fields == ('x_0', 't', 'eps', 'y') and plain.y is None and set(named.y.tolist()) <= {0, 1}
+    assert plain.x_0.shape == plain.eps.shape == (4, 1, 7, 7) and plain.t.dtype == torch.int64
+    with pytest.raises(AttributeError): plain.t = 3
 
 
 def stopped(run, folder, **how):
@@ -263,7 +295,7 @@ def test_losses_that_only_scatter_never_look_risen(record):
     for seed, scatter in itertools.product(range(20), (0.2, 1.0, 2.0)):  # standard deviations of the logarithm
         losses = (scatter*torch.randn(2000, generator=torch.Generator().manual_seed(seed))).exp()
         for n in range(50, 2001, 50):
-            assert not risen(losses[:n])
+            assert not diverged(losses[:n])
             looks += 1
     record('A loss that only scatters is not taken for one that rises', looks)
 

@@ -18,9 +18,9 @@ from torchvision.transforms.v2 import functional as F
 from ddpm_lesson.data import Images, load_images, to_pixels, to_unit
 from ddpm_lesson.engine.files import save_png, sheet
 from ddpm_lesson.engine.presets import preset_card
+from ddpm_lesson.engine.run import Run
 from ddpm_lesson.loss import x_0_loss
 from ddpm_lesson.pretrained import draw_as_card, save_model
-from ddpm_lesson.train import Run
 
 HELD, CROPS, SIZE = 430, 5, 64
 

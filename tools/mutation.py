@@ -25,8 +25,8 @@ TESTS = dict(
     checks=['test_schedule', 'test_forward_posterior', 'test_sampler', 'test_properties'],
     schedule=['test_schedule', 'test_properties'], forward=['test_forward_posterior', 'test_properties'],
     posterior=['test_forward_posterior', 'test_properties'], sampler=['test_sampler', 'test_properties'], loss=['test_loss', 'test_properties'],
-    guidance=['test_guidance'], metrics=['test_metrics', 'test_judging'], unet=['test_unet', 'test_training', 'test_muon'], train=['test_training', 'test_muon'],
-) | {'engine.muon': ['test_muon']}   # the files whose tests are to reject what is wrong in a module
+    guidance=['test_guidance'], metrics=['test_metrics', 'test_judging'], unet=['test_unet', 'test_training', 'test_muon'], train=['test_training', 'test_museum'],
+) | {'engine.muon': ['test_muon'], 'engine.run': ['test_training', 'test_muon', 'test_graphs', 'test_scale', 'test_crash', 'test_reproducible']}   # the files whose tests are to reject what is wrong in a module
 MODULES = list(TESTS)
 TABLE, SURVIVORS = ROOT/'records'/'mutation.csv', ROOT/'records'/'mutation_survivors.txt'
 WANTED, MISSING = 0.95, 'not yet explained'
@@ -37,7 +37,7 @@ source_paths = ["ddpm_lesson"]
 only_mutate = ["ddpm_lesson/{path}.py"]
 do_not_mutate_patterns = ['^ *raise ']
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "fast_first", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception", "--deselect", "tests/contracts/test_properties.py::test_float32_stays_near_float64"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "fast_first", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception", "--deselect", "tests/contracts/test_properties.py::test_float32_stays_near_float64", "--deselect", "tests/test_training.py::test_a_resumed_curve_has_each_step_once"]
 process_isolation = "forkserver"
 use_git_change_detection = false
 timeout_constant = 5.0

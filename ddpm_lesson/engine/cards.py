@@ -275,6 +275,8 @@ def settled(
         recipe['warmup'] = steps//10
         said = f'a warm-up of {warmup} steps is longer than the training of {steps}: {steps//10} instead'
         warnings.warn(said, stacklevel=4)
+    elif warmup == steps and recipe.get('decay') and steps != 1:
+        warnings.warn(f'a warm-up of {warmup} steps fills the training: its learning rate never comes down', stacklevel=4)
     return check_card(card)
 
 # %% ../../nbs/engine/cards.ipynb #fccf7362

@@ -18,37 +18,38 @@ def scalars(
     return [v if isinstance(v, Tensor) else torch.full((), float(v), device=device) for v in inputs]
 
 class Replayed:
-    "A function of tensors and numbers that changes what it knows in place: called as it is at first, then recorded as a CUDA graph and replayed."
+    "A function of tensors and numbers that changes what it knows in place: called, then recorded as a CUDA graph."
     def __init__(self,
-        f,              # (tensors and () tensors) -> one tensor; every random number comes in as an argument or from torch's own generator
+        f,              # (tensors and () tensors) -> one tensor; random numbers are arguments, or from torch's generator
         device,         # a GPU
         first:int=3,    # calls that are not recorded: libraries choose their kernels, optimizers make their state
     ):
         self.f, self.device, self.first = f, device, first
         self.stream, self.graph, self.calls = torch.cuda.Stream(device), None, 0
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs)->Tensor:
         "What `f` returns for these inputs, as a tensor of its own."
         self.calls += 1
-        if self.calls <= self.first: return self.aside([v.to(self.device) for v in scalars(inputs, self.device)])
-        if self.graph is None: self.record(inputs)
+        if self.calls <= self.first: return self._aside([v.to(self.device) for v in scalars(inputs, self.device)])
+        if self.graph is None: self._record(inputs)
         for kept, given in zip(self.inputs, inputs):
             kept.copy_(given, non_blocking=True) if isinstance(given, Tensor) else kept.fill_(given)
         self.graph.replay()
         return self.output.clone()
 
-    def aside(self, inputs:list)->Tensor:
+    def _aside(self, inputs):
         "A plain call, on the stream that will record: the gradients' bookkeeping remembers its stream."
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream): out = self.f(*inputs)
         torch.cuda.current_stream().wait_stream(self.stream)
         return out
 
-    def record(self, inputs):
+    def _record(self, inputs):
         "Record a call; nothing is computed. The inputs are copies, which each later call overwrites."
         self.inputs = [v.to(self.device).clone() for v in scalars(inputs, self.device)]
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self.stream): self.output = self.f(*self.inputs)
-        except RuntimeError as e: raise RuntimeError(f'this training step can not be recorded as a CUDA graph ({e}): train with graphs=False, or --no-graphs') from e
+        except RuntimeError as e: raise RuntimeError(f'this training step can not be recorded as a CUDA graph ({e}): '
+                                                     'train with graphs=False, or --no-graphs') from e
         self.graph = graph

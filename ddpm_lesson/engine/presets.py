@@ -11,7 +11,8 @@ from dataclasses import fields
 import torch
 
 from ..data import Images, to_unit
-from ..train import Recipe, batch_indices, make_card
+from .run import make_card
+from ..train import Recipe, batch_indices
 
 # %% ../../nbs/engine/presets.ipynb #0b03a769
 _posit = dict(

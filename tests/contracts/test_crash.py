@@ -29,8 +29,9 @@ from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.engine import files
 from ddpm_lesson.engine.files import load_tensors, save_tensors
 from ddpm_lesson.engine.presets import plan, prepared
-from ddpm_lesson.engine.safety import Stopped, checkpoints, last_whole, newest_name, previous_name
-from ddpm_lesson.train import Recipe, Run, fit, make_card, resume
+from ddpm_lesson.engine.run import Run, fit, make_card, resume
+from ddpm_lesson.engine.safety import Stopped, checkpoints, latest_checkpoint, newest_name, previous_name
+from ddpm_lesson.train import Recipe
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='wants fork, SIGKILL and flock')
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
@@ -99,7 +100,7 @@ def many_lives(folder, kills, seed):
         assert status == -signal.SIGKILL, status
         killed, writing = killed + 1, writing + bool(halves(folder))
         if checkpoints(folder):
-            done = last_whole(folder)[2]['step']
+            done = latest_checkpoint(folder)[2]['step']
             assert done >= lowest, (done, lowest)
             lowest = done
     assert ended(forked(lambda: life(folder, steps))) == 0
@@ -133,7 +134,7 @@ def every_line(folder):
         assert not halves(folder)  # the first of them swept
         status = ended(forked(lambda: write(3, len(found))))
         if status == 0: return found
-        _, tensors, about = last_whole(folder)
+        _, tensors, about = latest_checkpoint(folder)
         assert status == -signal.SIGKILL and tensors['w'].tolist() == [about['step']]*50
         found.append((about['step'], len(halves(folder))))
 
@@ -400,7 +401,7 @@ def test_a_second_damaged_checkpoint_does_not_replace_the_first(two, tmp_path):
     folder = Path(shutil.copytree(two[0], tmp_path/'run'))
     for k in range(3):
         (folder/newest_name).write_bytes(b'damage %d' % k)
-        with pytest.warns(UserWarning, match='damaged'): assert last_whole(folder)[0].name == previous_name
+        with pytest.warns(UserWarning, match='damaged'): assert latest_checkpoint(folder)[0].name == previous_name
     assert sorted(p.read_bytes() for p in folder.glob('*.damaged-*')) == [b'damage 0', b'damage 1', b'damage 2']
 
 
@@ -452,9 +453,9 @@ def test_signals_save_and_leave_and_the_same_command_goes_on(tmp_path, record):
         p.send_signal(getattr(signal, name))
         _, errors = p.communicate(timeout=600)
         assert p.returncode == 1 and 'the same command with --resume goes on' in errors and 'Traceback' not in errors, errors
-        assert f'after {last_whole(folder)[2]["step"]} steps' in errors and not halves(folder), (errors, halves(folder))
+        assert f'after {latest_checkpoint(folder)[2]["step"]} steps' in errors and not halves(folder), (errors, halves(folder))
     assert said.exit_code == 1 and 'another training writes there' in said.output
-    path, tensors, about = last_whole(folder)
+    path, tensors, about = latest_checkpoint(folder)
     threads, fresh = torch.get_num_threads(), Run(about['card'], prepared(train_images(), plan({}, 'debug')))
     torch.set_num_threads(1)
     try: next(step for step, _ in fresh.steps() if step == about['step'])
@@ -472,7 +473,8 @@ SHOWN = """
 import sys
 import torch
 from ddpm_lesson.data import Images, bundled_fashion
-from ddpm_lesson.train import Recipe, Run, fit, make_card
+from ddpm_lesson.engine.run import Run, fit, make_card
+from ddpm_lesson.train import Recipe
 data = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
 card = make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[]), Recipe(steps=int(sys.argv[2]), batch=8, precision='float32'))
 fit(Run(card, data), sys.argv[1], every=int(sys.argv[3]))
@@ -491,14 +493,14 @@ def test_a_screen_that_fails_ends_no_training_and_ctrl_c_saves(name, screen, tmp
     line = f'{sys.executable} program.py run {steps} {every} {SCREENS[screen]}'
     p = subprocess.Popen(['bash', '-c', line], cwd=tmp_path, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | dict(OMP_NUM_THREADS='1'))
     folder, deadline = tmp_path/'run', time.time() + 120
-    def done(): return checkpoints(folder) and last_whole(folder)[2]['step'] == steps
+    def done(): return checkpoints(folder) and latest_checkpoint(folder)[2]['step'] == steps
     try:
         if name == 'SIGINT':
             while not (folder/'training.lock').exists() and time.time() < deadline: time.sleep(0.05)
             time.sleep(1.5)  # steps are being done, and the bar has been written to
             os.killpg(p.pid, signal.SIGINT)
             while not checkpoints(folder) and time.time() < deadline: time.sleep(0.05)
-            assert last_whole(folder)[2]['step'] > 0
+            assert latest_checkpoint(folder)[2]['step'] > 0
         else:
             while not done() and time.time() < deadline: time.sleep(0.05)
             assert done()

@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.presets import preset_card
+from ddpm_lesson.engine.run import Run
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsV
 from ddpm_lesson.sampler import ddim_sample, ddim_steps, ddpm_steps
 from ddpm_lesson.schedule import cosine_schedule
-from ddpm_lesson.train import Run
 from ddpm_lesson.unet import UNet
 
 SCHED, SHAPE = cosine_schedule(), (2, 3, 16, 16)

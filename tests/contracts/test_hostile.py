@@ -32,9 +32,10 @@ from ddpm_lesson.data import bundled_fashion, load_images
 from ddpm_lesson.engine import sources
 from ddpm_lesson.engine.cards import check_card, make_network, make_schedule
 from ddpm_lesson.engine.files import load_tensors, save_tensors
+from ddpm_lesson.engine.run import Run, make_card
 from ddpm_lesson.engine.sources import Unreadable, folder_images, read_image
 from ddpm_lesson.pretrained import draw_as_card, load_card, load_pretrained, save_model
-from ddpm_lesson.train import Recipe, Run, make_card
+from ddpm_lesson.train import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 linux = pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from ddpm_lesson.data import Images, bundled_fashion
+from ddpm_lesson.engine.run import Run, fit, make_card
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import PredictsV
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample, eval_mode
 from ddpm_lesson.schedule import linear_schedule
-from ddpm_lesson.train import Recipe, Run, fit, make_card
+from ddpm_lesson.train import Recipe
 from ddpm_lesson.unet import UNet
 
 SCHED, SHAPE, THREADS = linear_schedule(50), (2, 1, 8, 8), 8
