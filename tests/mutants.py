@@ -178,7 +178,7 @@ def run_tests(name, log):
     "Exit status of pytest on the test that must reject mutant `name`; for '', of all those tests on the right package."
     import pytest
     with open(log, 'w') as f: os.dup2(f.fileno(), 1), os.dup2(f.fileno(), 2)
-    import ddpm_lesson  # noqa: F401: it puts a finder of its own first, and imports no module yet
+    import ddpm_lesson  # noqa: F401  it puts a finder of its own first, and imports no module yet
     if name: sys.meta_path.insert(0, Finder(*MUTANTS[name][:3]))
     tests = [MUTANTS[name][3]] if name else sorted({m[3] for m in MUTANTS.values()})
     status = int(pytest.main(['-x', '-q', '--assert=plain', '-p', 'no:cacheprovider', '-p', 'no:unraisableexception', *map(path_of, tests)]))
