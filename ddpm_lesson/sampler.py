@@ -397,7 +397,11 @@ def ddim_sample(
     *,
     steps=50,         # a count 1..T, or falling timesteps
     eta=0.0,          # 0: deterministic; 1: as much fresh noise as DDPM
-    clip=None, x_T=None, seeds=None, device=None, progress=False, # as in `ddpm_sample`
+    clip=None,        # None, or (lo, hi) to clamp x_0_hat
+    x_T=None,         # noise to start from
+    seeds=None,       # one whole number an image
+    device=None,      # None: where the model lives
+    progress=False,   # show a bar
 )->Tensor:            # shape, float32 (float64 if x_T is)
     "Images from noise in `steps` network calls. DDIM Eq. 12."
     return last(_walk_from(model, sched, shape, steps, partial(ddim_coefs, eta=eta),
