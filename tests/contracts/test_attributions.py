@@ -49,7 +49,7 @@ def unnamed(page, text):
 def unread(page, text):
     "Papers that a text cites and for which the page has no row."
     rows = ' '.join(r['source'] + ' ' + r['claim'] for r in rows_of(page))
-    return [e['name'] for e in ENTRIES if any(sources.names(e, *c) for c in sources.cited(text)) and e['name'] not in rows]
+    return [e['name'] for e in ENTRIES if any(sources.names(e, *c) for c in sources.cited(text)) and not re.search(rf'\b{e["name"]}\b', rows)]
 
 
 def named(p): return f'{p.parent.name}-{p.stem}'
@@ -114,9 +114,10 @@ def test_a_faulty_row_is_noticed():
 def stale(r, text):
     "Does the text of a row's page no longer name the row's source?"
     source = r['source'].lower()
-    said = [r['source'], r['source'].split('/')[-1], *[e['name'] for e in ENTRIES if e['name'].lower() in source]]
-    also = [*[k for k, starts in NAMES.items() if source.startswith(starts)], *[e['also'] for e in ENTRIES if e['also'] and source.startswith(e['name'].lower())]]
-    return not (r['link'] and r['link'] in text or any(name.lower() in text.lower() for name in said) or any(re.search(pattern, text) for pattern in also))
+    papers = [e for e in ENTRIES if re.match(rf'{e["name"].lower()}\b', source) or r['claim'].startswith(e['name'])]
+    said = [rf'\b{e["name"]}\b' for e in papers] + [e['also'] for e in papers if e['also']] + [k for k, starts in NAMES.items() if source.startswith(starts)]
+    repository = source.split('/')[-1] in text.lower()
+    return not (r['link'] and r['link'] in text or repository or any(re.search(pattern, text) for pattern in said))
 
 
 def test_no_row_outlives_its_passage():
