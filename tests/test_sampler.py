@@ -39,6 +39,7 @@ from ddpm_lesson.sampler import (
     image_noise,
     leading,
     quadratic,
+    shown,
     timesteps,
     trailing,
     walk,
