@@ -51,7 +51,7 @@ def __dir__(): return sorted([*globals(), *_HOME])
 
 def _header(thing):
     "The lines of a function's signature; of a class, those of its `__init__` or, where that is made for it, its fields."
-    code = getattr(thing.__init__ if isinstance(thing, type) else thing, '__code__', None)
+    code = getattr(thing.__init__ if isinstance(thing, type) else getattr(thing, '__wrapped__', thing), '__code__', None)
     if code and code.co_filename != '<string>': return linecache.getlines(code.co_filename)[code.co_firstlineno - 1:]
     lines = linecache.getlines(sys.modules[thing.__module__].__file__) if hasattr(thing, '__dataclass_fields__') else []
     begins = [i for i, line in enumerate(lines) if line.startswith(f'class {thing.__name__}')]
