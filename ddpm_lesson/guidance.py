@@ -18,7 +18,8 @@ def said_by(
     name:str,  # of an attribute
 ):             # None, if nobody has it
     "What the first part of a model that has such an attribute says."
-    parts = model.modules() if isinstance(model, nn.Module) else (model, getattr(model, 'net', None))
+    inside = getattr(model, 'net', None)
+    parts = model.modules() if isinstance(model, nn.Module) else (model, inside)
     return next((v for part in parts if (v := getattr(part, name, None)) is not None), None)
 
 def check_labels(
@@ -30,7 +31,8 @@ def check_labels(
     if known == 0: raise ValueError('this model knows no labels: it learned without')
     y = y if isinstance(y, Tensor) else torch.as_tensor(y, device='cpu')
     if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise TypeError(f'labels wanted a whole number for each image, (B,) int64, got {tuple(y.shape)} {y.dtype}')
+        came = f'{tuple(y.shape)} {y.dtype}'
+        raise TypeError(f'labels wanted a whole number for each image, (B,) int64, got {came}')
     if len(y) and (y.min() < 0 or known and y.max() >= known):
         said = f'0..{known - 1} ({known} would mean: no label)' if known else '0 or more'
         raise ValueError(f'labels wanted {said}, got {y.min().item()}..{y.max().item()}')
@@ -38,7 +40,7 @@ def check_labels(
     return y.to(home.device, torch.int64)
 
 class Labelled(nn.Module):
-    "A model that knows labels, with one chosen for each image: again a model `(x_t, t) -> eps_hat`."
+    "A model that knows labels, with one for each image: again a model `(x_t, t) -> eps_hat`."
     def __init__(self,
         model,      # (x_t, t, y) -> eps_hat
         y:Tensor,   # (B,) int64, the label of each image
@@ -52,18 +54,20 @@ class Labelled(nn.Module):
         t:Tensor,   # (B,) int64, 1..T
     )->Tensor:      # shape of x_t, noise
         "The model's answer under the labels held here."
-        if len(x_t) != len(self.y): raise ValueError(f'wanted one label an image, {len(x_t)}, got {len(self.y)}')
+        n, known = len(x_t), len(self.y)
+        if n != known: raise ValueError(f'wanted one label an image, {n}, got {known}')
         return self.model(x_t, t, self.y.to(x_t.device, non_blocking=True))
 
 # %% ../nbs/13_guidance.ipynb #a001bffe
 class Guided(Labelled):
-    "A model pushed beyond its label: eps_u + scale (eps_c - eps_u). Ho and Salimans 2022, Eq. 6, with scale = 1 + w."
+    "eps_u + scale (eps_c - eps_u), beyond its label. Ho and Salimans 2022, Eq. 6, scale = 1 + w."
     def __init__(self,
         model,              # (x_t, t, y) -> eps_hat, and (x_t, t) -> eps_hat without labels
         y:Tensor,           # (B,) int64, the label of each image
         scale:float=2.0,    # 0: label ignored; 1: as learned; above 1: exaggerated
     ):
-        if not 0 <= scale < float('inf'): raise ValueError(f'scale wanted a number >= 0, got {scale}')
+        if not 0 <= scale < float('inf'):
+            raise ValueError(f'scale wanted a number >= 0, got {scale}')
         super().__init__(model, y)
         self.scale = scale
 
@@ -88,8 +92,10 @@ def in_batches(
     "Who draws which images: for each batch the model with its labels, and the seeds."
     seeds = list(range(n) if seeds is None else seeds)
     for name, given in ('seeds', seeds), ('labels', labels):
-        if given is not None and len(given) != n: raise ValueError(f'{name} wanted one an image, {n}, got {len(given)}')
-    if labels is None and guidance != 1: raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
+        if given is not None and len(given) != n:
+            raise ValueError(f'{name} wanted one an image, {n}, got {len(given)}')
+    if labels is None and guidance != 1:
+        raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
     with shown(n, 0, progress, desc='drawing') as note:
         for i in range(0, n, check_whole(batch, 'batch')):
             here = slice(i, i + batch)
