@@ -1,4 +1,5 @@
 "Training: exact pieces, bit-identical resumption, faults that leave the last whole checkpoint."
+import inspect
 import itertools
 import math
 import re
@@ -16,6 +17,7 @@ from ddpm_lesson.data import Images, bundled_fashion, check_unit, to_pixels, to_
 from ddpm_lesson.engine.files import load_tensors, save_tensors
 from ddpm_lesson.engine.run import Run, as_images, check_losses, find_lr, fit, looked_back, make_card, resume
 from ddpm_lesson.engine.safety import diverged
+from ddpm_lesson.forward import q_sample
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, v_loss, x_0_loss
 from ddpm_lesson.posterior import eps_from_v, eps_from_x_0
 from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
@@ -26,8 +28,11 @@ from ddpm_lesson.train import (
     Recipe,
     batch_indices,
     draw,
+    gradient_step,
     learning_rate,
+    lr_sweep,
     min_snr,
+    smoothed,
     suggest_lr,
     train_step,
     uniform,
@@ -181,7 +186,8 @@ def test_training_does_not_touch_the_callers_randomness():
 
 def test_the_plain_loop_learns_what_a_run_learns(recwarn):
     "Rejects an average that is not returned, one that lags a step, another order of batches, and an optimizer that is not used."
-    whole, bare, other = fit(Run(card(), DATA), progress=False), Run(card(), DATA), Run(card(), DATA)
+    made = card(ema_decay=0.3)
+    whole, bare, other = fit(Run(made, DATA), progress=False), Run(made, DATA), Run(made, DATA)
     averaged, losses = train.fit(bare.net.eval(), bare.sched, DATA, bare.recipe)
     assert torch.equal(losses, torch.stack(whole.losses)) and bare.net.training and not averaged.training and not recwarn.list
     for net, wanted in (bare.net, whole.net), (averaged, whole.averaged().net):
@@ -207,6 +213,67 @@ def test_the_former_name_of_a_weight_is_known(tmp_path):
     run.save(tmp_path/'checkpoint.safetensors')
     assert len(resume(Run(now, DATA), tmp_path).losses) == 1
     run.load(tmp_path/'checkpoint.safetensors')
+
+
+def test_the_random_numbers_of_a_step_are_those_of_its_key():
+    "Rejects a seed, a purpose, an epoch or a step left out: each draws from a generator of its own."
+    def g(*key):
+        mixed = 0
+        for k in key: mixed = (mixed*0x9E3779B97F4A7C15 + k + 1) % 2**63
+        return torch.Generator().manual_seed(mixed)
+    batch = draw(DATA, Recipe(batch=8, seed=3), 50, 11)                     # the fourth batch of the second epoch
+    order = torch.randperm(64, generator=g(3, 0, 1))[24:32]
+    assert torch.equal(batch.x_0, to_unit(DATA.pixels[order]))
+    assert torch.equal(batch.t, torch.randint(1, 51, (8,), generator=g(3, 1, 11)))
+    assert torch.equal(batch.eps, torch.randn(8, 1, 7, 7, generator=g(3, 2, 11)))
+
+
+def test_a_running_average_by_hand():
+    # checks (10.3)
+    losses = torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64)
+    wanted = [3.0, (0.8*0.2*3 + 0.2*1)/(1 - 0.8**2), (0.8**2*0.2*3 + 0.8*0.2*1 + 0.2*2)/(1 - 0.8**3)]
+    assert_close(smoothed(losses, 0.8), torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_a_sweep_grows_by_equal_factors_and_keeps_what_it_was_told():
+    tried = []
+    rates, losses = lr_sweep(lambda k, lr: tried.append((k, lr)) or 0.1, 1e-3, 1e1, 5)
+    assert_close(rates, torch.tensor([1e-3, 1e-2, 1e-1, 1.0, 1e1], dtype=torch.float64), rtol=1e-12, atol=0)
+    assert tried == list(enumerate(rates.tolist())) and losses.tolist() == 5*[0.1]    # float64
+    defaults = {k: p.default for k, p in inspect.signature(lr_sweep).parameters.items() if k != 'loss_at'}
+    assert defaults == dict(lo=1e-6, hi=1.0, steps=100)
+    for lo, hi in (0, 1), (1, 1), (2, 1):
+        with pytest.raises(ValueError, match='0 < lo < hi'): lr_sweep(None, lo, hi)
+    looks = [10*[1.0] + [after] for after in (31.0, 40.0)]                            # averages of 1 and about 4.1 and 5.2 after it
+    assert [len(lr_sweep(lambda k, lr, look=look: look[min(k, 10)], steps=11)[0]) for look in looks] == [11, 11]
+    assert len(lr_sweep(lambda k, lr: 1.0 if k < 10 else 50.0, steps=30)[0]) == 11
+    ten = torch.logspace(-6, 0, 10, dtype=torch.float64)
+    assert suggest_lr(ten, torch.ones(10, dtype=torch.float64)) == ten[9].item()/10
+
+
+class Watched(torch.nn.Module):
+    "A network that notes what it is given, and in which precision."
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.ones(())), []
+
+    def forward(self, x, t, y=None):
+        self.seen.append((y, torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu')))
+        return self.weight*x
+
+
+def test_a_step_hands_on_labels_distance_and_precision():
+    batch, recipe = draw(labelled(), Recipe(batch=4), SCHED.T, 0), Recipe(target='eps', distance='mae', clip_grad=0)
+    for how, wanted in (dict(bf16=True), torch.bfloat16), (dict(bf16=False), False), ({}, False):
+        net = Watched()
+        loss = train_step(net, SCHED, torch.optim.SGD(net.parameters(), 0.1), recipe, batch, 0, **how)
+        [(y, precision)] = net.seen
+        assert torch.equal(y, batch.y) and precision == wanted
+        x_t = q_sample(SCHED, batch.x_0, batch.t, batch.eps)
+        assert_close(loss, (x_t - batch.eps).abs().mean(), rtol=1e-4, atol=1e-5)
+    net = Watched()
+    gradient_step(net, SCHED, torch.optim.SGD(net.parameters(), 0.1), recipe, batch)
+    assert net.seen[0][1] is False
 
 
 def test_a_batch_says_what_its_parts_are():
