@@ -18,8 +18,9 @@ def table(name): return list(csv.DictReader((ROOT/'records'/name).open(encoding=
 def text_of(page):
     "Prose and docstrings of a page: what a reader may take for a citation."
     cells = [(c['cell_type'], pages.source(c)) for c in pages.cells(page)]
-    code = [re.findall(r'^ *"(.+)"$', s, re.M) for kind, s in cells if kind == 'code']
-    return '\n'.join([s for kind, s in cells if kind == 'markdown'] + [line for lines in code for line in lines])
+    said = re.compile(r'^ *"""(.+?)"""|^ *"([^"].*)"$', re.M | re.S)
+    code = [' '.join((a or b).split()) for kind, s in cells if kind == 'code' for a, b in said.findall(s)]
+    return '\n'.join([s for kind, s in cells if kind == 'markdown'] + code)
 
 
 def cited(text):
