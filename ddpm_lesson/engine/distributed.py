@@ -110,7 +110,7 @@ def run_here(
     card:dict, data, device='cpu', compiled=False, graphs=True, # as for `Run`
 )->Run:
     """A `Run`. Where several processes share it, each learns from its part of every batch, and all apply the same
-    mean gradient. Li et al. 2020, section 3."""
+    mean gradient. Li et al. 2020."""
     rank, world = rank_and_world()
     if world == 1: return Run(card, data, device, compiled, graphs)
     run = Run(card, data, device, compiled, processes=Processes(rank, world, _mean, _agree))
