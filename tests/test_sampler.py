@@ -465,6 +465,32 @@ def test_what_counts_as_far_too_large():
     _check_end(four.to('meta'), told.to('meta'), 1)
 
 
+def test_a_part_that_somebody_still_uses_keeps_no_other_part_at_rest():
+    "Wrong program: the first part that is still in use ends the putting back."
+    net = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
+    whole, part = eval_mode(net), eval_mode(net[0])
+    whole.__enter__()
+    part.__enter__()
+    whole.__exit__()
+    assert net.training and not net[0].training and net[1].training
+    part.__exit__()
+    assert net[0].training and not eval_mode.users
+
+
+def test_the_average_answer_is_watched_not_their_sum():
+    "Six hundred thousand at each of three steps is within the limit of a million, whatever the number of steps."
+    ddim_sample(lambda x, t: torch.full_like(x, 6e5), LINEAR, (2, 3), steps=3, clip=(-1, 1))
+    with pytest.raises(ValueError, match='far too large'):
+        ddim_sample(lambda x, t: torch.full_like(x, 1.1e6), LINEAR, (2, 3), steps=3, clip=(-1, 1))
+
+
+def test_an_answer_of_the_wrong_kind_is_called_the_models():
+    class Output(dict): sample = torch.zeros(2, 3)
+    for answer, cure in (None, ''), (Output(), r'; a network of diffusers: lambda x_t, t: net\(x_t, t - 1\).sample'):
+        with pytest.raises(TypeError, match=f"^the model's answer wanted a floating-point tensor, got {type(answer).__name__}{cure}$"):
+            _checked(answer, torch.zeros(2, 3))
+
+
 def test_coefficients_are_worked_out_on_the_cpu_in_float64():
     "A schedule on an Apple GPU holds float32: the last digits of 1 - alpha_bar_t/alpha_bar_s would be gone, and each look-up would wait for the GPU."
     class Table:   # stands for alpha_bar on another device
