@@ -593,3 +593,15 @@ def test_a_rank_that_was_left_over_replaces_nothing(here, monkeypatch, rank):
     Path('mine/model.json').write_text('mine')
     code, said = call('train', '--preset', 'debug', '--steps', 2, '--warmup', 0, '--folder', 'mine')
     assert code and 'not of this run' in said and Path('mine/model.json').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('ip', ['\x1b[31mred', 'a b', '$(touch owned)', '0.0.0.0\n', 'é'])
+def test_lessons_listen_at_an_address_and_nothing_else(ip, monkeypatch):
+    "Rejects a program that hands a stranger's text to another one, which shows it as it is."
+    pytest.importorskip('jupyterlab')
+    started = []
+    monkeypatch.setattr(subprocess, 'run', lambda args, **kw: started.append(args) or subprocess.CompletedProcess(args, 0))
+    status, said = call('lessons', '--ip', ip)
+    assert status == 1 and '--ip wanted an address' in said and harmless(said) and not started
+    for good in '0.0.0.0', '::1', 'localhost', '*':
+        assert call('lessons', '--ip', good)[0] == 0 and f'--ip={good}' in started[-1]

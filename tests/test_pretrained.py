@@ -8,7 +8,7 @@ from torch import nn
 
 from ddpm_lesson import pretrained
 from ddpm_lesson.data import Images
-from ddpm_lesson.engine.cards import build, check_card, outline, sampling_of, settled
+from ddpm_lesson.engine.cards import Sampling, build, check_card, outline, sampling_of, settled
 from ddpm_lesson.engine.run import Run, make_card
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
@@ -110,6 +110,16 @@ def test_guidance_needs_a_network_that_went_without_labels():
         assert sampling_of(card).guidance == 1
     model, sched = build(never)
     with pytest.raises(ValueError, match='never went without'): draw_as_card(model, sched, never, 2, torch.tensor([0, 1]), guidance=3.0)
+
+
+@pytest.mark.parametrize('odd, said', [
+    (dict(sampler='ddpm', eta=0.5), 'eta wanted sampler ddim'), (dict(var='large'), 'var wanted sampler ddpm'), (dict(sampler='euler'), 'sampler wanted'),
+    (dict(guidance=-1), 'guidance wanted'), (dict(clip=(1, -1)), 'clip wanted'), (dict(clip=(0, float('nan'))), 'clip wanted'),
+])
+def test_a_way_of_drawing_holds_nothing_that_would_change_nothing(odd, said):
+    "Rejects a value that carries a setting its sampler never reads."
+    with pytest.raises(ValueError, match=said): Sampling(**odd)
+    with pytest.raises(ValueError, match=said): sampling_of(CARD, **odd)
 
 
 def test_steps_never_exceed_the_schedule():
