@@ -134,7 +134,7 @@ class PredictsEps(KeepsTables):
             raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
         for y in labels:
-            if not known or y is None or being_recorded(y) or not y.is_cpu or not len(y): continue
+            if not known or y is None or not y.is_cpu or being_recorded(y) or not len(y): continue
             if not 0 <= y.min() <= y.max() <= known:
                 raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, '
                                  f'got {y.min()}..{y.max()}')

@@ -41,11 +41,13 @@ def min_snr(
 weights = dict(uniform=uniform, min_snr=min_snr)  # what a settings file calls them
 
 # %% ../nbs/10_train.ipynb #92dc6f16
-_kinds = {bool: (bool, 'true or false'), int: (Integral, 'a whole number'), float: (Real, 'a number'), str: (str, 'a name')}
+_kinds = {bool: (bool, 'true or false'), int: (Integral, 'a whole number'), float: (Real, 'a number'),
+          str: (str, 'a name')}
 _choices = dict(target=targets, distance=distances, weight=weights, optimizer=('adamw', 'muon'),
                 precision=('auto', 'bf16', 'float32'))
+# ends included
 _ranges = dict(steps=(1, 1e12), batch=(1, 1e9), lr=(1e-30, 1e30), warmup=(0, 1e12), weight_decay=(0, 1e30),
-               beta_2=(0, 1), clip_grad=(0, 1e30), ema_decay=(0, 1), label_drop=(0, 1), seed=(0, 2**63 - 1))  # ends included
+               beta_2=(0, 1), clip_grad=(0, 1e30), ema_decay=(0, 1), label_drop=(0, 1), seed=(0, 2**63 - 1))
 
 def _setting(name, value, kind):
     "The value as Python's own bool, int, float or str (numpy's numbers are welcome), or an error."
@@ -84,7 +86,7 @@ class Recipe:
         for field in fields(self):
             object.__setattr__(self, field.name, _setting(field.name, getattr(self, field.name), field.type))
         if self.weight == 'min_snr' and self.distance != 'mse':
-            raise ValueError(f'weight min_snr wanted distance mse, whose size it knows at each time, got {self.distance!r}')
+            raise ValueError(f'weight min_snr wanted distance mse, which it was derived for, got {self.distance!r}')
 
 # %% ../nbs/10_train.ipynb #c3f16d18
 def generator(

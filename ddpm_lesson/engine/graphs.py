@@ -20,7 +20,7 @@ def scalars(
 class Replayed:
     "A function of tensors and numbers that changes what it knows in place: called, then recorded as a CUDA graph."
     def __init__(self,
-        f,              # (tensors and () tensors) -> one tensor; random numbers are arguments, or from torch's generator
+        f,              # (tensors and () tensors) -> one tensor; random numbers are arguments or from torch
         device,         # a GPU
         first:int=3,    # calls that are not recorded: libraries choose their kernels, optimizers make their state
     ):

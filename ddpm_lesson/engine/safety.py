@@ -40,7 +40,7 @@ newest_name, previous_name = 'checkpoint.safetensors', 'checkpoint.previous.safe
 def checkpoints(
     folder, # where a training writes
 )->list:    # paths, newest first
-    "Which of the two checkpoints are there, good or not. A folder that can't be looked into is an error, not an empty one."
+    "Which of the two checkpoints are there, good or not. A folder that can't be looked into is an error."
     try: there = os.listdir(folder)
     except FileNotFoundError: there = []
     return [Path(folder)/name for name in (newest_name, previous_name) if name in there]
