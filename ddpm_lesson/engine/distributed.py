@@ -31,7 +31,7 @@ def training_flops(
 
 # %% ../../nbs/14_scale.ipynb #419e0bcc
 def _meet(seconds):
-    "Find the other processes that torchrun or accelerate started: their store, rank, world size. Or say who is missing."
+    "Find the processes that torchrun or accelerate started: their store, rank, world size. Or say who is missing."
     names = 'RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'
     rank, world, _, address, port = asked = [os.environ.get(name) for name in names]
     how = 'start all of them with torchrun or accelerate, or unset WORLD_SIZE to work alone'
