@@ -430,7 +430,7 @@ def test_a_result_is_not_taken_for_another_of_the_same_name(tmp_path, monkeypatc
     a, b = photographs(tmp_path/'a'/'pics', range(60)), photographs(tmp_path/'b'/'pics', range(100, 160))
     rows = run_cell(cell, tmp_path/'out', data=a, **how)
     assert run_cell(cell, tmp_path/'out', data=str(a), **how) == rows      # the same images by another name
-    with pytest.raises(ValueError, match='differs in card, float_state, judged: name another folder'): run_cell(cell, tmp_path/'out', data=b, **how)
+    with pytest.raises(ValueError, match='differs in card, learned, judged: name another folder'): run_cell(cell, tmp_path/'out', data=b, **how)
     monkeypatch.setitem(presets, 'posit-ddim', presets['posit-ddim'] | dict(lr=5e-4))
     with pytest.raises(ValueError, match='differs in card'): run_cell(cell, tmp_path/'out', data=a, **how)
 
