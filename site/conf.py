@@ -9,6 +9,7 @@ extensions = ['myst_nb', 'sphinx_copybutton']
 exclude_patterns = ['_build']
 nb_execution_mode = 'off'  # show the outputs that are committed
 nb_merge_streams = True
+nb_render_markdown_format = 'myst'  # tables and formulas that a cell prints are tables and formulas
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence']
 myst_heading_anchors = 4
 language = 'en'

@@ -230,6 +230,18 @@ def test_contents_follow_the_numbers(site):
     assert listed[:len(wanted)] == wanted == [f'{i:02}' for i in range(len(wanted))] and len(wanted) >= 15
 
 
+def test_tables_that_cells_print_are_tables(site):
+    "A wrong program: Markdown of an output read without its tables, which leaves rows of bars."
+    seen = 0
+    for page in make_site.notebooks():
+        outputs = [o for c in json.loads(page.read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', [])]
+        printed = sum(''.join(o.get('data', {}).get('text/markdown', [])).startswith('| ') for o in outputs)
+        shown = (site/page.relative_to(ROOT)).with_suffix('.html').read_text(encoding='utf-8').count('<table')
+        seen += printed
+        assert shown >= printed, page.stem
+    assert seen >= 5
+
+
 def test_every_picture_has_words(tags):
     pictures = {(p, a['src']): a.get('alt') for p, found in tags.items() for tag, a in found if tag == 'img'}
     assert len(pictures) > 60
