@@ -12,13 +12,12 @@ import json
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from pathlib import Path
 import torch
-from torch import Tensor
 from .data import Images, to_pixels, to_unit
 from .engine.files import atomic_write, full_path, save_png, sheet
 from .loss import ask, mean_abs
-from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge, reference, subset, unseen
+from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge
+from .metrics import reference, subset, unseen
 from .engine.presets import preset_card
 from .engine.cards import units
 from .pretrained import draw_as_card, save_model
@@ -46,7 +45,7 @@ def s1_cells(
     seeds:int=3,    # trainings of each cell
     **scale,        # changes to the preset that all cells share: width, blocks, batch, steps ...
 )->list:            # of dicts
-    "S1's grid: schedule x loss x what is predicted. The linear arm once as published, once clipped like the cosine arm."
+    "S1's grid: schedule x loss x what is predicted; the linear arm also clipped like the cosine arm."
     schedules = 'rate', 'posit_linear', 'posit_linear_fixed'
     arms = itertools.product(range(seeds), schedules, ('mae', 'mse'), ('eps', 'x_0'))
     shared = dict(preset='posit-ddim', ema_decay=0.999) | scale
@@ -153,12 +152,14 @@ def measured(
     "A trained cell under every measure but the judge's."
     device = run.data.pixels.device
     models = dict(raw=run.model.eval(), ema=run.averaged())
-    losses = {w: held_out_losses(models[w], run.sched, run.card, test, device) for w in {w for w, *_ in wanted}}
+    asked = {w for w, *_ in wanted}
+    losses = {w: held_out_losses(models[w], run.sched, run.card, test, device) for w in asked}
     for weights, sampler, calls in wanted:
+        calls = calls or run.sched.T
         how = dict(sampler=sampler, steps=calls, batch=50, device=device)
         pixels = to_pixels(draw_as_card(models[weights], run.sched, run.card, n, **how))
         bright = _brightness_spread(pixels)/_brightness_spread(test.pixels)
-        row = dict(weights=weights, sampler=sampler, calls=calls or run.sched.T, brightness=bright)
+        row = dict(weights=weights, sampler=sampler, calls=calls, brightness=bright)
         yield row | losses[weights], pixels
 
 # %% ../nbs/12_experiments.ipynb #dab01c3b

@@ -7,7 +7,9 @@ __all__ = ['weights', 'fit', 'uniform', 'min_snr', 'Recipe', 'generator', 'batch
            'float_state', 'Ema', 'adamw', 'gradient_step', 'train_step', 'smoothed', 'lr_sweep', 'suggest_lr']
 
 # %% ../nbs/10_train.ipynb #bce8ee3c
-import copy, math, warnings
+import copy
+import math
+import warnings
 from dataclasses import dataclass, fields
 from functools import lru_cache, wraps
 from importlib import import_module

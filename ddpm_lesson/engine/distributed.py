@@ -7,7 +7,10 @@ __all__ = ['place', 'alone', 'together', 'drawn_together', 'training_flops', 'ra
            'run_here', 'resume_here', 'fit_here', 'gathered']
 
 # %% ../../nbs/14_scale.ipynb #46816e55
-import hashlib, json, os, warnings
+import hashlib
+import json
+import os
+import warnings
 from contextlib import contextmanager
 from datetime import timedelta
 import torch

@@ -16,7 +16,8 @@ def newton_schulz(
 )->Tensor:       # (K, r, c)
     "Rounds of Muon's polynomial, computed in the small square. Zhang et al. 2026."
     A = X @ X.mT
-    one, turn = torch.eye(X.shape[1], dtype=X.dtype, device=X.device), None
+    one = torch.eye(X.shape[1], dtype=X.dtype, device=X.device)
+    p = turn = None
     for k in range(rounds):
         if k: A = p @ A @ p
         p = 3.4445*one - 4.7750*A + 2.0315*(A @ A)

@@ -8,7 +8,12 @@ __all__ = ['arithmetic', 'looked_back', 'make_card', 'as_images', 'fingerprint',
            'find_lr']
 
 # %% ../../nbs/engine/run.ipynb #dedab8be
-import copy, hashlib, json, threading, timeit, warnings
+import copy
+import hashlib
+import json
+import threading
+import timeit
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace

@@ -7,12 +7,18 @@ __all__ = ['newest_name', 'previous_name', 'as_usual', 'locked', 'checkpoints', 
            'diverged', 'out_of_memory', 'torch_defaults', 'OwnDraws', 'versions', 'add_to_error']
 
 # %% ../../nbs/engine/safety.ipynb #0668d6f2
-import os, platform, re, signal, tempfile, threading, warnings
+import os
+import platform
+import re
+import signal
+import tempfile
+import threading
+import warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from .files import Damaged, load_tensors
 
