@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['check_number', 'check_whole', 'whole_numbers', 'check_shape', 'check_float', 'check_pair', 'being_recorded',
-           'check_t']
+           'check_t', 'torch_defaults']
 
 # %% ../nbs/reference/checks.ipynb #101d63e5
 import math
 import operator
+import threading
+from contextlib import contextmanager, nullcontext
 from decimal import Decimal
+from types import SimpleNamespace
 import torch
 from torch import Tensor
 
@@ -115,3 +118,25 @@ def check_t(
         came = f'{t.min().item()}..{t.max().item()}'
         raise ValueError(f't wanted {low}..{T}: t >= {low} and t <= {T}, got {came}')
     return t
+
+# %% ../nbs/reference/checks.ipynb #3bb7600c
+_guests = SimpleNamespace(lock=threading.Lock(), inside=0, before=None)
+
+@contextmanager
+def _float32():
+    "float32 by default while anyone is inside; torch keeps one default for all threads."
+    with _guests.lock:
+        if not _guests.inside: _guests.before = torch.get_default_dtype()
+        _guests.inside += 1
+        torch.set_default_dtype(torch.float32)
+    try: yield
+    finally:
+        with _guests.lock:
+            _guests.inside -= 1
+            if not _guests.inside: torch.set_default_dtype(_guests.before)
+
+@contextmanager
+def torch_defaults():
+    "Numbers are float32 and on the CPU by default and gradients are on, for a while, whatever the caller has set."
+    home = nullcontext() if torch.get_default_device().type == 'cpu' else torch.device('cpu')
+    with _float32(), home, torch.inference_mode(False), torch.enable_grad(): yield

@@ -21,7 +21,7 @@ from .metrics import reference, subset, unseen
 from .engine.presets import preset_card
 from .engine.cards import units
 from .pretrained import draw_as_card, save_model
-from .engine.safety import as_usual
+from .checks import torch_defaults
 from .engine.sources import find_source, load_images
 from .engine.run import Run, fit
 from .train import generator
@@ -30,7 +30,7 @@ from .train import generator
 _student = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 9: 2.306, 12: 2.201,
             18: 2.110, 24: 2.069, 36: 2.030, 72: 1.994}  # 97.5 % point of Student's t for n values
 
-@as_usual()
+@torch_defaults()
 def mean_interval(
     values,  # (n,) numbers that differ by chance
 )->tuple:    # (mean, half width of its 95 % interval)
@@ -69,7 +69,7 @@ def cell_name(
     return '_'.join(words).replace(' ', '').replace(',', '.')
 
 # %% ../nbs/12_experiments.ipynb #b67471fd
-@as_usual()
+@torch_defaults()
 def split(
     data:Images,
     held:int,      # images to set aside

@@ -23,7 +23,7 @@ from .forward import q_sample
 from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
-from .engine.safety import as_usual
+from .checks import torch_defaults
 from .sampler import check_shape, ddim_sample, device_of, eval_mode
 from .schedule import Schedule, check_whole
 
@@ -168,7 +168,7 @@ class Judge:
     def __repr__(self): return f'Judge({self.name})'
 
 # %% ../nbs/11_evaluate.ipynb #3fce00b1
-@as_usual()
+@torch_defaults()
 def lite0_judge(
     size:int=96,   # side at which it looks, pixels; judges of two sizes can't be compared
     device='cpu',
@@ -187,7 +187,7 @@ def lite0_judge(
     return Judge(net, size, 127, 128, f'Lite0 at {size} px', device)
 
 # %% ../nbs/11_evaluate.ipynb #38a0a0d2
-@as_usual()
+@torch_defaults()
 def inception_judge(
     device='cpu',
     weights='IMAGENET1K_V1', # downloaded once; None: untrained, good for tests only
@@ -243,7 +243,7 @@ class Reference:
         return self.floors[k, blocks]
 
 # %% ../nbs/11_evaluate.ipynb #16233677
-@as_usual()
+@torch_defaults()
 def reference(
     real,           # Images or (M, C, H, W) uint8, to measure against
     judge,          # (N, C, H, W) uint8 -> (N, D)
@@ -302,7 +302,7 @@ class Counted(nn.Module):
         return self.model(x_t, *rest)
 
 # %% ../nbs/11_evaluate.ipynb #200a962d
-@as_usual()
+@torch_defaults()
 def draw_pixels(
     model,                # (x_t, t) -> eps_hat; with labels, (x_t, t, y)
     sched:Schedule,       # alpha_bar, entries 0..T
@@ -356,7 +356,7 @@ def steps_curve(
     return [evaluate(model, sched, ref, n=n, steps=S, **how) for S in steps]
 
 # %% ../nbs/11_evaluate.ipynb #fa2adb3c
-@as_usual()
+@torch_defaults()
 def _nearest_of(x, train, rows)->tuple:
     "For each row of x, (B, D) bytes in float64: squared distance and index of its nearest."
     best, index = x.new_full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.int64)
@@ -418,7 +418,7 @@ def subset(
     labels = None if images.labels is None else images.labels[index]
     return replace(images, pixels=images.pixels[index], labels=labels)
 
-@as_usual()
+@torch_defaults()
 def unseen(
     images:Images,
     seen:set,      # hashes of the images that were learned from
@@ -428,7 +428,7 @@ def unseen(
     return subset(images, fresh) if fresh.any() else None
 
 # %% ../nbs/11_evaluate.ipynb #f81f43c1
-@as_usual()
+@torch_defaults()
 @torch.inference_mode()
 def held_out(
     model, sched:Schedule,

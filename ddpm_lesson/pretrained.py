@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import assets
+from .checks import torch_defaults
 from ddpm_lesson.engine.cards import (
     build,
     check_card,
@@ -31,7 +32,7 @@ from ddpm_lesson.engine.cards import (
 )
 from .engine.draw import draw_images
 from .engine.files import atomic_write, load_tensors, save_tensors, writable
-from .engine.safety import OwnDraws, as_usual
+from .engine.safety import OwnDraws
 from .loss import PredictsEps, targets
 
 # %% ../nbs/interface/pretrained.ipynb #73165592
@@ -100,7 +101,7 @@ def load_card(
     return _with_names(copy)
 
 # %% ../nbs/interface/pretrained.ipynb #99558613
-@as_usual()
+@torch_defaults()
 def load_pretrained(
     wanted='fashion', # a name in `shipped()`, a .safetensors file made by `save_model`, or the folder of a finished run
     device=None,      # where the model should live; None: the CPU

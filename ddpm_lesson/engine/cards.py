@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from .published import PositUNet, SimpleUNet, posit_linear_fixed_schedule, posit_linear_schedule
-from .safety import as_usual
+from ..checks import torch_defaults
 from ..loss import targets
 from ..schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule
 from ..unet import UNet
@@ -41,7 +41,7 @@ def _one_of(what:str, word, known):
     if word in _former: raise ValueError(f'{what} {word!r} is {_former[word]}. Train again')
     if word not in known: raise ValueError(f'{what} wanted one of {", ".join(known)}, got {word!r:.60}')
 
-@as_usual()
+@torch_defaults()
 def make_schedule(
     name:str='cosine', # a key of `schedules`
     T:int=1000,        # number of steps
@@ -50,7 +50,7 @@ def make_schedule(
     _one_of('schedule', name, schedules)
     return schedules[name](T=T)
 
-@as_usual()
+@torch_defaults()
 def make_network(
     sched:Schedule,    # S1's network asks it how noisy a step is
     target:str,        # what it will predict; S1's network is told otherwise where that is the image
@@ -225,7 +225,7 @@ class _ShapesOnly(TorchFunctionMode):
         if func in _device_constructors(): kwargs['device'] = 'meta'  # said outright, whatever context is around
         return func(*args, **kwargs)
 
-@as_usual()
+@torch_defaults()
 def outline(
     card:dict,   # checked
 )->nn.Module:    # without memory
@@ -234,7 +234,7 @@ def outline(
         sched = make_schedule(**card['schedule'])
         settings = dict(card['network'])
         build = networks[settings.pop('kind', 'unet')]
-        with _ShapesOnly(): return build(sched, card['target'], **settings)  # `as_usual` inside would name the CPU
+        with _ShapesOnly(): return build(sched, card['target'], **settings)  # `torch_defaults` inside would name the CPU
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'the card describes no network or schedule of this version ({e})') from e
 
