@@ -18,7 +18,8 @@ from torch import Tensor, nn
 import torch.distributed as dist
 from .cards import build, image_shape
 from .run import Processes, Run, allocate_moments, fit, resume
-from .safety import Stopped, torch_defaults
+from ..checks import torch_defaults
+from .safety import Stopped
 
 # %% ../../nbs/14_scale.ipynb #a2104471
 def training_flops(

@@ -20,13 +20,14 @@ from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 import torch
 from torch import Tensor, nn
+from ..checks import torch_defaults
 from ..data import Images, check_unit, to_pixels
 from .cards import build, describe_mismatch, differences, settled, units
 from .files import full_path, load_tensors, save_tensors
 from .graphs import Replayed, scalars
 from .muon import JoinedOptimizer, Muon, between_channels
 from .safety import Listener, OwnDraws, Stopped, add_to_error, diverged, latest_checkpoint, locked
-from .safety import newest_name, out_of_memory, previous_name, torch_defaults, versions
+from .safety import newest_name, out_of_memory, previous_name, versions
 from ..sampler import shown
 from ..train import Batch, Ema, Recipe, adamw, batch_indices, draw, float_state, generator
 from ..train import gradient_step, learning_rate, lr_sweep, train_step
