@@ -25,17 +25,20 @@ from .safety import Stopped
 def training_flops(
     card:dict,  # of a run, or of a model
 )->int:         # floating-point operations, a product and a sum counted as two
-    """What one image costs in training, forward and backward: counted on tensors without content, in a moment.
-    Kaplan et al. 2020, section 2.1, count alike."""
+    """What one image costs in training, forward and backward: counted on tensors without content,
+    in a moment. Kaplan et al. 2020, section 2.1, count alike."""
     from torch.utils.flop_counter import FlopCounterMode
     model, _ = build(card)
-    net, x, t = model.net.to('meta'), torch.zeros(image_shape(card, 1), device='meta'), torch.ones(1, dtype=torch.int64)
-    with torch_defaults(), FlopCounterMode(display=False) as count: net(x, t.to('meta')).sum().backward()
+    net, x = model.net.to('meta'), torch.zeros(image_shape(card, 1), device='meta')
+    t = torch.ones(1, dtype=torch.int64)
+    with torch_defaults(), FlopCounterMode(display=False) as count:
+        net(x, t.to('meta')).sum().backward()
     return count.get_total_flops()
 
 # %% ../../nbs/14_scale.ipynb #419e0bcc
 def _meet(seconds):
-    "Find the processes that torchrun or accelerate started: their store, rank, world size. Or say who is missing."
+    """Find the processes that torchrun or accelerate started: their store, rank, world size.
+    Or say who is missing."""
     names = 'RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'
     rank, world, _, address, port = asked = [os.environ.get(name) for name in names]
     how = 'start all of them with torchrun or accelerate, or unset WORLD_SIZE to work alone'
@@ -47,8 +50,8 @@ def _meet(seconds):
         store.set(f'here {rank}', '')
         store.wait([f'here {k}' for k in range(count)], wait)
     except (RuntimeError, ValueError, OSError) as e:
-        raise ValueError(f'wanted {world} processes, and not all came to {address}:{port} in {seconds:g} seconds: '
-                         f'{how} ({e})') from e
+        raise ValueError(f'wanted {world} processes, and not all came to {address}:{port} '
+                         f'in {seconds:g} seconds: {how} ({e})') from e
     return store, rank, count
 
 def rank_and_world()->tuple: # (rank of this process, from 0; how many there are)
@@ -57,7 +60,8 @@ def rank_and_world()->tuple: # (rank of this process, from 0; how many there are
     return (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
 
 def launched_alone()->bool:
-    "Whether nobody else was started with this process, whatever else a launcher left in the environment."
+    """Whether nobody else was started with this process, whatever else a launcher left in the
+    environment."""
     return os.environ.get('WORLD_SIZE', '1') in ('', '1')
 
 @contextmanager
@@ -65,24 +69,28 @@ def process_group(
     device:str='cpu',   # cpu or cuda; each process on a machine gets a GPU of its own
     seconds:float=60,   # to wait until all are there
 ):
-    "Join the processes that torchrun or accelerate started, once; yields this one's device. Afterwards each is alone."
+    """Join the processes that torchrun or accelerate started, once; yields this one's device.
+    Afterwards each is alone."""
     if launched_alone():
         yield device
         return
     kind = torch.device(device).type
-    if kind not in ('cpu', 'cuda'): raise ValueError(f'several processes wanted device cpu or cuda, got {device}')
+    if kind not in ('cpu', 'cuda'):
+        raise ValueError(f'several processes wanted device cpu or cuda, got {device}')
     store, rank, world = _meet(seconds)
     if kind == 'cuda':
         here, gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
-        if here >= gpus: raise ValueError(f'each process on a machine wanted a GPU of its own, got {gpus} for process '
-                                          f'{here}, counted from 0')
+        if here >= gpus:
+            raise ValueError(f'each process on a machine wanted a GPU of its own, got {gpus} '
+                             f'for process {here}, counted from 0')
         device = f'cuda:{here}'
         torch.cuda.set_device(device)
-    dist.init_process_group('cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo', store=store, rank=rank, world_size=world,
-                            timeout=timedelta(days=1))  # once met, they wait while the first judges or writes
+    backend = 'cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo'
+    wait = timedelta(days=1)            # once met, they wait while the first judges or writes
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=wait)
     yield device
     dist.destroy_process_group()        # not after an error: the others would be waited for
-    os.environ['WORLD_SIZE'] = '1'      # they have parted: what this process does next, it does alone
+    os.environ['WORLD_SIZE'] = '1'      # they have parted: what this one does next, it does alone
 
 # %% ../../nbs/14_scale.ipynb #3a79bff8
 def _from_first(x):
@@ -113,19 +121,22 @@ def _check_alike(what):
 def run_here(
     card:dict, data, device='cpu', compiled=False, graphs=True, # as for `Run`
 )->Run:
-    """A `Run`. Where several processes share it, each learns from its part of every batch, and all apply the same
-    mean gradient. Li et al. 2020."""
+    """A `Run`. Where several processes share it, each learns from its part of every batch, and all
+    apply the same mean gradient. Li et al. 2020."""
     rank, world = rank_and_world()
     if world == 1: return Run(card, data, device, compiled, graphs)
     run = Run(card, data, device, compiled, processes=Processes(rank, world, _mean, _agree))
     batch = run.recipe.batch
-    if batch % world: raise ValueError(f'batch wanted a multiple of {world}, the number of processes, got {batch}')
+    if batch % world:
+        raise ValueError(f'batch wanted a multiple of {world}, the number of processes, '
+                         f'got {batch}')
     _check_alike([run.card, run.images])
     if rank == 0 and any(isinstance(m, nn.BatchNorm2d) for m in run.net.modules()):
         warnings.warn('batch norm sees only the part of a batch that its process has: '
                       'not the same training as in one process', stacklevel=2)
     run.called = nn.parallel.DistributedDataParallel(run.net)
-    run.bf16 = bool(_from_first(torch.tensor(float(run.bf16))))  # measured in each process, and they must agree
+    # measured in each process, and they must agree
+    run.bf16 = bool(_from_first(torch.tensor(float(run.bf16))))
     return run
 
 # %% ../../nbs/14_scale.ipynb #754bd1f1
@@ -142,8 +153,8 @@ def resume_here(
     if not _from_first(torch.tensor(float(failed is None))):
         raise failed or ValueError('the first process found no checkpoint to go on from')
     step, bf16 = _from_first(torch.tensor([len(run.losses), run.bf16])).tolist()
-    here = torch.stack(run.losses) if rank == 0 and step else torch.zeros(step, device=run.data.pixels.device)
-    losses = _from_first(here)
+    empty = torch.zeros(step, device=run.data.pixels.device)
+    losses = _from_first(torch.stack(run.losses) if rank == 0 and step else empty)
     for name, v in run.state().items():
         if name != 'losses': _from_first(v)
     run.losses, run.bf16 = list(losses), bool(bf16)
@@ -155,7 +166,8 @@ def fit_here(
 )->Run:
     "`fit`; only the first process writes, reports and shows a bar."
     first, stopped = run.processes.rank == 0, None
-    try: fit(run, folder if first else None, every, progress=first, report=report() if first and report else None)
+    folder = folder if first else None
+    try: fit(run, folder, every, progress=first, report=report() if first and report else None)
     except Stopped as e: stopped = e
     run.processes.agree(None)    # nobody leaves before the first has written
     if stopped: raise stopped
@@ -166,7 +178,8 @@ def gathered(
     draw,       # positions (n,) int64 -> (n, ...), on the CPU
     count:int,
 )->Tensor:      # (count, ...), in every process
-    "`draw(0, 1, ..., count - 1)`, of which each process draws its share; every process gets all, in order."
+    """`draw(0, 1, ..., count - 1)`, of which each process draws its share; every process gets all,
+    in order."""
     rank, world = rank_and_world()
     if world == 1: return draw(torch.arange(count))
     share = torch.arange(-(-count//world))*world + rank
@@ -175,4 +188,5 @@ def gathered(
     dist.all_gather(shares, mine.contiguous())
     return torch.stack(shares, 1).flatten(0, 1)[:count]
 
-place, alone, together, drawn_together = rank_and_world, launched_alone, process_group, gathered  # their former names
+# their former names
+place, alone, together, drawn_together = rank_and_world, launched_alone, process_group, gathered
