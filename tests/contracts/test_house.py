@@ -137,3 +137,15 @@ def test_lines_fit():
 def test_cells_are_short():
     sizes = [len(pages.source(c).splitlines()) for p in pages.lessons() for c in pages.cells(p) if c['cell_type'] == 'code']
     assert len(sizes) > 600 and statistics.median(sizes) <= 7
+
+
+SHARED = dict(cases='test_grade', cards='test_pretrained', draw='test_pretrained', safety='test_run', files='test_crash', sources='test_hostile', published='test_experiments', presets='test_experiments', plot='test_museum')   # tested where they are used
+
+
+def test_each_module_has_its_test_file():
+    "Rejects a module whose tests nobody finds by its name."
+    files = {p.stem for p in Path(__file__).parents[1].rglob('test_*.py')}
+    for module in [*MODULES]:
+        name = module.split('.')[-1]
+        if name.startswith('_') or 'exam.lesson' in module: continue
+        assert SHARED.get(name, f'test_{name}') in files, module

@@ -1,4 +1,4 @@
-"Training: exact pieces, bit-identical resumption, faults that leave the last whole checkpoint."
+"A run: bit-identical resumption, faults that leave the last whole checkpoint, what is refused before anything is lost."
 import inspect
 import itertools
 import math
@@ -12,160 +12,25 @@ from safetensors import SafetensorError
 from torch.testing import assert_close
 
 from conftest import normal
-from ddpm_lesson import train
-from ddpm_lesson.data import Images, bundled_fashion, check_unit, to_pixels, to_unit
+from ddpm_lesson.data import Images, bundled_fashion, to_unit
 from ddpm_lesson.engine.files import load_tensors, save_tensors
 from ddpm_lesson.engine.run import Run, as_images, check_losses, find_lr, fit, looked_back, make_card, resume
 from ddpm_lesson.engine.safety import diverged
-from ddpm_lesson.forward import q_sample
-from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, v_loss, x_0_loss
-from ddpm_lesson.posterior import eps_from_v, eps_from_x_0
 from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.sampler import ddim_sample
-from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import (
-    Ema,
     Recipe,
-    batch_indices,
-    draw,
-    gradient_step,
     learning_rate,
     lr_sweep,
-    min_snr,
-    smoothed,
     suggest_lr,
-    train_step,
-    uniform,
-    weights,
 )
-from ddpm_lesson.unet import UNet, count_parameters
 
 DATA = Images(bundled_fashion().pixels[:64, :, ::4, ::4].contiguous(), name='small')
-SCHED = linear_schedule()
 
 
 def card(steps=10, **recipe): return make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[]), Recipe(steps=steps, **(dict(batch=8, warmup=3, precision='float32') | recipe)))
 def with_label(k): return Run(make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[], classes=2), Recipe(batch=8)), Images(DATA.pixels, torch.tensor([k] + 63*[0]), ('a', 'b'), 'small'))
 def equal(a, b): return a.state().keys() == b.state().keys() and all(torch.equal(v, b.state()[k]) for k, v in a.state().items())
-
-
-@pytest.mark.parametrize('target, loss, wrapper, true', [
-    ('eps', eps_loss, PredictsEps, lambda x_0, eps, a, b: eps), ('x_0', x_0_loss, PredictsX0, lambda x_0, eps, a, b: x_0), ('v', v_loss, PredictsV, lambda x_0, eps, a, b: a*eps - b*x_0)])
-def test_loss_is_zero_for_the_truth_and_the_wrapper_turns_it_into_eps(target, loss, wrapper, true):
-    # checks (9.8)
-    x_0, eps, t = normal(3, 2, 4, 5), normal(3, 2, 4, 5, seed=1), torch.tensor([1, 300, 1000])
-    a, b = (r[t].reshape(3, 1, 1, 1) for r in (SCHED.signal_rate, SCHED.noise_rate))
-
-    class Truth(torch.nn.Module):
-        def forward(self, x_t, t): return true(x_0, eps, a, b)
-    assert_close(loss(Truth(), SCHED, x_0, t, eps), torch.zeros(3, dtype=torch.float64), check_dtype=False)
-    off = loss(lambda x, t: true(x_0, eps, a, b) + torch.tensor([1., 2., 3.]).reshape(3, 1, 1, 1), SCHED, x_0, t, eps)
-    assert_close(off.double(), torch.tensor([1., 4., 9.], dtype=torch.float64), rtol=1e-5, atol=1e-5)
-    assert_close(wrapper(Truth(), SCHED)(a*x_0 + b*eps, t), eps, rtol=1e-4, atol=1e-4)
-
-
-def test_wrappers_are_the_conversions_of_lesson_4():
-    x_t, said, t = normal(2, 1, 3, 4), normal(2, 1, 3, 4, seed=1), torch.tensor([2, 800])
-    net = torch.nn.Identity()
-    net.forward = lambda x, t: said
-    assert_close(PredictsV(net, SCHED)(x_t, t), eps_from_v(SCHED, x_t, said, t), rtol=1e-6, atol=1e-6)
-    assert_close(PredictsX0(net, SCHED)(x_t, t), eps_from_x_0(SCHED, x_t, said, t), rtol=1e-5, atol=1e-5)
-
-
-def test_ddpms_cifar_network_has_its_published_size():
-    with torch.device('meta'): assert count_parameters(UNet(3, 128, (1, 2, 2, 2), 2, (1,), 1, dropout=0.1)) == 35_746_307
-
-
-def test_network_uses_image_time_and_label():
-    net = UNet(1, 16, (1, 2), 1, (1,), 2, classes=3).eval()
-    for p in net.parameters(): torch.nn.init.normal_(p, std=0.1)
-    x, t, y = normal(2, 1, 12, 8, dtype=torch.float32), torch.tensor([1, 500]), torch.tensor([0, 2])
-    base = net(x, t, y)
-    for other in net(x + .1, t, y), net(x, t + 1, y), net(x, t, y*0 + 1), net(x, t): assert (base - other).abs().max() > 1e-4
-    assert_close(net(x, t), net(x, t, torch.tensor([3, 3])))
-    assert_close(net(x[:1], t[:1], y[:1]), base[:1], rtol=1e-4, atol=1e-5)  # no batch statistics
-    base.sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
-
-
-def test_ema_is_the_geometric_sum():
-    # checks (10.2)
-    net = torch.nn.Linear(1, 1, bias=False).double()
-    net.weight.data.fill_(0.)
-    ema, mean = Ema(net, 0.5), 0.0
-    for k in range(12):
-        net.weight.data.fill_(k*k + 1.)
-        ema.update(net, k)
-        d = min(0.5, (1 + k)/(10 + k))
-        mean = d*mean + (1 - d)*(k*k + 1.)
-    assert_close(ema.shadow[0].item(), mean, rtol=1e-12, atol=0)
-
-
-def test_learning_rate_at_its_corners():
-    r = Recipe(steps=100, warmup=10, lr=1.0)
-    assert [round(learning_rate(k, r), 6) for k in (0, 4, 9, 10, 55, 100)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
-
-
-@pytest.mark.parametrize('target, per_x_0', [('eps', lambda snr: snr), ('x_0', lambda snr: 1 + 0*snr), ('v', lambda snr: 1 + snr)])
-def test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted(target, per_x_0):
-    # checks (10.1a)
-    t, losses = torch.arange(1, SCHED.T + 1), normal(SCHED.T).square()
-    snr = SCHED.alpha_bar[1:]/(1 - SCHED.alpha_bar[1:])
-    assert_close(min_snr(losses, SCHED, t, target), losses*snr.clamp(max=5)/per_x_0(snr), rtol=1e-9, atol=0)
-    assert_close(min_snr(losses, SCHED, t, target, most=1.0), losses*snr.clamp(max=1)/per_x_0(snr), rtol=1e-9, atol=0)
-    assert min_snr(losses.float(), SCHED, t, target).dtype == torch.float32 and torch.equal(uniform(losses, SCHED, t, target), losses)
-
-
-def test_a_step_follows_the_weight_of_its_recipe():
-    "At rate 1 plain descent moves the weights by the gradient of the weighed loss, and the loss that is kept is the weighed one."
-    runs = {w: Run(card(weight=w, clip_grad=0, warmup=0, decay=False, lr=1.0), DATA) for w in weights}
-    for name, run in runs.items():
-        torch.nn.init.normal_(run.net.out.weight, std=0.3, generator=torch.Generator().manual_seed(1))
-        before, run.opt = run.net.out.weight.detach().clone(), torch.optim.SGD(run.net.parameters(), 1.0)
-        batch = draw(DATA, run.recipe, run.sched.T, 0)
-        wanted = weights[name](v_loss(run.net, run.sched, *batch), run.sched, batch.t, 'v').mean()
-        [grad] = torch.autograd.grad(wanted, run.net.out.weight)
-        assert_close(run.step(0, run.recipe), wanted.detach())
-        assert_close(before - run.net.out.weight.detach(), grad, rtol=1e-3, atol=1e-6)
-    assert not torch.allclose(runs['uniform'].net.out.weight, runs['min_snr'].net.out.weight, atol=1e-3)
-
-
-def test_a_step_moves_every_tensor_along_its_own_gradient():
-    "In float64, each tensor judged by its own size: one tolerance for all would let a wrong sign in the small ones pass."
-    recipe = Recipe(batch=16, clip_grad=0.05, warmup=0)
-    batch = draw(DATA, recipe, SCHED.T, 0)
-    batch = batch._replace(x_0=batch.x_0.double(), eps=batch.eps.double())
-    nets = [UNet(1, 8, (1, 2), 1, (1,), 1).double() for _ in range(2)]
-    for net in nets:
-        g = torch.Generator().manual_seed(3)
-        for p in net.parameters(): torch.nn.init.normal_(p, std=0.1, generator=g)
-    grads = torch.autograd.grad(v_loss(nets[0], SCHED, *batch).mean(), list(nets[0].parameters()))
-    length = sum(g.square().sum() for g in grads).sqrt()
-    before = [p.detach().clone() for p in nets[1].parameters()]
-    train_step(nets[1], SCHED, torch.optim.SGD(nets[1].parameters(), 1.0), recipe, batch, 0, False)
-    assert length > 2*recipe.clip_grad and len(grads) > 50
-    for g, p_0, p in zip(grads, before, nets[1].parameters()):
-        moved = (p_0 - p.detach())/recipe.lr
-        assert (moved - g*recipe.clip_grad/length).norm() < 1e-4*moved.norm() > 0
-
-
-def test_min_snr_knows_squares_only():
-    with pytest.raises(ValueError, match='weight min_snr wanted distance mse'): Recipe(weight='min_snr', distance='mae')
-    with pytest.raises(ValueError, match='weight wanted one of uniform, min_snr'): Recipe(weight='min-snr')
-
-
-def test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone():
-    r = Recipe(batch=64)
-    seen = torch.cat([draw(DATA, r, 7, k).t for k in range(20)])
-    assert set(seen.tolist()) == set(range(1, 8))
-    for a, b in zip(draw(DATA, r, 7, 5)[:3], draw(DATA, r, 7, 5)[:3]): assert torch.equal(a, b)
-    assert not torch.equal(draw(DATA, r, 7, 5).eps, draw(DATA, r, 7, 6).eps)
-    assert not torch.equal(draw(DATA, r, 7, 5).eps, draw(DATA, Recipe(batch=64, seed=1), 7, 5).eps)
-
-
-def test_an_epoch_shows_each_image_once():
-    order = torch.cat([batch_indices(64, 8, k, 3) for k in range(16)])
-    assert order[:64].sort().values.tolist() == order[64:].sort().values.tolist() == list(range(64)) and not torch.equal(order[:64], order[64:])
 
 
 @pytest.mark.parametrize('at', [0, 1, 4, 9])
@@ -184,25 +49,6 @@ def test_training_does_not_touch_the_callers_randomness():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_the_plain_loop_learns_what_a_run_learns(recwarn):
-    "Rejects an average that is not returned, one that lags a step, another order of batches, and an optimizer that is not used."
-    made = card(ema_decay=0.3)
-    whole, bare, other = fit(Run(made, DATA), progress=False), Run(made, DATA), Run(made, DATA)
-    averaged, losses = train.fit(bare.net.eval(), bare.sched, DATA, bare.recipe)
-    assert torch.equal(losses, torch.stack(whole.losses)) and bare.net.training and not averaged.training and not recwarn.list
-    for net, wanted in (bare.net, whole.net), (averaged, whole.averaged().net):
-        assert all(torch.equal(v, wanted.state_dict()[k]) for k, v in net.state_dict().items())
-    train.fit(other.net, other.sched, DATA, other.recipe, torch.optim.SGD(other.net.parameters(), 1.0))
-    assert not torch.allclose(other.net.out.weight, whole.net.out.weight, atol=1e-5)
-
-
-def test_what_has_moved_is_found_with_a_warning():
-    with pytest.warns(DeprecationWarning, match='Run is in ddpm_lesson.engine.run now'): assert train.Run is Run
-    with pytest.warns(DeprecationWarning, match='fit is in ddpm_lesson.engine.run now'): assert len(train.fit(Run(card(steps=4), DATA), progress=False).losses) == 4
-    with pytest.raises(AttributeError, match="'ddpm_lesson.train' has no attribute 'runn'"): train.runn
-    with pytest.raises(AttributeError, match="no attribute '__path__'"): train.__path__
-
-
 def test_the_former_name_of_a_weight_is_known(tmp_path):
     "A card or checkpoint that says `even` is the run that says `uniform`."
     now = card()
@@ -213,26 +59,6 @@ def test_the_former_name_of_a_weight_is_known(tmp_path):
     run.save(tmp_path/'checkpoint.safetensors')
     assert len(resume(Run(now, DATA), tmp_path).losses) == 1
     run.load(tmp_path/'checkpoint.safetensors')
-
-
-def test_the_random_numbers_of_a_step_are_those_of_its_key():
-    "Rejects a seed, a purpose, an epoch or a step left out: each draws from a generator of its own."
-    def g(*key):
-        mixed = 0
-        for k in key: mixed = (mixed*0x9E3779B97F4A7C15 + k + 1) % 2**63
-        return torch.Generator().manual_seed(mixed)
-    batch = draw(DATA, Recipe(batch=8, seed=3), 50, 11)                     # the fourth batch of the second epoch
-    order = torch.randperm(64, generator=g(3, 0, 1))[24:32]
-    assert torch.equal(batch.x_0, to_unit(DATA.pixels[order]))
-    assert torch.equal(batch.t, torch.randint(1, 51, (8,), generator=g(3, 1, 11)))
-    assert torch.equal(batch.eps, torch.randn(8, 1, 7, 7, generator=g(3, 2, 11)))
-
-
-def test_a_running_average_by_hand():
-    # checks (10.3)
-    losses = torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64)
-    wanted = [3.0, (0.8*0.2*3 + 0.2*1)/(1 - 0.8**2), (0.8**2*0.2*3 + 0.8*0.2*1 + 0.2*2)/(1 - 0.8**3)]
-    assert_close(smoothed(losses, 0.8), torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 def test_a_sweep_grows_by_equal_factors_and_keeps_what_it_was_told():
@@ -249,38 +75,6 @@ def test_a_sweep_grows_by_equal_factors_and_keeps_what_it_was_told():
     assert len(lr_sweep(lambda k, lr: 1.0 if k < 10 else 50.0, steps=30)[0]) == 11
     ten = torch.logspace(-6, 0, 10, dtype=torch.float64)
     assert suggest_lr(ten, torch.ones(10, dtype=torch.float64)) == ten[9].item()/10
-
-
-class Watched(torch.nn.Module):
-    "A network that notes what it is given, and in which precision."
-    def __init__(self):
-        super().__init__()
-        self.weight, self.seen = torch.nn.Parameter(torch.ones(())), []
-
-    def forward(self, x, t, y=None):
-        self.seen.append((y, torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu')))
-        return self.weight*x
-
-
-def test_a_step_hands_on_labels_distance_and_precision():
-    batch, recipe = draw(labelled(), Recipe(batch=4), SCHED.T, 0), Recipe(target='eps', distance='mae', clip_grad=0)
-    for how, wanted in (dict(bf16=True), torch.bfloat16), (dict(bf16=False), False), ({}, False):
-        net = Watched()
-        loss = train_step(net, SCHED, torch.optim.SGD(net.parameters(), 0.1), recipe, batch, 0, **how)
-        [(y, precision)] = net.seen
-        assert torch.equal(y, batch.y) and precision == wanted
-        x_t = q_sample(SCHED, batch.x_0, batch.t, batch.eps)
-        assert_close(loss, (x_t - batch.eps).abs().mean(), rtol=1e-4, atol=1e-5)
-    net = Watched()
-    gradient_step(net, SCHED, torch.optim.SGD(net.parameters(), 0.1), recipe, batch)
-    assert net.seen[0][1] is False
-
-
-def test_a_batch_says_what_its_parts_are():
-    plain, named = draw(DATA, Recipe(batch=4), 10, 0), draw(labelled(), Recipe(batch=4, label_drop=0), 10, 0)
-    assert plain._fields == ('x_0', 't', 'eps', 'y') and plain.y is None and set(named.y.tolist()) <= {0, 1}
-    assert plain.x_0.shape == plain.eps.shape == (4, 1, 7, 7) and plain.t.dtype == torch.int64
-    with pytest.raises(AttributeError): plain.t = 3
 
 
 def stopped(run, folder, **how):
@@ -513,16 +307,6 @@ def test_one_image_may_be_learned():
     "Rejects a run that stands still: the zeroed last layer has moved."
     run = fit(Run(card(steps=3, batch=1), Images(DATA.pixels[:1])), progress=False)
     assert len(run.losses) == 3 and run.net.out.weight.any()
-
-
-def test_integer_images_are_refused():
-    with pytest.raises(TypeError, match='uint8'): check_unit(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
-    with pytest.raises(TypeError, match='uint8'): eps_loss(lambda x, t: x, SCHED, torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([1, 2]), torch.zeros(2, 1, 4, 4))
-
-
-def test_bytes_come_back():
-    every = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_pixels(to_unit(every)), every) and to_pixels(torch.tensor([-1.3, 1.3])).tolist() == [0, 255]
 
 
 def test_shipped_model_draws_clothes():
