@@ -330,7 +330,7 @@ def last(
 # %% ../nbs/06_ddpm.ipynb #ba308fa6
 def _walk_from(
     model, sched, shape, steps, coefs, # coefs: (sched, ts) -> (direction, sigma)
-    clip=None, x_T=None, seeds=None, device=None, progress=False, look=True,
+    clip=None, x_T=None, seeds=None, device=None, progress=False, look=True, walk=walk,
 ):                                     # the walk, not yet begun
     "What all samplers check and prepare."
     _check_match(model, sched)
