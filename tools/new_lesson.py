@@ -83,7 +83,7 @@ Try first. Each answer below is graded as yours would be, but nothing is remembe
     ('code', '#| hide\n#| default_exp exam.lesson_{number}'),
     ('code', "#| export\nfrom ddpm_lesson.exam.cases import Exercise, few\n\npage = '{page}'   # asks these questions"),
     ('code', 'from ddpm_lesson.exam.grade import grade, sharp'),
-    ('md', '## The spread of a sum\n\n{todo}: two sentences that say why. Variances of independent numbers add; spreads do not.'),
+    ('md', '## 1. The spread of a sum\n\n{todo}: two sentences that say why. Variances of independent numbers add; spreads do not.'),
     ('code', "def spread(a, b): return (a**2 + b**2)**0.5\n\nprint(verdict := grade('{number}-{name}-sum', spread))\nassert verdict"),
     ('code', '''#| export
 ex_{name}_sum = Exercise('{number}-{name}-sum',
@@ -101,7 +101,7 @@ ex_{name}_sum = Exercise('{number}-{name}-sum',
             lambda a, b: max(a, b),
     }})'''),
     ('code', 'sharp(ex_{name}_sum)'),
-    ('md', '## Of many\n\n{todo}: two sentences. The variance of a sum of sixteen is 16, and dividing by 16 divides a variance by 256.'),
+    ('md', '## 2. Of many\n\n{todo}: two sentences. The variance of a sum of sixteen is 16, and dividing by 16 divides a variance by 256.'),
     ('code', "of_the_mean = 16**0.5/16\n\nprint(verdict := grade('{number}-{name}-mean', of_the_mean))\nassert verdict"),
     ('code', '''#| export
 ex_{name}_mean = Exercise('{number}-{name}-mean',

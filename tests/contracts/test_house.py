@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import statistics
 import subprocess
 import sys
@@ -149,3 +150,39 @@ def test_each_module_has_its_test_file():
         name = module.split('.')[-1]
         if name.startswith('_') or 'exam.lesson' in module: continue
         assert SHARED.get(name, f'test_{name}') in files, module
+
+
+def code_of(page): return [pages.source(c) for c in pages.cells(page) if c['cell_type'] == 'code']
+
+
+def test_the_index_names_the_modules():
+    "Rejects a column that names a module by what it was called before it moved."
+    text = '\n'.join(pages.source(c) for c in pages.cells(PACKAGE.parent/'nbs'/'index.ipynb'))
+    rows = re.findall(r'^\| \[.+?\]\((.+?)\.ipynb\) \|.*\| `?([\w.]*)`? \|$', text, re.M)
+    assert len(rows) > 16 and {'exam.museum', 'exam.symptoms'} <= {module for _, module in rows}
+    for page, module in rows:
+        exports = re.findall(r'^#\| (?:default_exp|export) ([\w.]+)$', '\n'.join(code_of(PACKAGE.parent/'nbs'/f'{page}.ipynb')), re.M)
+        assert module in MODULES + [''] and module in (exports or ['']), (page, module, exports)
+
+
+def test_where_is_it_names_what_is_there():
+    "Rejects a table that sends a newcomer to a file that has moved, and one that misses what they ask first."
+    text = (PACKAGE.parent/'CONTRIBUTING.md').read_text(encoding='utf-8').split('## Where is it?')[1].split('\n## ')[0]
+    named = {path for path in re.findall(r'`([\w/]+(?:/|\.ipynb|\.py))`', text) if '/' in path and 'MODULE' not in path}
+    assert len(named) > 20 and [path for path in named if not (PACKAGE.parent/path).exists()] == []
+    wanted = {'def ddim_coefs': 'ddpm_lesson/sampler.py', 'def resume': 'ddpm_lesson/engine/run.py', "'--steps'": 'ddpm_lesson/cli.py',
+              '## 2. A straight mix': 'nbs/solutions/07_ddim.ipynb'}
+    for what, path in wanted.items(): assert path in named and what in (PACKAGE.parent/path).read_text(encoding='utf-8'), what
+
+
+@pytest.mark.parametrize('page', pages.with_exercises(), ids=pages.path_of)
+def test_an_answer_has_the_number_of_its_question(page):
+    "Rejects solutions that must be matched with their questions by guessing: which is the answer to 7.2?"
+    asked, answered, number = [], [], None
+    for c in pages.cells(page):
+        if found := re.match(r'\*\*(\d+)\.', pages.source(c)): number = found[1]
+        asked += [(number, name) for name in re.findall(r"^check\('([\w-]+)'", pages.source(c), re.M)]
+    for c in pages.cells(PACKAGE.parent/'nbs'/'solutions'/page.name):
+        if found := re.search(r'^## (\d*)', pages.source(c), re.M): number = found[1]
+        answered += [(number, name) for name in re.findall(r"= Exercise\('([\w-]+)'", pages.source(c))]
+    assert asked and asked == answered
