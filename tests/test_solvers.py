@@ -339,3 +339,21 @@ def test_2m_is_that_of_diffusers(S):
                            solver_type='midpoint', final_sigmas_type='zero')
     want = theirs(scheduler, world, x_T, S)
     assert_close(dpm_solver_sample(world, LINEAR, x_T.shape, steps=S, x_T=x_T), want, rtol=0, atol=1e-4)
+
+
+# --- in the engine -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('sampler, sample', [('dpm', dpm_solver_sample), ('heun', heun_sample)])
+def test_a_way_of_drawing_carries_the_solver(sampler, sample):
+    "Rejects a name that draws by another sampler, and calls that are counted as steps."
+    from ddpm_lesson.engine.cards import Sampling, sampling_of
+    from ddpm_lesson.engine.draw import draw_images
+    how, stub = Sampling(sampler, 6), Stub()
+    images, way = draw_images(stub, LINEAR, (3, 1, 2, 2), how, seeds=[4, 5, 6], batch=2, frames=3)
+    # the stub counts the calls of two batches
+    assert len(stub.calls) == 2*how.calls and len(way) == 3
+    assert_close(images, sample(Stub(), LINEAR, (3, 1, 2, 2), steps=6, clip=(-1, 1), seeds=[4, 5, 6]), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match='eta wanted sampler ddim'): Sampling(sampler, eta=0.5)
+    card = dict(network=dict(channels=1), schedule=dict(T=30), sample=dict(sampler=sampler))
+    assert sampling_of(card).sampler == sampler and sampling_of(card).steps == 30
+    assert sampling_of(card | dict(sample=dict(steps=5))).sampler == 'ddim'   # a card from before

@@ -12,12 +12,13 @@ from .cards import Sampling
 from .distributed import drawn_together, place
 from ..guidance import in_batches
 from ..sampler import ddim_steps, ddpm_steps, timesteps
+from ..solvers import dpm_solver_steps, heun_steps
 
 # %% ../../nbs/engine/draw.ipynb #1e799458
 def _draw(model, sched, shape, how, labels, seeds, batch, frames, **more):
     S, done, way = len(timesteps(sched.T, how.steps)), [], []
     keep = {round(i*S/max(1, frames - 1)) for i in range(frames)}
-    take = dict(ddim=ddim_steps, ddpm=ddpm_steps)[how.sampler]
+    take = dict(ddim=ddim_steps, ddpm=ddpm_steps, heun=heun_steps, dpm=dpm_solver_steps)[how.sampler]
     for asked, some in in_batches(model, shape[0], labels, how.guidance, seeds, batch):
         for k, (_, x_t, _) in enumerate(take(asked, sched, (len(some), *shape[1:]), seeds=some, **how.options, **more)):
             if not done and k in keep: way.append(x_t.cpu())
