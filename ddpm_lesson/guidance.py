@@ -6,6 +6,8 @@
 __all__ = ['said_by', 'check_labels', 'Labelled', 'Guided', 'in_batches']
 
 # %% ../nbs/13_guidance.ipynb #2179b84e
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -54,9 +56,17 @@ class Labelled(nn.Module):
         t:Tensor,   # (B,) int64, 1..T
     )->Tensor:      # shape of x_t, noise
         "The model's answer under the labels held here."
+        return self._said(self.model, x_t, t)
+
+    @property
+    def x_0_hat(self):
+        "The same of the clean image, if the model offers it: (x_t, t) -> x_0_hat."
+        return partial(self._said, self.model.x_0_hat)
+
+    def _said(self, model, x_t, t):
         n, known = len(x_t), len(self.y)
         if n != known: raise ValueError(f'wanted one label an image, {n}, got {known}')
-        return self.model(x_t, t, self.y.to(x_t.device, non_blocking=True))
+        return model(x_t, t, self.y.to(x_t.device, non_blocking=True))
 
 # %% ../nbs/13_guidance.ipynb #a001bffe
 class Guided(Labelled):
@@ -76,8 +86,11 @@ class Guided(Labelled):
         t:Tensor,   # (B,) int64, 1..T
     )->Tensor:      # shape of x_t, noise
         "Two calls of the model: without labels, and with those held here."
-        free = self.model(x_t, t)
-        return free + self.scale*(super().forward(x_t, t) - free)
+        return self._said(self.model, x_t, t)
+
+    def _said(self, model, x_t, t):
+        free = model(x_t, t)
+        return free + self.scale*(super()._said(model, x_t, t) - free)
 
 # %% ../nbs/13_guidance.ipynb #5be0c1d4
 def in_batches(

@@ -9,7 +9,7 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 # %% ../nbs/09_objective.ipynb #afbe7e20
 import torch
 from torch import Tensor, nn
-from .checks import being_recorded, check_float, check_t
+from .checks import being_recorded, check_float, check_t, from_elsewhere
 from .forward import q_sample, shaped
 from .posterior import v_from_eps
 from .schedule import Schedule
@@ -55,7 +55,8 @@ def ask(
     "What the network says when it is shown `x_0` noised to step `t`."
     t = check_t(t, sched.T, len(x_0), low=1)
     x_t = q_sample(sched, x_0, t, eps)
-    return net(x_t, t.to(x_t.device, non_blocking=True).expand(len(x_t)), *labels)
+    said = net(x_t, t.to(x_t.device, non_blocking=True).expand(len(x_t)), *labels)
+    return check_float(said, "the network's answer", from_elsewhere(net))
 
 # %% ../nbs/09_objective.ipynb #5ece326d
 def eps_loss(
@@ -159,6 +160,10 @@ class PredictsX0(PredictsEps):
         signal, noise = self.rates(x_t, t)
         return (x_t - signal*x_0)/noise
 
+    def x_0_hat(self, x_t, t, *labels)->Tensor:
+        "The network's own answer."
+        return self.ask(x_t, self.steps(x_t, t), *labels)
+
 # %% ../nbs/09_objective.ipynb #6f99ccd9
 class PredictsV(PredictsEps):
     "A network trained by `v_loss`, as the model that samplers call."
@@ -166,6 +171,12 @@ class PredictsV(PredictsEps):
         "eps = noise x_t + signal v."
         signal, noise = self.rates(x_t, t)
         return noise*x_t + signal*v
+
+    def x_0_hat(self, x_t, t, *labels)->Tensor:
+        "x_0 = signal x_t - noise v: finite where nothing of the image is left, too."
+        t = self.steps(x_t, t)
+        signal, noise = self.rates(x_t, t)
+        return signal*x_t - noise*self.ask(x_t, t, *labels)
 
 # %% ../nbs/09_objective.ipynb #353258c7
 # what a settings file calls them

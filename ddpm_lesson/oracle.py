@@ -45,6 +45,18 @@ class GaussianMixture:
         t:Tensor,      # (B,) int64 or one int, 1..T
     )->Tensor:         # shape of x_t, the expected noise E[eps | x_t]
         "Average over components of the noise each would imply, weighted by how likely each made x_t."
+        x, alpha_bar, var, centre = self._expected(x_t, t)
+        mean = alpha_bar.sqrt()*centre
+        return ((1 - alpha_bar).sqrt()*(x - mean)/var).reshape(x_t.shape).to(x_t.dtype)
+
+    def x_0_hat(self, x_t, t)->Tensor:
+        "E[x_0 | x_t], which the noise does not tell where alpha_bar is 0."
+        x, alpha_bar, var, centre = self._expected(x_t, t)
+        kept = alpha_bar.sqrt()*self.std**2/var
+        return (centre*(1 - alpha_bar)/var + kept*x).reshape(x_t.shape).to(x_t.dtype)
+
+    def _expected(self, x_t, t):
+        "x_t as rows, alpha_bar, the variance of x_t in a component, and the centre expected."
         if not check_float(x_t, 'x_t').ndim or x_t.shape[1:] != self.means.shape[1:]:
             wanted = ('B', *self.means.shape[1:])
             raise ValueError(f'x_t wanted shape {wanted}, got {tuple(x_t.shape)}')
@@ -54,8 +66,7 @@ class GaussianMixture:
         # -|x - signal mean|^2/(2 var), without the |x|^2 that all components share
         log_p = (signal*(x @ means.T) - alpha_bar*means.square().sum(1)/2)/var
         log_p = log_p + self.weights.to(x).log()
-        mean = signal*(log_p.softmax(1) @ means)
-        return ((1 - alpha_bar).sqrt()*(x - mean)/var).reshape(x_t.shape).to(x_t.dtype)
+        return x, alpha_bar, var, log_p.softmax(1) @ means
 
     def _exact(self, x_t, t):
         "x_t as rows, alpha_bar as a column and the centres as rows, in the widest dtype the device has."

@@ -46,6 +46,7 @@ def x_0_from_eps(
     "Solve x_t = signal_rate x_0 + noise_rate eps for x_0. DDPM Eq. 15."
     check_pair(x_t, eps, 'x_t', 'eps')
     signal, noise = rates(sched, t, x_t)
+    if sched.ends_at_zero: check_t(t, sched.T - 1)  # nothing of x_0 is left at T: this would be 0/0
     return (x_t - noise*eps)/signal
 
 # %% ../nbs/04_posterior.ipynb #9a8ed318

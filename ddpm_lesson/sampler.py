@@ -14,7 +14,9 @@ from functools import partial
 from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
-from .checks import check_float, check_number, check_shape, check_whole, whole_numbers
+from ddpm_lesson.checks import (
+    check_float, check_number, check_shape, check_whole, from_elsewhere, whole_numbers,
+)
 from .schedule import Schedule, check_schedule, wide
 
 # %% ../nbs/06_ddpm.ipynb #8c5b1cbb
@@ -186,8 +188,9 @@ def _with_schedule(model)->list:
 
 def _check_match(model, sched)->None:
     "Raise unless both can be used, and together: a model that keeps a schedule must keep this one."
-    if not callable(model):
-        why = ': are model and sched exchanged?'*isinstance(model, Schedule)
+    cure = from_elsewhere(model)
+    if not callable(model) or cure:
+        why = ': are model and sched exchanged?'*isinstance(model, Schedule) + cure
         raise TypeError('model wanted a function (x_t, t) -> eps_hat, '
                         f'got {type(model).__name__}{why}')
     table = check_schedule(sched).alpha_bar.cpu().double()
@@ -200,9 +203,7 @@ def _check_match(model, sched)->None:
 # %% ../nbs/06_ddpm.ipynb #80988502
 def _checked(eps_hat, x_t)->Tensor:
     "`eps_hat` without its history, in the dtype of `x_t`; an error unless it has its shape."
-    cure = '; a network of diffusers: lambda x_t, t: net(x_t, t - 1).sample'
-    check_float(eps_hat, "the model's answer",
-                cure*isinstance(getattr(eps_hat, 'sample', None), Tensor))
+    check_float(eps_hat, "the model's answer", from_elsewhere(eps_hat))
     if eps_hat.shape == x_t.shape: return eps_hat.detach().to(x_t.dtype)
     raise ValueError('the model wanted to return the shape it was given, '
                      f'{tuple(x_t.shape)}, got {tuple(eps_hat.shape)}')
@@ -211,15 +212,17 @@ def _asking(
     model,              # (x_t, t) -> eps_hat
     dtype:torch.dtype,  # of the images
     copy:bool,          # hand it a copy of them?
+    what=None,          # what to ask for; None: the model's noise
 ):                      # (x_t, t) -> eps_hat in `dtype`, checked
     "How a sampler asks its model: in eval mode, without gradients, in a precision the model computes in."
     at_rest, own = eval_mode(model), getattr(_first_weights(model, None), 'dtype', dtype)
     # a network in half or double precision wants its images so; a wrapper sees to it itself
     if own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model):
         own = dtype
+    what = what or model
     def ask(x_t, t):
         given = x_t.to(own, copy=copy).detach()
-        with torch.inference_mode(), at_rest: return _checked(model(given, t), x_t)
+        with torch.inference_mode(), at_rest: return _checked(what(given, t), x_t)
     return ask
 
 # %% ../nbs/06_ddpm.ipynb #31368cc6
@@ -327,14 +330,45 @@ def last(
     for _, x_t, _ in walk: pass
     return x_t
 
+# %% ../nbs/06_ddpm.ipynb #7be04fc1
+def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False, look=True):
+    "A `walk` that begins where alpha_bar is 0: x_t is the noise, and the model says x_0_hat."
+    ask = _asking(model, x_t.dtype, look, model.x_0_hat)
+    x_0_hat = ask(x_t, torch.full((len(x_t),), ts[0], device=x_t.device))
+    if clip: x_0_hat = x_0_hat.clamp(*clip)
+    direction, sigma = (c[0].item() for c in coefs)
+    x_s = levels(sched, ts)[1][0].sqrt().item()*x_0_hat + direction*x_t
+    if sigma: x_s.add_(noise(), alpha=sigma)
+    if look: yield ts[0], x_t, x_0_hat
+    rest = tuple(c[1:] for c in coefs)
+    if ts[1:]: yield from walk(model, sched, x_s, ts[1:], rest, noise, clip, progress, look)
+    else:
+        _check_end(x_s, x_s.new_zeros(1), 1)
+        yield 0, x_s, x_s
+
+def _begin(model, sched, x_t, ts, *more):
+    "`walk`, or `_walk_from_0` where it begins at alpha_bar 0."
+    from_0 = sched.ends_at_zero and ts[0] == sched.T
+    return (_walk_from_0 if from_0 else walk)(model, sched, x_t, ts, *more)
+
+def _check_from_0(model, T, walk)->None:
+    "Raise unless the walk and the model can begin where nothing of the image is left."
+    if walk is not _begin:
+        raise ValueError('this sampler counts in log SNR, which is no number where alpha_bar is 0: '
+                         f'wanted steps below {T}, or ddim_sample')
+    if not hasattr(model, 'x_0_hat'):
+        raise ValueError(f'where alpha_bar is 0, at t={T}, noise says nothing about x_0: wanted a '
+                         'model that has x_0_hat(x_t, t), such as PredictsV, or steps below it')
+
 # %% ../nbs/06_ddpm.ipynb #ba308fa6
 def _walk_from(
     model, sched, shape, steps, coefs, # coefs: (sched, ts) -> (direction, sigma)
-    clip=None, x_T=None, seeds=None, device=None, progress=False, look=True, walk=walk,
+    clip=None, x_T=None, seeds=None, device=None, progress=False, look=True, walk=_begin,
 ):                                     # the walk, not yet begun
     "What all samplers check and prepare."
     _check_match(model, sched)
     ts, shape, clip = timesteps(sched.T, steps), check_shape(shape), _check_clip(clip)
+    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, ts[0], walk)
     coefs = coefs(sched, ts)
     if device is None: device = device_of(model, x_T)
     noise = image_noise(shape, seeds, device, x_T)

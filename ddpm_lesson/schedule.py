@@ -10,14 +10,9 @@ import math
 from dataclasses import dataclass, field
 import torch
 from torch import Tensor
-from .checks import check_number, check_whole
+from .checks import check_number, check_whole, from_elsewhere
 
 # %% ../nbs/02_schedule.ipynb #a585fea6
-def _from_diffusers(x)->str:
-    "How to make a `Schedule` of a scheduler of diffusers; nothing to say about anything else."
-    cure = '; from a diffusers scheduler: schedule_from_alpha_bar([1, *scheduler.alphas_cumprod])'
-    return cure*hasattr(x, 'alphas_cumprod')
-
 def _table(
     values,    # wanted: T+1 real numbers, T >= 1; a tensor, an array or a list
     name:str,  # what to call it in the error
@@ -28,8 +23,8 @@ def _table(
         if 'complex' in str(kind): raise TypeError
         table = torch.as_tensor(values, dtype=torch.float64, device='cpu')
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        cure = _from_diffusers(values)
-        raise TypeError(f'{name} wanted real numbers, got {kind}{cure}') from None
+        came = f'{kind}{from_elsewhere(values)}'
+        raise TypeError(f'{name} wanted real numbers, got {came}') from None
     if table.ndim != 1 or len(table) < 2:
         raise ValueError(f'{name} wanted T+1 entries in one dimension, T >= 1, '
                          f'got shape {tuple(table.shape)}')
@@ -69,9 +64,9 @@ class Schedule:
         _check_beta(beta)
         self._set(beta, 1 - beta, (1 - beta).cumprod(0))
 
-    def _set(self, beta, alpha, alpha_bar):
-        for name, value in zip(('beta', 'alpha', 'alpha_bar'), (beta, alpha, alpha_bar)):
-            object.__setattr__(self, name, value)
+    def _set(self, beta, alpha, alpha_bar, ends_at_zero=False):
+        known = dict(beta=beta, alpha=alpha, alpha_bar=alpha_bar, ends_at_zero=ends_at_zero)
+        for name, value in known.items(): object.__setattr__(self, name, value)
         return self
 
     @property
@@ -98,7 +93,7 @@ class Schedule:
     def to(self, device)->'Schedule':
         "The same schedule on `device`, in the widest dtype it has."
         moved = (a.to(device, wide(device)) for a in (self.beta, self.alpha, self.alpha_bar))
-        return object.__new__(Schedule)._set(*moved)
+        return object.__new__(Schedule)._set(*moved, self.ends_at_zero)
 
     def __repr__(self):
         return f'Schedule(T={self.T}, signal_rate at T={self.signal_rate[-1].item():.3g})'
@@ -109,7 +104,7 @@ def check_schedule(
 )->Schedule:
     "`sched` itself, or an error that says what was wanted and how to get it."
     if isinstance(sched, Schedule): return sched
-    came = type(sched).__name__ + _from_diffusers(sched)
+    came = type(sched).__name__ + from_elsewhere(sched)
     raise TypeError(f'sched wanted a Schedule, such as linear_schedule(), got {came}')
 
 # %% ../nbs/02_schedule.ipynb #87a4cdcc

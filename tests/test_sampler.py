@@ -486,7 +486,7 @@ def test_the_average_answer_is_watched_not_their_sum():
 
 def test_an_answer_of_the_wrong_kind_is_called_the_models():
     class Output(dict): sample = torch.zeros(2, 3)
-    for answer, cure in (None, ''), (Output(), r'; a network of diffusers: lambda x_t, t: net\(x_t, t - 1\).sample'):
+    for answer, cure in (None, ''), (Output(), '; ddpm_lesson.dialects.from_diffusers translates'):
         with pytest.raises(TypeError, match=f"^the model's answer wanted a floating-point tensor, got {type(answer).__name__}{cure}$"):
             _checked(answer, torch.zeros(2, 3))
 
@@ -796,10 +796,10 @@ def test_exchanged_arguments_are_named(stub):
     class Scheduler: alphas_cumprod, betas = torch.ones(3), torch.ones(3)
     class UNet2DOutput(dict): sample = torch.zeros(2, 3)
     for sampler, options in SAMPLERS:
-        for args, said in ((LINEAR, stub, (2, 3)), 'exchanged'), ((None, LINEAR, (2, 3)), 'model wanted a function'), ((stub, Scheduler(), (2, 3)), 'sched wanted a Schedule.* got Scheduler.*diffusers'), \
+        for args, said in ((LINEAR, stub, (2, 3)), 'exchanged'), ((None, LINEAR, (2, 3)), 'model wanted a function'), ((stub, Scheduler(), (2, 3)), 'sched wanted a Schedule.* got Scheduler.*from_diffusers'), \
                           ((stub, 1000, (2, 3)), 'sched wanted a Schedule.* got int'), ((stub, (2, 3), LINEAR), 'sched wanted a Schedule.* got tuple'), ((stub, LINEAR, 4), 'shape wanted'), ((stub, LINEAR, (True, 3)), 'shape wanted'):
             with pytest.raises(TypeError, match=said): sampler(*args, **options)
-        with pytest.raises(TypeError, match='UNet2DOutput.*net.x_t, t - 1..sample'): final(sampler(lambda x, t: UNet2DOutput(), LINEAR, (2, 3), **options))
+        with pytest.raises(TypeError, match='UNet2DOutput.*from_diffusers translates'): final(sampler(lambda x, t: UNet2DOutput(), LINEAR, (2, 3), **options))
 
 
 WRONG_NUMBERS = [
