@@ -134,6 +134,27 @@ MUTANTS = {
     'a report that can not be written ends the run': ('engine.run', 'except OSError as e: warnings.warn(', 'except ZeroDivisionError as e: warnings.warn(', 'test_run.py::test_what_is_shown_ends_no_training'),
     'a tensor left out of the clip': ('train', 'nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_grad)', 'nn.utils.clip_grad_norm_(list(net.parameters())[1:], recipe.clip_grad)', 'test_train.py::test_a_step_moves_every_tensor_along_its_own_gradient'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_train.py::test_an_epoch_shows_each_image_once'),
+    # dialects
+    'flow time is the noise rate': ('dialects', 'lambda tau: tau/(1 - tau)', 'lambda tau: tau/(1 - tau**2).sqrt()', 'test_dialects.py::test_levels_and_images_come_back'),
+    'flow time NaN at pure noise': ('dialects', 'lambda sigma: 1/(1 + 1/sigma)', 'lambda sigma: sigma/(1 + sigma)', 'test_dialects.py::test_the_ends_are_numbers'),
+    'an image scaled the other way': ('dialects', '_language(to).scale(sigma)/_language(source).scale(sigma)', '_language(source).scale(sigma)/_language(to).scale(sigma)', 'test_dialects.py::test_a_wrapped_flow_network_is_shown_flows_image'),
+    'sigma for lambda': ('dialects', 'lambda lam: (-lam).exp()', 'lambda lam: (-lam/2).exp()', 'test_dialects.py::test_levels_and_images_come_back'),
+    'flow velocity with the sign of data minus noise': ('dialects', 'return distance(said, eps - x_0)', 'return distance(said, x_0 - eps)', 'test_dialects.py::test_flow_loss_shows_the_straight_line'),
+    'flow network shown the image of DDPM': ('dialects', 'x = x_t/both', 'x = x_t', 'test_dialects.py::test_a_trained_network_and_its_wrapper_belong_together'),
+    'noise of a flow network is its image': ('dialects', 'return x + clean*velocity', 'return x + clean*velocity*0', 'test_dialects.py::test_wrappers_say_one_noise_and_one_image'),
+    'edm skips by sigma, not by the data': ('dialects', 'sigma_data**2*signal/spread**2', 'sigma_data*signal/spread**2', 'test_dialects.py::test_edm_is_its_papers'),
+    'edm input without its root': ('dialects', '1/spread', '1/spread**2', 'test_dialects.py::test_edm_is_its_papers'),
+    'edm noise disagrees with its image': ('dialects', 'noise*shrink**2*x_t - signal*self.sigma_data*shrink*said', 'noise*shrink*x_t - signal*self.sigma_data*shrink*said', 'test_dialects.py::test_wrappers_say_one_noise_and_one_image'),
+    'the stored entry 0 taken for the first step': ('dialects', ".signal_rate[1:]\n", ".signal_rate\n", 'test_dialects.py::test_zero_terminal_snr_is_the_library_of_its_authors_readers'),
+    'a walk from nothing forgets its clamp': ('sampler', 'if clip: x_0_hat = x_0_hat.clamp(*clip)', 'pass', 'test_dialects.py::test_a_walk_from_nothing'),
+    'a walk from nothing without its fresh noise': ('sampler', 'if sigma: x_s.add_(noise(), alpha=sigma)', 'pass', 'test_dialects.py::test_a_walk_from_nothing_shows_its_steps_and_draws_its_law'),
+    'noise divided by nothing': ('posterior', 'if sched.ends_at_zero: check_t', 'if False: check_t', 'test_dialects.py::test_noise_says_nothing_of_the_image_at_the_end'),
+    'pairs on the wrong side': ('dialects', 'return eps[torch.as_tensor(of_image, device=eps.device)]', 'return eps[torch.as_tensor(of_image, device=eps.device).argsort()]', 'test_dialects.py::test_pairs_are_the_best_of_all'),
+    'guidance rescaled upside down': ('dialects', 'share*spread[0]/spread[1]', 'share*spread[1]/spread[0]', 'test_dialects.py::test_rescaled_is_the_papers'),
+    'steps of another library counted from 1': ('dialects', 'step = t - 1 if', 'step = t if', 'test_dialects.py::test_their_network_and_scheduler_in_our_sampler'),
+    'scaled_linear read as linear': ('dialects', '_with_betas(torch.linspace(low**0.5, high**0.5, T, dtype=torch.float64)**2)', 'linear_schedule(T, low, high)', 'test_dialects.py::test_a_scheduler_becomes_a_schedule'),
+    'averaged weights forgotten': ('dialects', 'ema.copy_to(net.parameters())', 'pass', 'test_dialects.py::test_a_pipeline_becomes_both_and_averages_are_taken'),
+    'our steps in their pipeline one too low': ('dialects', 'expand(len(sample)) + 1', 'expand(len(sample)) + 0', 'test_dialects.py::test_ours_in_their_pipelines'),
 }
 
 # pieces of the museum that no change of one line makes here
