@@ -48,30 +48,24 @@ class GaussianMixture:
         x, alpha_bar, var, centre = self._expected(x_t, t)
         mean = alpha_bar.sqrt()*centre
         return ((1 - alpha_bar).sqrt()*(x - mean)/var).reshape(x_t.shape).to(x_t.dtype)
-
     def x_0_hat(self, x_t, t)->Tensor:
         "E[x_0 | x_t], which the noise does not tell where alpha_bar is 0."
         x, alpha_bar, var, centre = self._expected(x_t, t)
-        kept = alpha_bar.sqrt()*self.std**2/var
-        return (centre*(1 - alpha_bar)/var + kept*x).reshape(x_t.shape).to(x_t.dtype)
-
+        x_0 = (centre*(1 - alpha_bar) + alpha_bar.sqrt()*self.std**2*x)/var
+        return x_0.reshape(x_t.shape).to(x_t.dtype)
     def _expected(self, x_t, t):
         "x_t as rows, alpha_bar, the variance of x_t in a component, and the centre expected."
         if not check_float(x_t, 'x_t').ndim or x_t.shape[1:] != self.means.shape[1:]:
-            wanted = ('B', *self.means.shape[1:])
-            raise ValueError(f'x_t wanted shape {wanted}, got {tuple(x_t.shape)}')
+            shape = 'B', *self.means.shape[1:]
+            raise ValueError(f'x_t wanted shape {shape}, got {tuple(x_t.shape)}')
         x, alpha_bar, means = self._exact(x_t, t)
-        # of x_t given its component
         signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar
         # -|x - signal mean|^2/(2 var), without the |x|^2 that all components share
         log_p = (signal*(x @ means.T) - alpha_bar*means.square().sum(1)/2)/var
-        log_p = log_p + self.weights.to(x).log()
-        return x, alpha_bar, var, log_p.softmax(1) @ means
-
+        return x, alpha_bar, var, (log_p + self.weights.to(x).log()).softmax(1) @ means
     def _exact(self, x_t, t):
-        "x_t as rows, alpha_bar as a column and the centres as rows, in the widest dtype the device has."
-        if not isinstance(t, Tensor) or t.is_cpu:  # to look at a GPU's numbers is to wait for it
-            t = check_t(t, self.sched.T, len(x_t), low=1)
+        "x_t, alpha_bar and the centres as rows, in the widest dtype there; no look at a GPU's t, which waits."
+        if not isinstance(t, Tensor) or t.is_cpu: t = check_t(t, self.sched.T, len(x_t), low=1)
         there, dtype = x_t.device, wide(x_t.device)
         table = self.sched.alpha_bar.to(there, dtype, non_blocking=x_t.is_cuda)
         alpha_bar = table[t.to(there)].expand(len(x_t))
