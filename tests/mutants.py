@@ -77,6 +77,9 @@ MUTANTS = {
     'lends its own image to the model while others look': ('sampler', 'copy=look), x_t', 'copy=False), x_t', 'test_sampler.py::test_a_model_may_spoil_what_it_is_given'),
     'a clamp hides what is not finite': ('sampler', 'total.add_(torch.linalg.vector_norm(eps_hat))', 'pass', 'test_sampler.py::test_no_answer_that_is_not_finite_becomes_a_picture'),
     'another schedule than the model has': ('sampler', 'own.shape != table.shape or not torch.allclose', 'own.shape != table.shape and not torch.allclose', 'test_sampler.py::test_a_model_and_another_schedule_are_refused'),
+    'a schedule in single precision is another one': ('sampler', 'torch.allclose(own, table, rtol=1e-4)', 'torch.allclose(own, table)', 'test_sampler.py::test_a_schedule_in_single_precision_is_the_same_and_one_of_other_betas_is_not'),
+    'any schedule of as many steps will do': ('sampler', 'torch.allclose(own, table, rtol=1e-4)', 'torch.allclose(own, table, rtol=1.0001)', 'test_sampler.py::test_a_schedule_in_single_precision_is_the_same_and_one_of_other_betas_is_not'),
+    'every stranger taken for a schedule': ('sampler', "': are model and sched exchanged?'*isinstance(model, Schedule)", "': are model and sched exchanged?'", 'test_sampler.py::test_only_exchanged_arguments_are_called_exchanged'),
     'a gradient that is silently lost': ('sampler', 'if x_T.requires_grad and torch.is_grad_enabled():', 'if False:', 'test_sampler.py::test_a_gradient_through_a_sampler_is_refused_and_not_silently_zero'),
     'waits for the GPU at every step': ('sampler', 'total.add_(torch.linalg.vector_norm(eps_hat))', 'total += torch.linalg.vector_norm(eps_hat).item()', 'test_sampler.py::test_nothing_waits_for_a_gpu_and_nothing_strays_from_it'),
     # guidance
@@ -120,7 +123,7 @@ MUTANTS = {
     'average without warm-up': ('train', '1 - min(self.decay, (1 + step)/(10 + step))', '1 - self.decay', 'test_train.py::test_ema_is_the_geometric_sum'),
     't = T never trained': ('train', 'torch.randint(1, T + 1,', 'torch.randint(1, T,', 'test_train.py::test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone'),
     'one coin for a whole batch': ('train', 'torch.rand(len(i), generator=g) for _ in', 'torch.rand(1, generator=g).expand(len(i)) for _ in', 'test_museum.py::test_each_label_is_dropped_by_its_own_throw'),
-    'moments not resumed': ('engine.run', "out |= {f'opt.{k}.{n}': v for k, v in remembered.get(p, {}).items()}", 'pass', 'test_run.py::test_resumed_is_bit_identical'),
+    'moments not resumed': ('engine.run', "out |= {f'opt.{k}.{n}': v for k, v in self.opt.state.get(p, {}).items()}", 'pass', 'test_run.py::test_resumed_is_bit_identical'),
     'a step of Muon without a look ahead': ('engine.muon', 'torch._foreach_lerp(grads, remembered, momentum)', 'remembered', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
     'a step of Muon as long as its kernel is narrow': ('engine.muon', '0.2*max(p.flatten(1).shape)**0.5', '0.2*min(p.flatten(1).shape)**0.5', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
     'Newton and Schulz from the left only': ('engine.muon', 'A = p @ A @ p', 'A = p @ A', 'test_muon.py::test_lengths_follow_the_polynomial_and_directions_stay'),

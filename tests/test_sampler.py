@@ -44,7 +44,7 @@ from ddpm_lesson.sampler import (
     trailing,
     walk,
 )
-from ddpm_lesson.schedule import cosine_schedule, linear_schedule
+from ddpm_lesson.schedule import cosine_schedule, linear_schedule, schedule_from_alpha_bar
 
 LINEAR = linear_schedule()
 SUBSEQUENCES = [1, 2, 7, 50, [1000, 3], [900, 500, 499, 1], [1]]
@@ -790,6 +790,21 @@ def test_a_model_and_another_schedule_are_refused(stub):
             for sched in other, cosine:
                 with pytest.raises(ValueError, match='^sched wanted the schedule that .* was made with, Schedule.T=1000'): sampler(model, sched, (2, 3), steps=2, **options)
         final(sampler(lambda x, t: own[0](x, t), cosine, (2, 3), steps=2, **options))   # on purpose
+
+
+def test_a_schedule_in_single_precision_is_the_same_and_one_of_other_betas_is_not():
+    "Rejects a comparison to the last bit, which a schedule from a float32 table fails, and one that lets two trainings pass for one."
+    def off_by(share): return schedule_from_alpha_bar(torch.cat([torch.ones(1), LINEAR.alpha_bar[1:]*(1 - share)]))
+    model = FiniteData(torch.zeros(1, 3), LINEAR)
+    rounded = schedule_from_alpha_bar(LINEAR.alpha_bar.float())
+    for sched in rounded, off_by(5e-5): assert ddim_sample(model, sched, (2, 3), steps=2).isfinite().all()
+    for share in 2e-4, 0.1:
+        with pytest.raises(ValueError, match='sched wanted the schedule that FiniteData was made with'): ddim_sample(model, off_by(share), (2, 3), steps=2)
+
+
+def test_only_exchanged_arguments_are_called_exchanged(stub):
+    with pytest.raises(TypeError, match=r'got Schedule: are model and sched exchanged\?$'): ddim_sample(LINEAR, stub, (2, 3))
+    with pytest.raises(TypeError, match='^model wanted a function .* got list$'): ddim_sample([], LINEAR, (2, 3))
 
 
 def test_exchanged_arguments_are_named(stub):
