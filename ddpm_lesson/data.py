@@ -8,12 +8,12 @@ __all__ = ['assets', 'garments', 'Images', 'bundled_fashion', 'to_unit', 'to_pix
 
 # %% ../nbs/01_data.ipynb #dfa755fc
 import importlib.resources
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from .checks import moved_to
 
 # %% ../nbs/01_data.ipynb #c0caa4dd
 assets = Path(str(importlib.resources.files('ddpm_lesson')/'assets'))
@@ -156,15 +156,4 @@ def fit_square(
     return middle_square(upright(image, channels), size)
 
 # %% ../nbs/01_data.ipynb #b0b4ccec
-_doors = 'load_images', 'debug_images'
-
-def __getattr__(name):
-    "What reads names and folders is in `engine.sources`; old names warn."
-    home = None
-    if name[0] != '_':
-        from ddpm_lesson.engine import files, sources
-        home = next((m for m in (sources, files) if name in m.__all__), None)
-    if not home: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    if name not in _doors:
-        warnings.warn(f'{name} is now in {home.__name__}', DeprecationWarning, stacklevel=2)
-    return getattr(home, name)
+__getattr__ = moved_to(__name__, 'engine.files', 'engine.sources', silent=('load_images', 'debug_images'))

@@ -15,21 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from .data import assets
-from .checks import torch_defaults
-from ddpm_lesson.engine.cards import (
-    build,
-    check_card,
-    decisive,
-    describe_mismatch,
-    differences,
-    dtypes,
-    image_shape,
-    make_schedule,
-    outline,
-    parse_card,
-    sampling_of,
-    to_image_range,
-)
+from .checks import moved_to, torch_defaults
+from .engine.cards import build, check_card, decisive, describe_mismatch, differences, dtypes
+from .engine.cards import image_shape, make_schedule, outline, parse_card, sampling_of, to_image_range
 from .engine.draw import draw_images
 from .engine.files import atomic_write, load_tensors, save_tensors, writable
 from .engine.safety import OwnDraws
@@ -44,7 +32,7 @@ def shipped()->dict:
 def weights_path(
     wanted, # a name in `shipped()`, a .safetensors file, or the folder of a finished run; a Path is never a name
 )->Path:
-    "Where the weights lie. A name is looked up, never joined to a folder; a path is a path."
+    "Where the weights lie. A name is looked up, never joined to a folder."
     key = '' if isinstance(wanted, Path) else str(wanted).lower().replace('_', '').replace('-', '')
     for name, path in shipped().items():
         if key not in (name, name + 'mnist'): continue
@@ -61,9 +49,8 @@ def weights_path(
 
 # %% ../nbs/interface/pretrained.ipynb #bac5bcab
 def read_header(
-    path,          # a .safetensors file
-    most=10**7,    # bytes the header may have
-)->tuple:          # name -> tensor on the meta device; the note
+    path, most=10**7,  # a .safetensors file; bytes the header may have
+)->tuple:              # name -> tensor on the meta device; the note
     "What a safetensors file says it holds, without reading the numbers."
     from safetensors import SafetensorError, safe_open
     try:
@@ -72,21 +59,21 @@ def read_header(
         with safe_open(path, 'pt') as f:
             parts = {k: f.get_slice(k) for k in f.keys()}
             note = parse_card((f.metadata() or {}).get('about', '{}'), 'its note')
-        hold = lambda p: torch.empty(p.get_shape(), dtype=dtypes[p.get_dtype()], device='meta')
+        def hold(p): return torch.empty(p.get_shape(), dtype=dtypes[p.get_dtype()], device='meta')
         return {k: hold(p) for k, p in parts.items()}, note
     except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as e:
         raise ValueError(f'{path} is damaged or not a safetensors file ({e})') from e
 
 # %% ../nbs/interface/pretrained.ipynb #91c4a600
 def _with_names(card:dict)->dict:
-    "The same, with numbers for names where a network has classes that the card does not name."
+    "The same, with numbers for classes that the card does not name."
     numbers = [str(k) for k in range(card['network'].get('classes', 0))]
     return dict(classes=numbers) | card if numbers else card
 
 def load_card(
     wanted, # as for `load_pretrained`
 )->dict:
-    "The card of a model, checked; a damaged or impossible one, or a false copy, raises `ValueError`."
+    "The card of a model; a damaged or impossible one, or a false copy, raises `ValueError`."
     path = weights_path(wanted)
     inside, beside = read_header(path)[1], path.with_suffix('.json')
     if not beside.exists(): return _with_names(check_card(inside))
@@ -107,25 +94,25 @@ def load_pretrained(
     device=None,      # where the model should live; None: the CPU
     dtype=None,       # of its weights; None: float32
 )->tuple:             # the model `(x_t, t) -> eps_hat`, also `(x_t, t, labels)`; its schedule
-    "A trained model and its schedule. A missing, damaged or foreign file is refused before anything large is made."
+    "A trained model and its schedule. A missing, damaged or foreign file is refused before anything is built."
     path = weights_path(wanted)
     card = load_card(path)
     if wrong := describe_mismatch(outline(card).state_dict(), read_header(path)[0], halved=True):
         raise ValueError(f'{path.name} does not fit its card: {wrong}')
-    with OwnDraws(0): model, sched = build(card)   # the caller's random numbers go on as they were
+    with OwnDraws(0): model, sched = build(card)
     model.net.load_state_dict(load_tensors(path)[0])
     return model.to(device or 'cpu', dtype or torch.float32), sched
 
 # %% ../nbs/interface/pretrained.ipynb #3664d17a
 def _unwrapped(net):
-    "What is given, then what it is wrapped around (`Labelled`, a compiled or shared network), the bare network last."
+    "What is given, then what it wraps (`Labelled`, a compiled or shared network), the bare network last."
     while net is not None:
         yield net
         inside = (getattr(net, k, None) for k in ('_orig_mod', 'module', 'model', 'net'))
         net = next((m for m in inside if isinstance(m, nn.Module)), None)
 
 def _to_write(net, card:dict, dtype)->dict:
-    "The weights of a network, name -> tensor, once it is clear that `load_pretrained` will take them for this card."
+    "The weights of a network, name -> tensor, if `load_pretrained` will take them for this card."
     *around, net = _unwrapped(net)
     if not isinstance(net, nn.Module): raise TypeError(f'wanted a network, a torch.nn.Module, got {type(net).__name__}')
     made_as, plan = getattr(net, 'made_as', {}), outline(card)
@@ -136,8 +123,8 @@ def _to_write(net, card:dict, dtype)->dict:
         if not isinstance(model, PredictsEps): continue
         want = targets[card['target']][1](model.net, make_schedule(**card['schedule']))
         if type(model) is not type(want) or not torch.equal(model.signal_rate, want.signal_rate):
-            wrong = f'target {card["target"]} and schedule {card["schedule"]}'
-            raise ValueError(f'the card says {wrong}, and this model has others')
+            raise ValueError(f'the card says target {card["target"]} and schedule {card["schedule"]}, '
+                             'and this model has others')
     weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in net.state_dict().items()}
     wrong = describe_mismatch(plan.state_dict(), weights, halved=True)
     if wrong := wrong or differences(*(getattr(each, 'settings', {}) for each in (plan, net))):
@@ -148,10 +135,10 @@ def _to_write(net, card:dict, dtype)->dict:
     return weights
 
 def save_model(
-    path,           # ends in .safetensors; a copy of the card goes beside it as .json
-    net:nn.Module,  # the network, or the model around it
-    card:dict,      # what `build` needs, and whatever a reader should know
-    half:bool=False, # store weights in float16 instead of float32: half the bytes, three digits
+    path,             # ends in .safetensors; a copy of the card goes beside it as .json
+    net:nn.Module,    # the network, or the model around it
+    card:dict,        # what `build` needs, and whatever a reader should know
+    half:bool=False,  # float16 instead of float32: half the bytes, three digits
 )->None:
     "Write weights with their card inside, and a copy beside; nothing, if `load_pretrained` would refuse them."
     path = Path(os.path.expanduser(path))
@@ -163,29 +150,19 @@ def save_model(
     if writable(beside).is_file() and b'"network"' not in beside.read_bytes():
         raise ValueError(f'a card goes to {beside}, which is there and is no card: choose another name')
     weights = _to_write(net, card, torch.float16 if half else torch.float32)
-    beside.unlink(missing_ok=True)   # whoever is killed from here on leaves weights with their own card, and no other
+    beside.unlink(missing_ok=True)   # killed from here on, it leaves weights with their own card alone
     save_tensors(path, weights, card)
     with atomic_write(beside) as p: p.write_text(text, encoding='utf-8')
 
 # %% ../nbs/interface/pretrained.ipynb #91d4a500
 def draw_as_card(
-    model, sched, card,
-    count:int,          # images wanted
-    labels=None,        # (count,) int64, or None
-    seeds=None,         # one whole number an image; None: 0, 1, 2 ...
-    device='cpu',
-    batch:int=64,       # images at once
-    progress:bool=False,
-    **asked,            # other than the card says: see `Sampling`
-)->Tensor:              # (count, C, H, W) on the CPU, images in [-1, 1]
+    model, sched, card, count:int, labels=None, seeds=None,    # as for `draw_images`
+    device='cpu', batch:int=64, progress:bool=False, **asked,  # the last: other than the card says, see `Sampling`
+)->Tensor:                                                     # (count, C, H, W) on the CPU, images in [-1, 1]
     "Images drawn as the card says, but for what you change."
     how, shape = sampling_of(card, labels is not None, **asked), image_shape(card, count)
     images, _ = draw_images(model, sched, shape, how, labels, seeds, batch, device=device, progress=progress)
     return to_image_range(card, images)
 
 # %% ../nbs/interface/pretrained.ipynb #91f0a700
-def __getattr__(name):   # until the next version: what has moved
-    from ddpm_lesson.engine import cards
-    if not hasattr(cards, name): raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    warnings.warn(f'{name} is in ddpm_lesson.engine.cards now', DeprecationWarning, stacklevel=2)
-    return getattr(cards, name)
+__getattr__ = moved_to(__name__, 'engine.cards')

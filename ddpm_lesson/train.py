@@ -9,14 +9,14 @@ __all__ = ['weights', 'fit', 'uniform', 'min_snr', 'Recipe', 'generator', 'batch
 # %% ../nbs/10_train.ipynb #bce8ee3c
 import copy
 import math
-import warnings
 from dataclasses import dataclass, fields
 from functools import lru_cache, wraps
-from importlib import import_module
+
 from numbers import Integral, Real
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
+from .checks import moved_to
 from .data import Images, to_unit
 from .forward import at, shaped
 from .loss import distances, targets
@@ -27,15 +27,15 @@ from .schedule import Schedule
 _per_x_0 = dict(x_0=lambda snr: 1, eps=lambda snr: snr, v=lambda snr: 1 + snr)
 
 def uniform(losses:Tensor, sched, t:Tensor, target:str)->Tensor:
-    "Each time counts as its target makes it: the losses as they are."
+    "The losses as they are."
     return losses
 
 def min_snr(
-    losses:Tensor,     # (B,) mean squares, one an image
-    sched, t:Tensor,   # (B,) int64, 1..T
-    target:str,        # what they are the losses of, a key of `targets`
-    most:float=5.0,    # largest weight
-)->Tensor:             # (B,)
+    losses:Tensor,    # (B,) mean squares, one an image
+    sched, t:Tensor,  # (B,) int64, 1..T
+    target:str,       # what they are the losses of, a key of `targets`
+    most:float=5.0,   # largest weight
+)->Tensor:            # (B,)
     "Each image's mean square in x_0 counts as much as its snr, but no more than `most`. Hang et al. 2023."
     snr = at(sched.snr, t)
     return losses*shaped(snr.clamp(max=most)/_per_x_0[target](snr), losses)
@@ -92,27 +92,24 @@ class Recipe:
 
 # %% ../nbs/10_train.ipynb #c3f16d18
 def generator(
-    *key:int,       # what the randomness is for: seed, purpose, step
+    *key:int,      # what the randomness is for: seed, purpose, step
     device='cpu',
 )->torch.Generator:
-    "A generator that depends on `key` alone, so that a resumed run draws what the uninterrupted one would have."
+    "A generator that depends on `key` alone: a resumed run draws what the uninterrupted one would have."
     mixed = 0
-    for k in key:
-        mixed = (mixed*0x9E3779B97F4A7C15 + k + 1) % 2**63
+    for k in key: mixed = (mixed*0x9E3779B97F4A7C15 + k + 1) % 2**63
     return torch.Generator(device).manual_seed(mixed)
 
 # %% ../nbs/10_train.ipynb #7c539cba
 @lru_cache(maxsize=2)
 def _epoch_order(n, seed, epoch):
-    "The order in which one epoch shows n images."
+    "The order of n images in one epoch."
     return torch.randperm(n, generator=generator(seed, 0, epoch))
 
 def batch_indices(
-    n:int,      # images there are
-    batch:int,  # images a batch
-    step:int,   # which batch, from 0
-    seed:int,
-)->Tensor:      # (batch,) int64
+    n:int, batch:int,     # images there are; images a batch
+    step:int, seed:int,   # which batch, from 0
+)->Tensor:                # (batch,) int64
     "The images of batch `step`: none twice in an epoch, in an order drawn anew each epoch."
     if batch > n: raise ValueError(f'batch wanted at most {n}, the number of images, got {batch}')
     epoch, i = divmod(step, n//batch)
@@ -127,10 +124,8 @@ class Batch(NamedTuple):
     y:Tensor = None   # (B,) int64 labels, the number of classes meaning none; None: no labels at all
 
 def draw(
-    data:Images,   # on the device to train on
-    recipe:Recipe,
-    T:int,         # steps of the schedule
-    step:int,      # which batch, from 0
+    data:Images, recipe:Recipe,  # the images on the device to train on
+    T:int, step:int,             # steps of the schedule; which batch, from 0
 )->Batch:
     "Everything random about one step: which images, which times, which noise, which labels are dropped."
     device, g = data.pixels.device, generator(recipe.seed, 1, step)
@@ -145,21 +140,16 @@ def draw(
     return Batch(x_0, t, eps, y)
 
 # %% ../nbs/10_train.ipynb #4dbd6a63
-def learning_rate(
-    step:int,      # from 0
-    recipe:Recipe,
-)->float:
-    "Up in a straight line for `warmup` steps, then level, or down along half a cosine to 0 at `steps`."
+def learning_rate(step:int, recipe:Recipe)->float:
+    "Up in a line for `warmup` steps, then level, or down along half a cosine to 0 at `steps`."
     up = min(1, (step + 1)/max(1, recipe.warmup))
     if not recipe.decay: return recipe.lr*up
     done = max(0, step - recipe.warmup)/max(1, recipe.steps - recipe.warmup)
     return recipe.lr*up*(1 + math.cos(math.pi*min(1, done)))/2
 
 # %% ../nbs/10_train.ipynb #e1c80ae3
-def float_state(
-    net:nn.Module, # any network
-)->dict:           # name -> tensor that shares the network's memory
-    "Parameters, and the running statistics of batch norm, which belong to them. Tables are not saved, and not here."
+def float_state(net:nn.Module)->dict:
+    "Parameters and running statistics of batch norm by name, sharing the network's memory."
     return {k: v for k, v in net.state_dict().items() if v.is_floating_point()}
 
 class Ema:
@@ -168,10 +158,8 @@ class Ema:
         self.decay = decay
         self.shadow = [v.clone() for v in float_state(net).values()]
 
-    def share(self,
-        step:int,    # updates there have been
-    )->float:
-        "How far the average moves: 1 - min(decay, (1 + step)/(10 + step))."
+    def share(self, step:int)->float:
+        "How far the average moves after `step` updates."
         return 1 - min(self.decay, (1 + step)/(10 + step))
 
     def update(self, net:nn.Module, step:int):
@@ -180,7 +168,7 @@ class Ema:
 
     @torch.no_grad()
     def move(self, net:nn.Module, share):
-        "Move it by a share, a number; or a tensor on the device, which a recorded step reads anew."
+        "Move it by a share: a number, or a tensor on the device, which a recorded step reads anew."
         live = list(float_state(net).values())
         if not isinstance(share, Tensor): return torch._foreach_lerp_(self.shadow, live, share)
         away = torch._foreach_sub(live, self.shadow)
@@ -194,18 +182,14 @@ class Ema:
         return net
 
 # %% ../nbs/10_train.ipynb #c66b11fb
-def adamw(
-    params:list,
-    recipe:Recipe,
-)->torch.optim.AdamW:
+def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
     "AdamW, all parameters in one kernel where the device has one."
     kind = params[0].device.type
     return torch.optim.AdamW(params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,
                              fused=kind in ('cpu', 'cuda'), capturable=kind == 'cuda')
 
 def gradient_step(
-    net:nn.Module, sched:Schedule, opt, recipe:Recipe,
-    batch:Batch,
+    net:nn.Module, sched:Schedule, opt, recipe:Recipe, batch:Batch,
     bf16:bool=False,  # run the network in bfloat16?
 )->Tensor:            # () the loss, still on the device
     "Loss, gradient, clipped, applied at the learning rate that the optimizer has."
@@ -222,24 +206,21 @@ def gradient_step(
     return loss.detach()
 
 def train_step(
-    net:nn.Module, sched:Schedule, opt, recipe:Recipe,
-    batch:Batch,
-    step:int,         # from 0
-    bf16:bool=False,  # run the network in bfloat16?
-)->Tensor:            # () the loss, still on the device
-    "One step, at the learning rate of that step."
+    net:nn.Module, sched:Schedule, opt, recipe:Recipe, batch:Batch, step:int, bf16:bool=False,
+)->Tensor:
+    "`gradient_step` at the learning rate of `step`, from 0."
     for group in opt.param_groups: group['lr'] = learning_rate(step, recipe)
     return gradient_step(net, sched, opt, recipe, batch, bf16)
 
 # %% ../nbs/10_train.ipynb #475bb9ba
 def fit(
     net:nn.Module,   # (x_t, t, ...) -> what `recipe.target` says; changed in place
-    sched:Schedule,  # alpha_bar, entries 0..T
+    sched:Schedule,  # of the noise it learns from
     data:Images,     # on the device of the network
     recipe:Recipe,   # what to predict, how many steps, how fast
     opt=None,        # an optimizer; None: AdamW
 )->tuple:            # a copy of the network with the averaged weights, in eval mode; (steps,) the losses
-    "Train to the end, with nothing around the loop: checkpoints, signals and a progress bar are in `engine.run`."
+    "Train to the end, with nothing around the loop: checkpoints, signals and a bar are in `engine.run`."
     opt = opt or adamw(list(net.parameters()), recipe)
     ema, losses = Ema(net, recipe.ema_decay), []
     net.train()
@@ -251,9 +232,9 @@ def fit(
 
 # %% ../nbs/10_train.ipynb #b53a8240
 def smoothed(
-    losses:Tensor,   # (N,)
-    memory:float=0.9,# share of the past that each step keeps, in [0, 1)
-)->Tensor:           # (N,)
+    losses:Tensor,     # (N,)
+    memory:float=0.9,  # share of the past that each step keeps, in [0, 1)
+)->Tensor:             # (N,)
     "A running average without the pull towards zero at its start. Adam's bias correction (Kingma and Ba 2015, section 3)."
     mean, out = 0.0, []
     for k, loss in enumerate(losses.tolist()):
@@ -263,39 +244,31 @@ def smoothed(
 
 # %% ../nbs/10_train.ipynb #8a7d6810
 def lr_sweep(
-    loss_at,                     # (step, learning rate) -> the loss of that step, a number
-    lo:float=1e-6, hi:float=1.0, # learning rates to begin and end with
-    steps:int=100,               # batches spent on it
-)->tuple:                        # (learning rates tried, their losses), each (N,) float64 with N <= steps
+    loss_at,                      # (step, learning rate) -> the loss of that step, a number
+    lo:float=1e-6, hi:float=1.0,  # learning rates to begin and end with
+    steps:int=100,                # batches spent on it
+)->tuple:                         # (learning rates tried, their losses), each (N,) float64, N <= steps
     """The loss while the learning rate grows by equal factors; stops when its running average is four times its best.
     After Smith 2017, section 3.3, whose rate grows linearly."""
     if not 0 < lo < hi: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
     rates, losses = torch.logspace(math.log10(lo), math.log10(hi), steps, dtype=torch.float64), []
     for step, lr in enumerate(rates.tolist()):
         losses.append(loss_at(step, lr))
-        averages = smoothed(torch.tensor(losses))[9:]  # of ten losses at least: a single one is luck
+        averages = smoothed(torch.tensor(losses))[9:]  # of ten losses at least: fewer are luck
         if len(averages) and not averages[-1] <= 4*averages.min(): break
     return rates[:len(losses)], torch.tensor(losses, dtype=torch.float64)
 
 def suggest_lr(
-    rates:Tensor,   # (N,) from `lr_sweep`
-    losses:Tensor,  # (N,)
+    rates:Tensor, losses:Tensor,  # (N,) each, from `lr_sweep`
 )->float:
-    "A tenth of the rate at which the smoothed loss is least: large, and still far from the edge."
+    "A tenth of the rate at which the smoothed loss is least: large, and far from the edge."
     known = losses.isfinite()
     if known.sum() < 10: raise ValueError(f'wanted at least 10 steps to judge by, got {known.sum()}: start lower')
-    best = smoothed(losses[known])[9:].argmin() + 9   # an average of fewer than ten is luck
+    best = smoothed(losses[known])[9:].argmin() + 9
     return rates[known][best].item()/10
 
 # %% ../nbs/10_train.ipynb #cde7596a
-def __getattr__(name):
-    "What has moved to `engine.run` is found here for one version more, with a warning."
-    if not name.startswith('_'):
-        engine = import_module('ddpm_lesson.engine.run')
-        if hasattr(engine, name):
-            warnings.warn(f'{name} is in ddpm_lesson.engine.run now', DeprecationWarning, stacklevel=2)
-            return getattr(engine, name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+__getattr__ = moved_to(__name__, 'engine.run')
 
 def _or_of_a_run(plain):
     "The plain `fit`; of a `Run`, as it was until version 0.2, that of `engine.run`."

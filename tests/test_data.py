@@ -304,7 +304,7 @@ def test_names_that_moved_are_found_with_a_warning():
     "Rejects an old import path that breaks, and one that says nothing."
     from ddpm_lesson import data
     for name, home in ('find_source', sources), ('full_path', sys.modules['ddpm_lesson.engine.files']):
-        with pytest.warns(DeprecationWarning, match=f'{name} is now in {home.__name__}'): assert getattr(data, name) is getattr(home, name)
+        with pytest.warns(DeprecationWarning, match=f'{name} is in {home.__name__} now'): assert getattr(data, name) is getattr(home, name)
     assert data.load_images is sources.load_images and data.debug_images is sources.debug_images
     for name in 'nonsense', '__path__', '_formats':
         with pytest.raises(AttributeError, match=name): getattr(data, name)
