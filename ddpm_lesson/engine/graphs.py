@@ -11,18 +11,16 @@ from torch import Tensor
 
 # %% ../../nbs/engine/graphs.ipynb #36c837cd
 def scalars(
-    inputs:tuple,   # tensors and numbers
-    device,         # where the numbers are wanted
-)->list:            # tensors; those given are left where they are
+    inputs:tuple, device,  # tensors and numbers; where the numbers are wanted
+)->list:                   # tensors; those given are left where they are
     "Numbers as tensors on the device, written by a kernel: nothing is copied, nothing waits."
     return [v if isinstance(v, Tensor) else torch.full((), float(v), device=device) for v in inputs]
 
 class Replayed:
     "A function of tensors and numbers that changes what it knows in place: called, then recorded as a CUDA graph."
     def __init__(self,
-        f,              # (tensors and () tensors) -> one tensor; random numbers are arguments or from torch
-        device,         # a GPU
-        first:int=3,    # calls that are not recorded: libraries choose their kernels, optimizers make their state
+        f, device,    # (tensors and () tensors) -> one tensor, random numbers arguments or torch's; a GPU
+        first:int=3,  # calls not recorded: libraries choose their kernels, optimizers make their state
     ):
         self.f, self.device, self.first = f, device, first
         self.stream, self.graph, self.calls = torch.cuda.Stream(device), None, 0

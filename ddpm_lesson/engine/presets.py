@@ -61,10 +61,9 @@ _basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, d
                standardise=False, epochs=None)
 
 def plan(
-    given:dict, # flag -> value, None where nothing was said
-    preset:str, # a key of `presets`
-)->dict:        # flag -> value
-    "What was said, over the preset, over the defaults. A number of steps overrides the preset's epochs."
+    given:dict, preset:str,  # flag -> value, None where nothing was said; a key of `presets`
+)->dict:                     # flag -> value
+    "What was said, over the preset, over the defaults. Steps override the preset's epochs."
     if preset not in presets: raise ValueError(f'preset wanted one of {", ".join(presets)}, got {preset!r}')
     said = {k: v for k, v in given.items() if v is not None}
     if {'steps', 'epochs'} <= said.keys():
@@ -78,31 +77,23 @@ def plan(
     return p | dict(epochs=None) if 'steps' in said else p
 
 # %% ../../nbs/engine/presets.ipynb #000b60c3
-def prepared(
-    data:Images,
-    p:dict,     # from `plan`
-)->Images:
-    "The images as the plan wants them: without their labels, if it has no use for labels."
+def prepared(data:Images, p:dict)->Images:
+    "The images as a plan wants them: without labels, if it has no use for them."
     return data if p['labels'] else Images(data.pixels, name=data.name)
 
 # %% ../../nbs/engine/presets.ipynb #b630baae
 def channel_units(
-    data:Images,
-    recipe:Recipe,
-    batches:int=55, # to look at, as S1 does
-)->dict: # mean and std, a list of floats each, one a channel
-    "What a model of standardised data calls 0 and 1, in units of images in [-1, 1]: from the first batches it sees."
+    data:Images, recipe:Recipe,
+    batches:int=55,  # to look at, as S1 does
+)->dict:             # mean and std, a list of floats each, one a channel
+    "What a model of standardised data calls 0 and 1, from the first batches it sees."
     n = len(data)
     seen = torch.cat([batch_indices(n, recipe.batch, k, recipe.seed) for k in range(min(batches, recipe.steps))])
     x = to_unit(data.pixels[seen].cpu()).double().transpose(0, 1).flatten(1)
     return dict(mean=x.mean(1).tolist(), std=x.std(1).clamp(min=1e-3).tolist())
 
 # %% ../../nbs/engine/presets.ipynb #3cc7beb2
-def _network(
-    p:dict,        # from `plan`
-    channels:int,  # of the images
-    classes:int,   # labels there are
-)->dict:
+def _network(p, channels, classes)->dict:
     "The entry `network` of a card."
     common = dict(channels=channels, width=p['width'])
     if p['kind'] == 'simple': return common | dict(kind='simple')
@@ -112,8 +103,7 @@ def _network(
 
 # %% ../../nbs/engine/presets.ipynb #4c9cf050
 def card_for(
-    data:Images,  # from `prepared`
-    p:dict,       # from `plan`
+    data:Images, p:dict,  # from `prepared`; from `plan`
 )->dict:
     "The card of a run on these images. Guidance, and the steps for it, only where some go without their label."
     epochs = p['epochs'].get(data.name, p['epochs']['any']) if isinstance(p['epochs'], dict) else p['epochs']
@@ -131,10 +121,9 @@ def card_for(
 
 # %% ../../nbs/engine/presets.ipynb #30921d2d
 def preset_card(
-    preset:str,     # a key of `presets`
-    data:Images,    # what to learn
-    **changes,      # settings other than the preset's
-)->tuple:           # the card; the images as it wants them
+    preset:str, data:Images,  # a key of `presets`; what to learn
+    **changes,                # settings other than the preset's
+)->tuple:                     # the card; the images as it wants them
     "A preset on your images, for `Run`."
     p, (channels, side) = plan(changes, preset), data.pixels.shape[1:3]
     for k, v in dict(size=side, channels=channels).items():

@@ -18,8 +18,7 @@ from ..unet import time_embedding, zeroed
 
 # %% ../../nbs/engine/published.ipynb #1cf75dfe
 def clipped(
-    sched:Schedule,      # what to clip
-    lo:float, hi:float,  # bounds for alpha_bar after step 0, in (0, 1)
+    sched:Schedule, lo:float, hi:float,  # bounds in (0, 1)
 )->Schedule:
     "The same schedule with `alpha_bar` held between `lo` and `hi` from step 1 on."
     if not 0 < lo < hi < 1: raise ValueError(f'wanted 0 < lo < hi < 1, got {lo} and {hi}')
@@ -27,24 +26,19 @@ def clipped(
     level = (1 - 1e-9)**torch.arange(len(alpha_bar), dtype=torch.float64)  # a schedule must fall
     return schedule_from_alpha_bar(torch.cat([alpha_bar.new_ones(1), (alpha_bar*level)[1:]]))
 
-def posit_linear_schedule(
-    T:int=1000, # number of steps
-)->Schedule:
+def posit_linear_schedule(T:int=1000)->Schedule:
     "S1's linear arm as published: bounds meant for the signal rate are applied to its square."
     return clipped(linear_schedule(T), 0.02, 0.95)
 
-def posit_linear_fixed_schedule(
-    T:int=1000, # number of steps
-)->Schedule:
+def posit_linear_fixed_schedule(T:int=1000)->Schedule:
     "S1's linear arm with the bounds on the signal rate, where its cosine arm has them."
     return clipped(linear_schedule(T), 0.02**2, 0.95**2)
 
 # %% ../../nbs/engine/published.ipynb #2cb46fe7
 def variance_embedding(
-    var:Tensor,       # (B,) noise variance, 0..1
-    dim:int=32,       # even; half sines, half cosines
-    highest:float=1000.,  # highest frequency, in turns per unit of variance; the lowest is 1
-)->Tensor:            # (B, dim) float32
+    var:Tensor, dim:int=32,  # (B,) noise variance, 0..1; even: half sines, half cosines
+    highest:float=1000.,     # highest frequency, in turns per unit of variance; the lowest is 1
+)->Tensor:                   # (B, dim) float32
     "Sines and cosines of 2 pi f var, f spaced geometrically from 1 to `highest`. S1, after Beres 2022."
     if dim < 4 or dim % 2: raise ValueError(f'dim wanted an even number, at least 4, got {dim}')
     f = torch.exp(torch.linspace(0, math.log(highest), dim//2, dtype=torch.float32, device=var.device))
@@ -54,9 +48,7 @@ def variance_embedding(
 # %% ../../nbs/engine/published.ipynb #f9d52e39
 class PositBlock(nn.Module):
     "S1's residual block: batch norm, 3x3, swish, 3x3; a 1x1 carries what came in. unet.R 11-45."
-    def __init__(self,
-        c_in:int, c_out:int,   # channels in and out
-    ):
+    def __init__(self, c_in:int, c_out:int):
         super().__init__()
         self.carry = nn.Conv2d(c_in, c_out, 1)
         first, second = nn.Conv2d(c_in, c_out, 3, padding=1), nn.Conv2d(c_out, c_out, 3, padding=1)
@@ -65,7 +57,7 @@ class PositBlock(nn.Module):
     def forward(self, x): return self.carry(x) + self.branch(x)
 
 def _level(c_first, c_next, c_out, depth)->nn.ModuleList:
-    "The blocks of one level, with `c_first` channels into the first and `c_next` into each other."
+    "The blocks of one level: `c_first` channels into the first, `c_next` into each other."
     return nn.ModuleList([PositBlock(c_next if k else c_first, c_out) for k in range(depth)])
 
 # %% ../../nbs/engine/published.ipynb #8182c684
@@ -75,9 +67,8 @@ def _check_channels(x_t, channels)->None:
         raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
 
 def grown(
-    x:Tensor,      # (B, C, H, W)
-    multiple:int,  # what both sides should be a multiple of
-)->tuple:          # the grown image; a function that cuts the middle out again
+    x:Tensor, multiple:int,  # (B, C, H, W); what both sides should be a multiple of
+)->tuple:                    # the grown image; a function that cuts the middle out again
     "The image with its edges repeated outwards until it can be halved often enough: 28 becomes 32."
     more_h, more_w = -x.shape[2] % multiple, -x.shape[3] % multiple
     top, left, (h, w) = more_h//2, more_w//2, x.shape[2:]
@@ -88,12 +79,12 @@ def grown(
 class PositUNet(KeepsTables):
     "S1's network, `(x_t, t) -> (B, C, H, W)`. It embeds not t but how much noise, or image, there is at t. S1, unet.R."
     def __init__(self,
-        sched:Schedule,        # the schedule it is trained on
-        target:str='eps',      # what it predicts; x_0: it is told the signal variance; else: the noise variance
-        channels:int=3,        # of the image
-        width:int=32,          # of the embedding, of the lifted image, and the unit of `mults`
+        sched:Schedule,            # the schedule it is trained on
+        target:str='eps',          # x_0: it is told the signal variance; else: the noise variance
+        channels:int=3,            # of the image
+        width:int=32,              # of the embedding and of the lifted image
         mults:tuple=(1, 2, 3, 4),  # width of each level, in units of `width`
-        depth:int=2,           # residual blocks a level
+        depth:int=2,               # residual blocks a level
     ):
         super().__init__()
         if min(channels, depth, *mults) < 1: raise ValueError('channels, depth and mults wanted numbers >= 1')
@@ -107,10 +98,7 @@ class PositUNet(KeepsTables):
         self.up = nn.ModuleList([_level(2*c, w + c, w, depth) for c, w in up])
         self.out = zeroed(nn.Conv2d(width, channels, 1))
 
-    def forward(self,
-        x_t:Tensor,   # (B, C, H, W)
-        t:Tensor,     # (B,) int64, 1..T
-    )->Tensor:        # (B, C, H, W)
+    def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "Down with the output of every block kept, across the middle, up with each put beside: last in, first out."
         _check_channels(x_t, self.channels)
         x, cut = grown(x_t, 2**len(self.down))
@@ -129,9 +117,8 @@ class PositUNet(KeepsTables):
 class SimpleBlock(nn.Module):
     "S2's block: convolve, add the time, convolve, then half or double the side."
     def __init__(self,
-        c_in:int, c_out:int,   # channels in and out
-        c_emb:int,             # size of the time embedding
-        up:bool,               # double the side, or halve it
+        c_in:int, c_out:int, c_emb:int,  # channels in, out, of the time embedding
+        up:bool,                         # double the side, or halve it
     ):
         super().__init__()
         self.time = nn.Linear(c_emb, c_out)
@@ -139,11 +126,8 @@ class SimpleBlock(nn.Module):
         self.conv2, self.norm2 = nn.Conv2d(c_out, c_out, 3, padding=1), nn.BatchNorm2d(c_out)
         self.move = (nn.ConvTranspose2d if up else nn.Conv2d)(c_out, c_out, 4, stride=2, padding=1)
 
-    def forward(self,
-        x:Tensor,     # (B, c_in, H, W)
-        emb:Tensor,   # (B, c_emb)
-    )->Tensor:        # (B, c_out, 2H, 2W) or (B, c_out, H/2, W/2)
-        "Two convolutions with the time between them, then the move."
+    def forward(self, x:Tensor, emb:Tensor)->Tensor:
+        "(B, c_in, H, W) and (B, c_emb) to (B, c_out, 2H, 2W) or (B, c_out, H/2, W/2)."
         h = self.norm1(F.relu(self.conv1(x))) + F.relu(self.time(emb))[:, :, None, None]
         return self.move(self.norm2(F.relu(self.conv2(h))))
 
@@ -151,10 +135,10 @@ class SimpleBlock(nn.Module):
 class SimpleUNet(nn.Module):
     "S2's network, `(x_t, t) -> (B, C, H, W)`."
     def __init__(self,
-        sched:Schedule=None,   # not used: this network is told the step itself
-        channels:int=3,        # of the image
-        width:int=64,          # channels at the first level; doubled at each
-        levels:int=4,          # how often the side is halved
+        sched:Schedule=None,  # not used: this network is told the step itself
+        channels:int=3,       # of the image
+        width:int=64,         # channels at the first level; doubled at each
+        levels:int=4,         # how often the side is halved
     ):
         super().__init__()
         if min(channels, width, levels) < 1: raise ValueError('channels, width and levels wanted numbers >= 1')
@@ -165,10 +149,7 @@ class SimpleUNet(nn.Module):
         self.up = nn.ModuleList([SimpleBlock(2*b, a, 32, True) for a, b in reversed(list(zip(widths, widths[1:])))])
         self.out = nn.Conv2d(width, channels, 1)
 
-    def forward(self,
-        x_t:Tensor,   # (B, C, H, W)
-        t:Tensor,     # (B,) int64
-    )->Tensor:        # (B, C, H, W)
+    def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "Down with every level's result kept, and up with each put beside what comes from below."
         _check_channels(x_t, self.channels)
         big, cut = grown(x_t, 2**len(self.down))

@@ -36,9 +36,9 @@ from ..train import gradient_step, learning_rate, lr_sweep, train_step
 def make_card(
     network:dict,             # settings of `UNet`
     recipe:Recipe=Recipe(),
-    schedule:str='cosine',    # a name of the schedules that a card knows
+    schedule:str='cosine',    # a key of `cards.schedules`
     T:int=1000,
-    data:str=None,            # where the images come from; None: the images of a `Run` say it, as of the next two
+    data:str=None,            # where the images come from; None, as below: the images of a `Run` say it
     classes:tuple=None,       # what label k is called
     size:int=None,            # side of the images
     **more,                   # units, sample
@@ -51,19 +51,17 @@ def make_card(
 def as_images(
     data, # Images, or a float tensor (N, C, H, W) in [-1, 1]
 )->Images:
-    "Training data as bytes in memory; floats are checked first."
+    "Training data as bytes; floats are checked first."
     if isinstance(data, Images): return data
     if isinstance(data, Tensor): return Images(to_pixels(check_unit(data)))
     raise TypeError(f'data wanted Images or a float tensor (N, C, H, W) in [-1, 1], got {type(data).__name__}: '
                     'load_images(folder) reads Images')
 
 # %% ../../nbs/engine/run.ipynb #df1b16a0
-arithmetic = 1  # of a training: raised by hand when the same card, images and seed begin to give other bits
+arithmetic = 1  # raised by hand when the same card, images and seed begin to give other bits
 
-def fingerprint(
-    data:Images,
-)->dict: # of plain JSON
-    "Which images these are, and in which order: another pixel, label or place gives another one."
+def fingerprint(data:Images)->dict:
+    "Which images these are, in which order, as plain JSON."
     def digest(v):
         return v if v is None else hashlib.blake2b(v.cpu().contiguous().numpy(), digest_size=16).hexdigest()
     return dict(shape=list(data.pixels.shape), pixels=digest(data.pixels), labels=digest(data.labels),
@@ -78,32 +76,28 @@ def _as_json(card):
         raise ValueError(f'the card wanted plain numbers, texts, lists and dictionaries ({e})') from e
 
 def _checked_recipe(card, data):
-    "The recipe of a card; an error, before any work is lost, if these images can't be learned with it."
+    "The recipe of a card, if these images can be learned with it."
     try: recipe = Recipe(**card['recipe'])
     except TypeError as e: raise ValueError(f'the card describes no recipe of this version ({e})') from e
-    classes, y = card['network'].get('classes', 0), data.labels
-    if data.pixels.min() == data.pixels.max():
-        raise ValueError(f'{data.name}: images wanted something to see, got one value everywhere')
-    if classes and not (y.dtype == torch.int64 and 0 <= y.min() and y.max() < classes):
-        raise ValueError(f'labels wanted 0..{classes - 1}, got {y.min()}..{y.max()} as {y.dtype}: int64 is needed')
+    x, y, last = data.pixels, data.labels, len(data.classes) - 1
+    if x.min() == x.max(): raise ValueError(f'{data.name}: images wanted something to see, got one value everywhere')
+    if y is not None and not 0 <= y.min() <= y.max() <= last:  # on a GPU `Images` has not looked
+        raise ValueError(f'labels wanted 0..{last}, got {y.min()}..{y.max()}')
     batch_indices(len(data), recipe.batch, 0, recipe.seed)
     return recipe
 
 # %% ../../nbs/engine/run.ipynb #edb50db9
-def make_optimizer(
-    net:nn.Module,
-    recipe:Recipe,
-):                 # a torch optimizer, or two that act as one
-    "AdamW for all; or Muon for the kernels between channels and AdamW for the rest."
+def make_optimizer(net:nn.Module, recipe:Recipe):
+    "AdamW for all; or Muon for the kernels between channels and AdamW for the rest, as one optimizer."
     if recipe.optimizer == 'adamw': return adamw(list(net.parameters()), recipe)
     kernels = between_channels(net)
     if not kernels:
-        raise ValueError('muon wanted convolutions between at least 16 channels, and this network has none: take adamw')
+        raise ValueError('muon wanted convolutions between at least 16 channels, got none: take adamw')
     rest = [p for p in net.parameters() if all(p is not k for k in kernels)]
     return JoinedOptimizer(Muon(kernels, recipe.lr, weight_decay=recipe.weight_decay), adamw(rest, recipe))
 
 def allocate_moments(opt, net:nn.Module)->None:
-    "Give an optimizer its state, by a step that moves nothing: a checkpoint can be copied into it."
+    "Give an optimizer its state, for a checkpoint to be copied into, by a step that moves nothing."
     if opt.state: return
     rates = [group['lr'] for group in opt.param_groups]
     for p in net.parameters(): p.grad = torch.zeros_like(p) if p.requires_grad else None
@@ -112,7 +106,7 @@ def allocate_moments(opt, net:nn.Module)->None:
     opt.zero_grad()
     for group, lr in zip(opt.param_groups, rates): group['lr'] = lr
     for state in opt.state.values():
-        for v in state.values(): v.zero_()   # the steps counted
+        for v in state.values(): v.zero_()
 
 # %% ../../nbs/engine/run.ipynb #946d2c96
 def seconds(f, repeats:int=3)->float:
@@ -120,10 +114,8 @@ def seconds(f, repeats:int=3)->float:
     f()
     return min(timeit.repeat(f, number=1, repeat=repeats))
 
-def bf16_helps(
-    device, # where the network will run
-)->bool:
-    "Whether a convolution trains faster in bfloat16 here: known on a GPU, measured on a CPU in a tenth of a second."
+def bf16_helps(device)->bool:
+    "Whether a convolution trains faster in bfloat16 there: known on a GPU, measured on a CPU in a tenth of a second."
     kind = torch.device(device).type
     if kind != 'cpu': return kind == 'cuda' and torch.cuda.is_bf16_supported()
     x, kernel = torch.ones(32, 64, 14, 14), torch.ones(64, 64, 3, 3, requires_grad=True)
@@ -136,25 +128,24 @@ def bf16_helps(
 looked_back = 5000  # losses that are searched for a rise
 
 def _moment(step, recipe):
-    "When something happened (steps done), in words."
-    return f'step {step}, learning rate {learning_rate(max(0, step - 1), recipe):.2g}'
+    "When it happened, and what to do."
+    return f'step {step}, learning rate {learning_rate(max(0, step - 1), recipe):.2g}: try a lower one'
 
 def check_losses(
     losses:list,   # () tensors, of all steps so far
     recipe:Recipe,
 )->None:
-    "Raise if the training went wrong: one of the last 50 is no number, or the last 5,000 diverged."
+    "Raise if one of the last 50 is no number, or the last 5,000 diverged."
     if not losses: return
     n, recent, late = len(losses), torch.stack(losses[-50:]), torch.stack(losses[-looked_back:])
     if len(bad := (~recent.isfinite()).nonzero()):
         step = n - len(recent) + bad[0].item() + 1
-        raise FloatingPointError(f'the loss became {losses[step - 1].item()} at {_moment(step, recipe)}: '
-                                 'try a lower one')
+        raise FloatingPointError(f'the loss became {losses[step - 1].item()} at {_moment(step, recipe)}')
     if diverged(late):
         best = late.unfold(0, 50, 50).mean(1)
         near = n - len(late) + 50*best.argmin().item() + 25
         raise FloatingPointError(f'the loss rose for good, from {best.min():.3g} near step {near} to '
-                                 f'{recent.mean():.3g} at {_moment(n, recipe)}: try a lower one')
+                                 f'{recent.mean():.3g} at {_moment(n, recipe)}')
 
 # %% ../../nbs/engine/run.ipynb #c4501053
 def _same(x): return x
@@ -162,26 +153,23 @@ def _same(x): return x
 @dataclass(frozen=True)
 class Processes:
     "The processes that share a training: which one this is, and what they do together."
-    rank:int = 0               # this one, from 0
-    world:int = 1              # how many there are
-    mean:Callable = _same      # a loss -> its mean over all
-    agree:Callable = _same     # the signal heard here, or None -> one heard anywhere
+    rank:int = 0             # this one, from 0
+    world:int = 1            # how many there are
+    mean:Callable = _same    # a loss -> its mean over all
+    agree:Callable = _same   # the signal heard here, or None -> one heard anywhere
 
 _stream = threading.Lock()  # torch has one stream of random numbers for all threads
 
 @contextmanager
 def _own_stream(device, *key):
-    "torch's stream of random numbers depends on `key` alone for a while; then the caller's is put back."
+    "Inside, torch's stream of random numbers depends on `key` alone; then the caller's is put back."
     with _stream, torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
         torch.manual_seed(generator(*key).initial_seed())
         yield
 
 @torch_defaults()
-def learn(
-    run,                # a `Run`
-    step:int, recipe,   # which batch, and how
-)->Tensor:              # () the loss, still on the device
-    "Batch `step`, drawn, brought into the model's units, learned from: by each process its share."
+def learn(run, step:int, recipe:Recipe)->Tensor:
+    "Learn from batch `step`, in the model's units, each process from its share: the loss, (), still on the device."
     every, device = run.processes, run.data.pixels.device
     drops, key = run.card['network'].get('dropout'), (run.recipe.seed, 3, step, every.rank)
     with out_of_memory(**run.needs), _own_stream(device, *key) if drops else nullcontext():
@@ -194,10 +182,8 @@ def learn(
         return run.replayed(learning_rate(step, recipe), run.ema.share(step), *inputs)
 
 # %% ../../nbs/engine/run.ipynb #3ac2c302
-def recordable_step(
-    run,    # a `Run`
-):          # (lr, share, x_0, t, eps, ...) -> () the loss; lr and share are () tensors
-    "Gradient step and average as one function whose every changing number is an argument and lies on the device."
+def recordable_step(run):
+    "Gradient step and average as one function of tensors on the device, (lr, share, x_0, t, eps, ...) -> loss."
     device = run.data.pixels.device
     there = run.sched.to(device)
     def step(lr, share, *parts):
@@ -210,7 +196,7 @@ def recordable_step(
     return step
 
 def _step_on_gpu(run, graphs):
-    "On a GPU, where no other process takes part: the step as one function, recorded if wanted. None: elsewhere."
+    "On a GPU, in a single process: the step as one function, recorded if wanted. Elsewhere None."
     device = run.data.pixels.device
     if device.type != 'cuda' or run.processes.world > 1: return None
     step = recordable_step(run)
@@ -221,10 +207,10 @@ class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
     @torch_defaults()
     def __init__(self,
-        card:dict,              # network, schedule, target, recipe: see `make_card`
-        data,                   # Images, or a float tensor in [-1, 1]
-        device='cpu', compiled:bool=False, # translated first (torch.compile)? minutes lost, then faster steps
-        graphs:bool=True,       # on a GPU, record the step once and replay it
+        card:dict,                          # see `make_card`
+        data,                               # Images, or a float tensor in [-1, 1]
+        device='cpu', compiled:bool=False,  # torch.compile first? minutes lost, then faster steps
+        graphs:bool=True,                   # on a GPU, record the step once and replay it?
         processes:Processes=Processes(),
     ):
         card, data = _as_json(card), as_images(data)
@@ -256,7 +242,7 @@ class Run:
             loss = self.step(step, self.recipe)
             if self.replayed is None: self.ema.update(self.net, step)
             self.losses.append(loss)
-            if (step + 1) % 50 == 0: check_losses(self.losses, self.recipe)  # not at every step: on a GPU it waits
+            if (step + 1) % 50 == 0: check_losses(self.losses, self.recipe)  # which waits for a GPU
             yield step + 1, loss
 
     def averaged(self):
@@ -269,18 +255,17 @@ class Run:
         "Every tensor that the rest of the run depends on, by name."
         out = {f'net.{k}': v for k, v in self.net.state_dict().items()}
         out |= {f'ema.{k}': s for k, s in zip(float_state(self.net), self.ema.shadow)}
-        remembered = self.opt.state
-        for n, p in self.net.named_parameters(): out |= {f'opt.{k}.{n}': v for k, v in remembered.get(p, {}).items()}
+        for n, p in self.net.named_parameters():
+            out |= {f'opt.{k}.{n}': v for k, v in self.opt.state.get(p, {}).items()}
         return out | dict(losses=torch.stack(self.losses) if self.losses else torch.zeros(0))
 
     def save(self, path, keep=None):
         "Write a checkpoint, unless the run went wrong. The one that was there goes to `keep`."
         check_losses(self.losses, self.recipe)
-        allocate_moments(self.opt, self.net)  # before the first step there are none
+        allocate_moments(self.opt, self.net)
         state = self.state()
         if bad := [k for k, v in state.items() if not v.isfinite().all()]:
-            raise FloatingPointError(f'{bad[0]} became NaN or infinite at '
-                                     f'{_moment(len(self.losses), self.recipe)}: try a lower one')
+            raise FloatingPointError(f'{bad[0]} became NaN or infinite at {_moment(len(self.losses), self.recipe)}')
         save_tensors(path, state, _note(self) | versions(), keep)
 
     def load(self, path):
@@ -290,14 +275,11 @@ class Run:
 # %% ../../nbs/engine/run.ipynb #e382a1ff
 def _note(run):
     "Everything but tensors that the rest of a run depends on, as plain JSON."
-    where = dict(device=run.data.pixels.device.type, compiled=run.compiled, processes=run.processes.world,
-                 torch=torch.__version__)
+    where = dict(device=run.data.pixels.device.type, compiled=run.compiled, processes=run.processes.world)
     return dict(card=run.card, bf16=run.bf16, step=len(run.losses), images=run.images, arithmetic=arithmetic,
-                where=where)
+                where=where | dict(torch=torch.__version__))
 
-def as_trained(
-    card, # as it was read
-)->dict:
+def as_trained(card)->dict:
     "What of a card decides a training; what an older one leaves open is as it was then."
     if not isinstance(card, dict) or not all(isinstance(card.get(k), dict) for k in ('network', 'recipe')): return {}
     recipe = dict(weight='uniform', optimizer='adamw') | card['recipe']
@@ -315,15 +297,15 @@ def _check_checkpoint(path, run, tensors, about):
         raise ValueError(f'{path} does not fit its card: its note lacks step or precision')
     if wrong := describe_mismatch(run.state() | dict(losses=torch.empty(step, device='meta')), tensors):
         raise ValueError(f'{path} does not fit its card: {wrong}')
-    if len(asked) < 2: warnings.warn(f'{path} is of an earlier version and does not say which images it has learned from',
-                                     stacklevel=5)
+    if len(asked) < 2:
+        warnings.warn(f'{path} is of an earlier version: it does not say which images it learned from', stacklevel=5)
     if moved := differences(about.get('where') or here['where'] | dict(torch=about.get('torch')), here['where']):
         warnings.warn(f'{path} was written elsewhere ({moved}): the run goes on, but its last bits may differ',
                       stacklevel=5)
 
 @torch_defaults()
 def _go_on(run, path, tensors, about):
-    "The run where the checkpoint was: tensors and note, as `load_tensors` gives them."
+    "The run where the checkpoint was."
     allocate_moments(run.opt, run.net)
     _check_checkpoint(path, run, tensors, about)
     for k, v in run.state().items():
@@ -359,21 +341,21 @@ def _last_good(folder):
     return 'there is no good checkpoint yet'
 
 def _check_ahead(run, folder):
-    "Raise if a folder holds another run, or one that has come further: training would overwrite it."
+    "Raise if a folder holds another run, or one that has come further."
     if not (found := folder and latest_checkpoint(folder)): return
     path, _, about = found
     if as_trained(about.get('card')) != as_trained(run.card) or about.get('images', run.images) != run.images:
-        raise ValueError(f'{path} is not of this run, and training would replace it: name another folder')
+        raise ValueError(f'{path} is not of this run, which would replace it: name another folder')
     if about.get('step', 0) > len(run.losses):
         raise ValueError(f'{folder} holds a run already, {about["step"]} steps along, and this one has done '
                          f'{len(run.losses)}: go on with resume(run, folder), or name another folder')
 
 def _tell(run, report, ear):
-    "Report; what can't be shown is a warning. Meanwhile a signal acts at once, unless other processes would wait."
+    "Report, or warn. Meanwhile a signal acts at once, unless other processes would wait."
     ear.at_once = run.processes.world == 1
     try: report(run)
-    except OSError as e: warnings.warn(f'what was to be shown at step {len(run.losses)} could not be ({e}); '
-                                       'the training goes on', stacklevel=5)
+    except OSError as e: warnings.warn(f'nothing could be shown at step {len(run.losses)} ({e}); the training goes on',
+                                       stacklevel=5)
     finally: ear.at_once = False
 
 def _loop(run, folder, every, report, ear, bar):
@@ -395,11 +377,10 @@ def fit(
     run:Run,
     folder=None,          # where checkpoints go; None: nowhere
     every:int=500,        # steps between checkpoints
-    progress:bool=True,   # show a bar with time left and images a second
+    progress:bool=True,   # show a bar
     report=None,          # called with the run after each checkpoint, and at the end
 )->Run:
-    """Train to the end. After Ctrl-C or SIGTERM the step is finished, a checkpoint written, `Stopped` raised.
-    Errors say which checkpoint is good."""
+    "Train to the end. After Ctrl-C or SIGTERM the step is finished, a checkpoint written, `Stopped` raised."
     if not isinstance(run, Run): raise TypeError(f'fit wanted a Run, got {type(run).__name__}: fit(Run(card, data))')
     if not isinstance(every, Integral) or every < 1:
         raise ValueError(f'every wanted a whole number of steps from 1, got {every!r:.60}')
@@ -409,7 +390,7 @@ def fit(
         _check_ahead(run, folder)
         try: stop = _loop(run, folder, every, report, ear, note)
         except (FloatingPointError, OSError, MemoryError) as e: raise add_to_error(e, _last_good(folder)) from e
-        except KeyboardInterrupt:  # while reporting, after a checkpoint; or a second one, at any moment
+        except KeyboardInterrupt:  # while reporting, or a second one
             if not ear.heard: raise
         if stop := stop or ear.heard:
             raise Stopped(f'stopped by {stop} after {len(run.losses)} steps; {_last_good(folder)}')
@@ -420,11 +401,10 @@ def fit(
 def find_lr(
     card:dict,           # of the run to come; it is not touched
     data,                # Images, or a float tensor in [-1, 1]
-    lo:float=1e-6, hi:float=1.0, # learning rates to begin and end with
-    steps:int=100,       # batches spent on it
+    lo:float=1e-6, hi:float=1.0, steps:int=100,  # as for `lr_sweep`
     device='cpu',
 )->tuple:                # (learning rates tried, their losses), each (N,) with N <= steps
-    "The loss of a run while the learning rate grows by equal factors: see `train.lr_sweep`."
+    "The loss of a run while the learning rate grows: `lr_sweep` on fresh weights."
     run = Run(card, data, device)
     run.net.train()
     def loss_at(k, lr): return run.step(k, replace(run.recipe, lr=lr, warmup=0, decay=False)).item()

@@ -23,10 +23,8 @@ from .files import Damaged, load_tensors
 
 # %% ../../nbs/engine/safety.ipynb #b6c1afe1
 @contextmanager
-def locked(
-    folder, # where a training writes; None: nowhere, and nothing is locked
-):
-    "Keep every other training out of a folder, those of this process too."
+def locked(folder):
+    "Keep every other training, of this process too, out of a folder; None: there is none."
     if folder is None:
         yield
         return
@@ -42,25 +40,21 @@ def locked(
 # %% ../../nbs/engine/safety.ipynb #3567d5c8
 newest_name, previous_name = 'checkpoint.safetensors', 'checkpoint.previous.safetensors'
 
-def checkpoints(
-    folder, # where a training writes
-)->list:    # paths, newest first
-    "Which of the two checkpoints are there, good or not. A folder that can't be looked into is an error."
+def checkpoints(folder)->list:
+    "Paths of the checkpoints that are there, good or not, the newest first."
     try: there = os.listdir(folder)
     except FileNotFoundError: there = []
     return [Path(folder)/name for name in (newest_name, previous_name) if name in there]
 
 def _set_aside(path):
-    "Rename a damaged checkpoint, which the next one would push out, to a name that no file has had before."
+    "Give a damaged checkpoint a name that no file has had before."
     handle, aside = tempfile.mkstemp('.safetensors', f'{path.stem}.damaged-', path.parent)
     os.close(handle)
     os.replace(path, aside)
     return Path(aside).name
 
-def latest_checkpoint(
-    folder, # where a training writes; yours, see `locked`
-)->tuple:   # its path, tensors and note; None if there is none
-    "The newest good checkpoint. A `Damaged` one is set aside, and a warning says so; any other error is passed on."
+def latest_checkpoint(folder)->tuple:
+    "Path, tensors and note of the newest good checkpoint, or None. A `Damaged` one is set aside, with a warning."
     for path in checkpoints(folder):
         try: return path, *load_tensors(path)
         except Damaged as e: warnings.warn(f'{e}; it is called {_set_aside(path)} now', stacklevel=2)
@@ -95,20 +89,17 @@ class Listener:
 
 # %% ../../nbs/engine/safety.ipynb #4729063e
 def diverged(
-    losses:Tensor,  # (N,) of all steps so far
-    last:int=100,   # how many count as recent
+    losses:Tensor, last:int=100,  # (N,) of all steps so far; how many count as recent
 )->bool:
-    "Whether nine in ten of the recent losses are over twice as large as nine in ten of the best hundred before them."
+    "Whether nine in ten recent losses are over twice as large as nine in ten of the best hundred before."
     before, recent = losses[:-last].float(), losses[-last:].float()
     if len(before) < 100: return False
     return (recent.quantile(0.1) > 2*before.unfold(0, 100, 50).quantile(0.9, 1).min()).item()
 
 # %% ../../nbs/engine/safety.ipynb #2c837a98
 @contextmanager
-def out_of_memory(
-    **settings, # what decides how much is needed: setting -> its value
-):
-    "Turn 'out of memory', from whichever device, into a `MemoryError` that names what to lower."
+def out_of_memory(**settings):
+    "Turn 'out of memory', from whichever device, into a `MemoryError` that names the settings to lower."
     try: yield
     except (RuntimeError, MemoryError) as e:
         said = next(iter(str(e).splitlines()), '')
@@ -123,10 +114,8 @@ _drawing = {torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal
             Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.random_, Tensor.exponential_}
 
 class OwnDraws(TorchFunctionMode):
-    "Inside, random numbers that name no generator come from one of our own: other threads neither disturb nor notice."
-    def __init__(self,
-        seed:int, # the numbers are those that `torch.manual_seed(seed)` would give
-    ):
+    "Inside, random numbers that name no generator are those of `torch.manual_seed(seed)`, whatever other threads do."
+    def __init__(self, seed:int):
         super().__init__()
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -138,14 +127,11 @@ class OwnDraws(TorchFunctionMode):
 
 # %% ../../nbs/engine/safety.ipynb #6612d5d1
 def versions()->dict:
-    "What made a file: recorded in every checkpoint."
+    "What made a file."
     from ddpm_lesson import __version__
     return dict(ddpm_lesson=__version__, torch=torch.__version__, python=platform.python_version())
 
-def add_to_error(
-    error:Exception,
-    more:str,        # a sentence
-)->Exception:
+def add_to_error(error:Exception, more:str)->Exception:
     "The same kind of error, its number kept, with a sentence added."
     if not getattr(error, 'errno', None): return type(error)(f'{error}; {more}')
     return OSError(error.errno, f'{error.strerror}; {more}', error.filename)

@@ -38,7 +38,7 @@ class Source:
 
     @property
     def name(self)->str:
-        "A label that can be shown and kept in a card; never a path, and never the name of another set."
+        "A label for cards; never a path, and never the name of another set."
         if self == known_set('debug'): return 'debug'
         last = Path(self.where).name
         return printable(f'./{last}' if self.kind == 'folder' and known_set(last) else last)
@@ -48,18 +48,14 @@ class Source:
         "Whether `train=False` reads other images than `train=True`."
         return self.kind != 'folder' or False in _parts(self.where)[0]
 
-def known_set(
-    name, # from anywhere, a stranger's file too
-)->Source:
-    "The set that this package knows by that name, whatever its case, - or _; or None. Looks at no file."
+def known_set(name)->Source:
+    "The set known by a name, a stranger's too, whatever its case, - or _; or None. Looks at no file."
     key = str(name).lower().replace('-', '').replace('_', '')
     if key == 'debug': return Source('folder', str((assets/'debug').resolve()))
     if key == 'fashion': return Source('bundled', key)
     return Source('torchvision', key) if key in _sets else None
 
-def find_source(
-    name, # as `load_images` takes it
-)->Source:
+def find_source(name)->Source:
     "Look up a name or a folder. A word is a known set first; `./word`, and any Path, is a folder."
     if isinstance(name, Source): return name
     if not isinstance(name, (str, os.PathLike)):
@@ -68,8 +64,8 @@ def find_source(
     if not source and name and os.path.isdir(full_path(name)):
         return Source('folder', str(full_path(name).resolve()))
     if not source:
-        known = ', '.join(['fashion', 'debug', *_sets])
-        raise ValueError(f'images wanted {known}, or a folder that is there; got {str(name)!r}')
+        raise ValueError(f'images wanted {", ".join(["fashion", "debug", *_sets])}, or a folder that is there; '
+                         f'got {str(name)!r}')
     if os.path.isdir(name):
         warnings.warn(f'{name!r} is the set of that name; the folder that is here too is ./{name}', stacklevel=2)
     return source
@@ -77,10 +73,8 @@ def find_source(
 # %% ../../nbs/engine/sources.ipynb #f96a9fe3
 _endings = set('.jpg .jpeg .jfif .png .bmp .webp .tif .tiff .gif .ppm .avif .heic .heif'.split())
 
-def image_files(
-    folder,    # a path
-)->list:       # paths, sorted
-    "Everything below that is named like an image; hidden names and links to folders are left out."
+def image_files(folder)->list:
+    "Sorted paths of all below that is named like an image, but for hidden names and links to folders."
     folder = full_path(folder)
     if not os.path.isdir(folder): raise ValueError(f'wanted a folder of images that is there, got {str(folder)!r}')
     def refuse(error): raise error
@@ -93,18 +87,18 @@ def image_files(
     return sorted(found)
 
 # %% ../../nbs/engine/sources.ipynb #284f7c76
-_most_pixels, _most_bytes = 50_000_000, 500_000_000    # that an image may be decoded to, that its file may hold
+_most_pixels, _most_bytes = 50_000_000, 500_000_000    # an image may be decoded to; its file may hold
 _most_claimed, _most_work = 89_000_000, 1_000_000_000  # pixels it may claim; pixels times scans of a JPEG
 
 def _formats()->list:
-    "Pillow's names for the formats of `_endings` that are installed here; HEIC if pillow-heif is."
+    "Pillow's names for the formats of `_endings` that it can read here; HEIC if pillow-heif is installed."
     from PIL import Image
     with suppress(ImportError): __import__('pillow_heif').register_heif_opener()
     known = Image.registered_extensions()
     return sorted({known[e] for e in _endings if e in known})
 
 class _Bounded(io.BufferedReader):
-    "A file that may be read only so often: a header of a million parts costs Pillow minutes."
+    "A file that may be read so often: a header of a million parts costs Pillow minutes."
     left, opened = 200_000, False
     def read(self, n=-1):
         self.left -= 1 if self.opened or n is None or n < 0 else 1 + n//64
@@ -114,7 +108,7 @@ class _Bounded(io.BufferedReader):
 _marker = re.compile(rb'\xff[\x01-\xcf\xd8-\xfe]')
 
 def _jpeg_scans(raw)->int:
-    "How often a JPEG draws its picture, finer each time: the scans that begin before its end."
+    "How often a JPEG draws its picture: the scans that begin before its end."
     scans = at = 0
     while (found := _marker.search(raw, at)) and (kind := raw[found.start() + 1]) != 0xd9:
         at, scans = found.end(), scans + (kind == 0xda)
@@ -122,7 +116,7 @@ def _jpeg_scans(raw)->int:
     return scans
 
 def _check_claims(image, size)->None:
-    "Raise for a picture, not yet read, that takes too much memory or time; have a large JPEG decode small."
+    "Raise for a picture that would take too much memory or time; have a large JPEG decode small."
     w, h = image.size
     scans = 1000 if image.tile and image.tile[0][0] == 'ppm_plain' else 1  # a PPM in words is read as slowly
     if image.format in ('JPEG', 'MPO'):
@@ -141,8 +135,7 @@ def _check_claims(image, size)->None:
 class Unreadable(ValueError): "Why an image file can't be read, and what helps."
 
 def read_image(
-    path,           # an image file
-    size:int,       # side wanted, pixels
+    path, size:int, # of an image; side wanted, pixels
     channels:int=3, # 3: colour, 1: grey
 )->Tensor:          # (channels, size, size) uint8
     "One image file as a square; `Unreadable` says why not."
@@ -154,11 +147,11 @@ def read_image(
                 f.opened = True
                 _check_claims(image, size)
                 image = upright(image, channels)
-    except Exception as e: raise Unreadable(_reason(path, e)) from e  # Pillow raises a dozen different kinds
+    except Exception as e: raise Unreadable(_reason(path, e)) from e  # Pillow raises a dozen kinds
     return middle_square(image, size)
 
 def _reason(path, error)->str:
-    "What kept a picture from being read, in a few words, and what helps."
+    "What kept a picture from being read, and what helps."
     from PIL import UnidentifiedImageError
     if not isinstance(error, UnidentifiedImageError):
         return printable(getattr(error, 'strerror', '') or str(error) or type(error).__name__)[:120]
@@ -175,22 +168,22 @@ _split_words = dict(train=True, training=True, test=False, testing=False, val=No
 _word = f'({"|".join(_split_words)})'
 
 def _split_word(name)->str:
-    "The part that a folder's name means, as `test` for Test_set and test2017; else the name itself."
+    "The part that a folder's name means, as `test` for Test_set and test2017; else the name."
     found = re.fullmatch(_word + r'(?:[ _.-]*(?:set|split|images|data|\d+))*', name.lower())
     return found[1] if found else name.lower()
 
 def _split_level(parents)->int:
-    "How deep folders called train, test or val lie, from the folders of each image; None without. Nothing is guessed."
+    "How deep folders called train, test or val lie, from the folders of each image; or None."
     for depth in range(max(map(len, parents))):
         names = {_split_word(p[depth]) if len(p) > depth else 'images' for p in parents}
         if names <= _split_words.keys(): return depth
         like = (re.fullmatch(f'(?:.*[ _.-])?{_word}(?:[ _.-].*|[ab])?', n) for n in names)  # as seg_train, trainA
         if {_split_words[found[1]] for found in like if found} > {True}:
-            found = ', '.join(map(printable, sorted(names))) + ' side by side'
-            raise ValueError(f'wanted train and test alone, or classes alone, got {found}: name one of them')
+            raise ValueError('wanted train and test alone, or classes alone, got '
+                             f'{", ".join(map(printable, sorted(names)))} side by side: name one of them')
 
 def _parts(folder)->tuple:
-    "The images of each part, {train: [(path, class name or None)]}, and the class names of all parts together."
+    "The images of each part, {train: [(path, class name or None)]}, and all class names."
     folder, files = full_path(folder), image_files(folder)
     parents = [p.relative_to(folder).parts[:-1] for p in files]
     depth = _split_level(parents)
@@ -210,13 +203,12 @@ def _parts(folder)->tuple:
 
 # %% ../../nbs/engine/sources.ipynb #31803c85
 def _check_size(size)->int:
-    "A side in pixels as an int, at least 4; or an error."
     with suppress(TypeError, ValueError):
         if check_whole(size, 'size') > 3: return int(size)
     raise ValueError(f'size wanted a whole number of pixels, at least 4, got {size!r}')
 
 def _int64(labels)->Tensor:
-    "Whole numbers as a tensor on the CPU, whatever torch's default device is."
+    "As a tensor on the CPU, whatever the default device is."
     return torch.as_tensor(labels, dtype=torch.int64, device='cpu')
 
 def folder_images(
@@ -224,8 +216,8 @@ def folder_images(
     size:int=64,          # side wanted, pixels
     progress:bool=False,  # show a bar
     channels:int=3,       # 3: colour, 1: grey
-    train:bool=True,      # which part of a folder that holds train and test; any other is all to learn from
-)->Images:                # (N, channels, size, size); labels from the folders they lie in
+    train:bool=True,      # which part of a folder that holds train and test
+)->Images:                # labelled by the folders they lie in
     "Your own pictures. A warning counts the files that can't be read, and says why of the first five."
     from tqdm import tqdm
     source = folder if isinstance(folder, Source) else find_source(Path(folder))
@@ -249,10 +241,9 @@ def folder_images(
 
 # %% ../../nbs/engine/sources.ipynb #f8ad9cb7
 def all_flowers(
-    root,                 # where downloads are kept
-    train:bool,           # 80 % of all, or the rest
+    root, train:bool,      # where downloads are kept; 80 % of all, or the rest
     download:bool=False,
-):                        # torchvision's data set
+):                         # torchvision's data set
     "All three splits of Flowers 102, divided anew, always alike: 1,020 of 8,189 are too few. S1, dataset.R 70 to 83."
     from torch.utils.data import ConcatDataset, Subset
     from torchvision.datasets import Flowers102
@@ -264,7 +255,7 @@ def all_flowers(
     return ds
 
 def _fetch(key, make, root):
-    "Download beside, then move into place: what breaks off half-way is never taken for the set. For one process."
+    "Download beside, then move into place: what breaks off half-way is never taken for the set."
     if any(root.glob(_sets[key][1])): return make(root, download=True)  # torchvision adds what is missing
     part = root/f'.{key}.part'
     shutil.rmtree(part, ignore_errors=True)  # of a download that broke off
@@ -275,10 +266,8 @@ def _fetch(key, make, root):
     return make(root, download=False)
 
 def open_torchvision(
-    key:str,     # mnist, cifar10, ...
-    train:bool,  # which split
-    root,        # where downloads are kept
-):               # torchvision's data set
+    key:str, train:bool, root,  # mnist, cifar10 ...; which split; where downloads are kept
+):                              # torchvision's data set
     "Download if needed, one process at a time, and open."
     from filelock import FileLock
     from torchvision import datasets
@@ -299,7 +288,7 @@ def open_torchvision(
 
 # %% ../../nbs/engine/sources.ipynb #6188370d
 def _resized(data, size, channels)->Images:
-    "The same images with sides of `size` and so many channels; None leaves either as it is."
+    "With sides of `size` and so many channels; None leaves either as it is."
     from torchvision.transforms.v2 import functional as F
     x = data.pixels
     if size is not None and x.shape[-2:] != (size, size): x = F.resize(x, [size, size], antialias=True)
@@ -317,15 +306,14 @@ def _torchvision_images(key, size, train, root, progress)->Images:
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         return Images(pixels, _int64(ds.targets), classes, key)
     try: pairs = [(fit_square(image, size or 64), label) for image, label in tqdm(ds, key, disable=not progress)]
-    except OSError as e:
-        what = f'{_sets[key][1]} in {str(root)!r}'
-        raise ValueError(f'{what} is not whole ({e}): delete it, and it is downloaded again') from e
+    except OSError as e: raise ValueError(f'{_sets[key][1]} in {str(root)!r} is not whole ({e}): '
+                                          'delete it, and it is downloaded again') from e
     pixels, labels = zip(*pairs)
     return Images(torch.stack(pixels), _int64(labels), classes, key)
 
 # %% ../../nbs/engine/sources.ipynb #8c148145
 def load_images(
-    name='fashion',       # 'fashion', 'debug', a torchvision set, or a folder (as './debug' or a Path is); a `Source`
+    name='fashion',       # 'fashion', 'debug', a torchvision set, a folder (as './debug' or a Path is), a `Source`
     size:int=None,        # side wanted, pixels; None: the set's own, 64 for photographs
     train:bool=True,      # which split, where there are two
     root='data',          # where downloads are kept
@@ -341,8 +329,6 @@ def load_images(
     else: data = _torchvision_images(source.where, size, train, root, progress)
     return _resized(data, size, channels)
 
-def debug_images(
-    size:int=64, # side wanted, pixels
-)->Images:       # (2, 3, size, size)
-    "Two photographs, for runs that should finish in seconds (S1 has such a set). Credits in assets/CREDITS."
+def debug_images(size:int=64)->Images:
+    "Two photographs, (2, 3, size, size), for runs of seconds, as S1 has them. Credits in assets/CREDITS."
     return load_images('debug', size)
