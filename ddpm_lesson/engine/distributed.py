@@ -25,8 +25,7 @@ from .safety import Stopped
 def training_flops(
     card:dict,  # of a run, or of a model
 )->int:         # floating-point operations, a product and a sum counted as two
-    """What one image costs in training, forward and backward: counted on tensors without content,
-    in a moment. Kaplan et al. 2020, section 2.1, count alike."""
+    "What one image costs in training, forward and backward. Kaplan et al. 2020, section 2.1, count alike."
     from torch.utils.flop_counter import FlopCounterMode
     model, _ = build(card)
     net, x = model.net.to('meta'), torch.zeros(image_shape(card, 1), device='meta')
@@ -37,8 +36,7 @@ def training_flops(
 
 # %% ../../nbs/21_scale.ipynb #419e0bcc
 def _meet(seconds):
-    """Find the processes that torchrun or accelerate started: their store, rank, world size.
-    Or say who is missing."""
+    "Store, rank and world size of the processes that torchrun or accelerate started."
     names = 'RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'
     rank, world, _, address, port = asked = [os.environ.get(name) for name in names]
     how = 'start all of them with torchrun or accelerate, or unset WORLD_SIZE to work alone'
@@ -54,14 +52,13 @@ def _meet(seconds):
                          f'in {seconds:g} seconds: {how} ({e})') from e
     return store, rank, count
 
-def rank_and_world()->tuple: # (rank of this process, from 0; how many there are)
-    "Who we are among the processes that work together; (0, 1) alone."
+def rank_and_world()->tuple:
+    "Who we are, from 0, among how many processes that work together; (0, 1) alone."
     joined = dist.is_available() and dist.is_initialized()
     return (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
 
 def launched_alone()->bool:
-    """Whether nobody else was started with this process, whatever else a launcher left in the
-    environment."""
+    "Whether nobody else was started with this process."
     return os.environ.get('WORLD_SIZE', '1') in ('', '1')
 
 @contextmanager
@@ -69,8 +66,7 @@ def process_group(
     device:str='cpu',   # cpu or cuda; each process on a machine gets a GPU of its own
     seconds:float=60,   # to wait until all are there
 ):
-    """Join the processes that torchrun or accelerate started, once; yields this one's device.
-    Afterwards each is alone."""
+    "Join the processes that were started with this one, once; yields its device. Afterwards each is alone."
     if launched_alone():
         yield device
         return
@@ -86,11 +82,11 @@ def process_group(
         device = f'cuda:{here}'
         torch.cuda.set_device(device)
     backend = 'cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo'
-    wait = timedelta(days=1)            # once met, they wait while the first judges or writes
+    wait = timedelta(days=1)            # while the first judges or writes
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=wait)
     yield device
     dist.destroy_process_group()        # not after an error: the others would be waited for
-    os.environ['WORLD_SIZE'] = '1'      # they have parted: what this one does next, it does alone
+    os.environ['WORLD_SIZE'] = '1'
 
 # %% ../../nbs/21_scale.ipynb #3a79bff8
 def _from_first(x):
@@ -121,30 +117,23 @@ def _check_alike(what):
 def run_here(
     card:dict, data, device='cpu', compiled=False, graphs=True, # as for `Run`
 )->Run:
-    """A `Run`. Where several processes share it, each learns from its part of every batch, and all
-    apply the same mean gradient. Li et al. 2020."""
+    "A `Run`, of which each process learns its part of every batch, with one mean gradient. Li et al. 2020."
     rank, world = rank_and_world()
     if world == 1: return Run(card, data, device, compiled, graphs)
     run = Run(card, data, device, compiled, processes=Processes(rank, world, _mean, _agree))
     batch = run.recipe.batch
-    if batch % world:
-        raise ValueError(f'batch wanted a multiple of {world}, the number of processes, '
-                         f'got {batch}')
+    if batch % world: raise ValueError(f'batch wanted a multiple of {world}, the number of processes, got {batch}')
     _check_alike([run.card, run.images])
     if rank == 0 and any(isinstance(m, nn.BatchNorm2d) for m in run.net.modules()):
         warnings.warn('batch norm sees only the part of a batch that its process has: '
                       'not the same training as in one process', stacklevel=2)
     run.called = nn.parallel.DistributedDataParallel(run.net)
-    # measured in each process, and they must agree
-    run.bf16 = bool(_from_first(torch.tensor(float(run.bf16))))
+    run.bf16 = bool(_from_first(torch.tensor(float(run.bf16))))  # each has measured; they must agree
     return run
 
 # %% ../../nbs/21_scale.ipynb #754bd1f1
-def resume_here(
-    run:Run,
-    folder, # seen by the first process; the others need not see that disk
-)->Run:
-    "`resume`; the other processes take over what the first has read."
+def resume_here(run:Run, folder)->Run:
+    "`resume`; the other processes, who need not see that disk, take over what the first has read."
     rank, world = rank_and_world()
     if world == 1: return resume(run, folder)
     failed = None
@@ -175,11 +164,9 @@ def fit_here(
 
 # %% ../../nbs/21_scale.ipynb #6ce73878
 def gathered(
-    draw,       # positions (n,) int64 -> (n, ...), on the CPU
-    count:int,
-)->Tensor:      # (count, ...), in every process
-    """`draw(0, 1, ..., count - 1)`, of which each process draws its share; every process gets all,
-    in order."""
+    draw, count:int,  # positions (n,) int64 -> (n, ...), on the CPU
+)->Tensor:            # (count, ...), in every process
+    "`draw(0, 1, ..., count - 1)`, of which each process draws its share; every process gets all."
     rank, world = rank_and_world()
     if world == 1: return draw(torch.arange(count))
     share = torch.arange(-(-count//world))*world + rank
