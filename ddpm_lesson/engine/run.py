@@ -298,7 +298,7 @@ def _check_checkpoint(path, run, tensors, about):
     if wrong := describe_mismatch(run.state() | dict(losses=torch.empty(step, device='meta')), tensors):
         raise ValueError(f'{path} does not fit its card: {wrong}')
     if len(asked) < 2:
-        warnings.warn(f'{path} is of an earlier version: it does not say which images it learned from', stacklevel=5)
+        warnings.warn(f'{path} is of an earlier version and does not say which images it learned from', stacklevel=5)
     if moved := differences(about.get('where') or here['where'] | dict(torch=about.get('torch')), here['where']):
         warnings.warn(f'{path} was written elsewhere ({moved}): the run goes on, but its last bits may differ',
                       stacklevel=5)
