@@ -12,27 +12,24 @@ from .schedule import Schedule, check_schedule
 
 # %% ../nbs/03_forward.ipynb #cfc87cfb
 def at(
-    table:Tensor, # (T+1,) one array of a schedule
-    t:Tensor,     # () or (B,) int64
-)->Tensor:        # () or (B,), in the table's dtype
+    table:Tensor, t:Tensor,  # (T+1,) one array of a schedule; () or (B,) int64
+)->Tensor:                   # () or (B,), in the table's dtype
     "Entry `t` of a schedule's array, wherever both live."
     return table[t.to(table.device)]
 
 def shaped(
-    value:Tensor, # () or (B,) float64, one number for each image
-    x:Tensor,     # (B, ...) the images it will multiply
-)->Tensor:        # (B, 1, ..., 1) in the dtype and on the device of x
+    value:Tensor, x:Tensor,  # () or (B,) float64, one number an image; (B, ...) the images
+)->Tensor:                   # (B, 1, ..., 1) in the dtype and on the device of x
     "`value` shaped to multiply `x`; rounded to its dtype only here."
     there = value.to(x.device, x.dtype, non_blocking=True)
     return there.reshape(value.shape + (1,)*(x.ndim - value.ndim))
 
-# %% ../nbs/03_forward.ipynb #31866f19
 def q_step(
-    sched:Schedule, # beta, entries 0..T
-    x_s:Tensor,     # (B, ...) images at step t-1
-    t,              # int or (B,) int64, the step to take, 1..T
-    eps:Tensor,     # shape of x_s, standard normal
-)->Tensor:          # (B, ...) images at step t
+    sched:Schedule,
+    x_s:Tensor,  # (B, ...) images at step t-1
+    t,           # int or (B,) int64, the step to take, 1..T
+    eps:Tensor,  # shape of x_s, standard normal
+)->Tensor:       # (B, ...) images at step t
     "One step of the chain: shrink the image by sqrt(1 - beta_t), add noise of variance beta_t. DDPM Eq. 2."
     check_pair(x_s, eps, 'x_s', 'eps')
     beta = at(check_schedule(sched).beta, check_t(t, sched.T, len(x_s), low=1))
@@ -40,21 +37,20 @@ def q_step(
 
 # %% ../nbs/03_forward.ipynb #68d71549
 def rates(
-    sched:Schedule, # alpha_bar, entries 0..T
-    t,              # int or (B,) int64, low..T
-    x:Tensor,       # (B, ...) the images they will multiply
-    low:int=0,      # first step allowed
-)->tuple:           # signal rate and noise rate, (B, 1, ..., 1) each, dtype and device of x
+    sched:Schedule,
+    t, x:Tensor,  # int or (B,) int64, low..T; (B, ...) the images they will multiply
+    low:int=0,    # first step allowed
+)->tuple:         # signal rate and noise rate, (B, 1, ..., 1) each, dtype and device of x
     "The two weights of x_t, for each image: sqrt(alpha_bar) and sqrt(1 - alpha_bar). DDPM Eq. 4."
     alpha_bar = at(check_schedule(sched).alpha_bar, check_t(t, sched.T, len(x), low))
     return shaped(alpha_bar.sqrt(), x), shaped((1 - alpha_bar).sqrt(), x)
 
 def q_sample(
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_0:Tensor,     # (B, ...) clean images, in [-1, 1]
-    t,              # int or (B,) int64, 0..T; 0 returns x_0
-    eps:Tensor,     # shape of x_0, standard normal, given and never drawn inside
-)->Tensor:          # (B, ...) images at step t
+    sched:Schedule,
+    x_0:Tensor,  # (B, ...) clean images, in [-1, 1]
+    t,           # int or (B,) int64, 0..T; 0 returns x_0
+    eps:Tensor,  # shape of x_0, standard normal, given and never drawn inside
+)->Tensor:       # (B, ...) images at step t
     "Jump from `x_0` to step `t` at once. DDPM Eq. 4."
     check_pair(x_0, eps, 'x_0', 'eps')
     signal, noise = rates(sched, t, x_0)

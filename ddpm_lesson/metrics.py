@@ -65,7 +65,6 @@ def _check_both(x, y)->tuple:
         raise ValueError(f'x and y wanted equally many features, got {x.shape[1]}, {y.shape[1]}')
     return x, y
 
-# %% ../nbs/11_evaluate.ipynb #cc3489c7
 def kid(
     x:Tensor, y:Tensor, # (N, D) features of samples; (M, D) of real images
 )->float:               # 0 on average, so often below 0, where both come from one source
@@ -175,7 +174,6 @@ def lite0_judge(
     net._fc = nn.Identity()   # its last features, without names for them
     return Judge(net, size, 127, 128, f'Lite0 at {size} px', device)
 
-# %% ../nbs/11_evaluate.ipynb #38a0a0d2
 @torch_defaults()
 def inception_judge(
     device='cpu',

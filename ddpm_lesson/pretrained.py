@@ -28,7 +28,6 @@ def shipped()->dict:
     "The models inside the package: name -> path of the weights."
     return {p.stem: p for p in sorted(assets.glob('*.safetensors'))}
 
-# %% ../nbs/interface/pretrained.ipynb #aa0eed8e
 def weights_path(
     wanted, # a name in `shipped()`, a .safetensors file, or the folder of a finished run; a Path is never a name
 )->Path:

@@ -37,7 +37,6 @@ def zeroed(layer:nn.Module)->nn.Module:
     for p in layer.parameters(): nn.init.zeros_(p)
     return layer
 
-# %% ../nbs/08_unet.ipynb #6c4cf877
 class ResBlock(nn.Module):
     "Two convolutions on a branch, with the time added between them. DDPM appendix B."
     def __init__(self,

@@ -34,7 +34,7 @@ from ddpm_lesson.engine.files import (
 )
 from ddpm_lesson.engine.run import Run, fit, make_card, resume
 from ddpm_lesson.engine.sources import Unreadable, find_source, image_files, known_set, read_image
-from ddpm_lesson.plot import show_grid, show_rows
+from ddpm_lesson.plot import show_rows
 from ddpm_lesson.train import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -458,7 +458,7 @@ def test_a_default_device_changes_nothing(on_meta, tmp_path):
     save_tensors(tmp_path/'c.safetensors', {'x': x}, {})
     back = load_tensors(tmp_path/'c.safetensors')[0]['x']
     assert back.device.type == pixels.device.type == 'cpu' and torch.equal(back, x)
-    show_grid(x, cols=4), show_rows([x])
+    show_rows([x])
 
 
 class Idx:

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 # %% ../../nbs/reference/muon.ipynb #567e35b1
 def newton_schulz(
-    X:Tensor,    # (K, r, c), r <= c, no singular value above 1
-    rounds:int,  # from 1
-)->Tensor:       # (K, r, c)
+    X:Tensor, rounds:int,  # (K, r, c), r <= c, no singular value above 1; from 1
+)->Tensor:                 # (K, r, c)
     "Rounds of Muon's polynomial, computed in the small square. Zhang et al. 2026."
     A = X @ X.mT
     one = torch.eye(X.shape[1], dtype=X.dtype, device=X.device)
@@ -24,10 +23,8 @@ def newton_schulz(
         turn = p @ turn if k else p
     return turn @ X
 
-def orthogonalise(
-    G:Tensor,    # (K, r, c): K matrices
-)->Tensor:       # (K, r, c), at least float32
-    "Each matrix with its singular values brought near 1, in five rounds. Jordan et al. 2024."
+def orthogonalise(G:Tensor)->Tensor:
+    "K matrices, (K, r, c), with singular values brought near 1, at least float32. Jordan et al. 2024."
     if G.shape[1] > G.shape[2]: return orthogonalise(G.mT).mT
     with torch.autocast(G.device.type, enabled=False):
         X = G if G.dtype == torch.float64 else G.float()
@@ -54,10 +51,10 @@ class Muon(torch.optim.Optimizer):
     """Steps that count the directions of a kernel nearly alike, as long as AdamW's.
     Jordan et al. 2024; length: Liu et al. 2025, section 2.2."""
     def __init__(self,
-        params,                    # each (c_out, c_in, ...): a matrix from c_in and the rest to c_out
+        params,                   # each (c_out, c_in, ...): a matrix from c_in and the rest to c_out
         lr:float=2e-3,
-        momentum:float=0.95,       # memory of the gradients
-        weight_decay:float=0.01,   # share of lr by which weights shrink, each step
+        momentum:float=0.95,      # memory of the gradients
+        weight_decay:float=0.01,  # share of lr by which weights shrink, each step
     ):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
         for p in (p for group in self.param_groups for p in group['params']):
@@ -86,10 +83,8 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_sub_(kernels, steps)
 
 # %% ../../nbs/reference/muon.ipynb #0e2aba4c
-def between_channels(
-    net:nn.Module, # whose first and last convolution touch the image
-)->list:           # its parameters (c_out, c_in, k, k), but for those two, with at least 16 channels on either side
-    "The kernels that mix channels into channels: those that Muon is for."
+def between_channels(net:nn.Module)->list:
+    "The kernels that Muon is for: all but first and last, with at least 16 channels on either side."
     inner = [p for p in net.parameters() if p.ndim == 4][1:-1]
     return [p for p in inner if min(p.shape[:2]) >= 16 and p.requires_grad]
 
@@ -99,19 +94,13 @@ class JoinedOptimizer:
         self.parts = parts
 
     @property
-    def param_groups(self)->list:
-        "The groups of all."
-        return [group for opt in self.parts for group in opt.param_groups]
+    def param_groups(self)->list: return [group for opt in self.parts for group in opt.param_groups]
 
     @property
-    def state(self)->dict:
-        "What all remember, by parameter."
-        return {p: s for opt in self.parts for p, s in opt.state.items()}
+    def state(self)->dict: return {p: s for opt in self.parts for p, s in opt.state.items()}
 
     def step(self):
-        "A step of each."
         for opt in self.parts: opt.step()
 
     def zero_grad(self):
-        "No gradients."
         for opt in self.parts: opt.zero_grad()

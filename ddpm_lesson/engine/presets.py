@@ -53,7 +53,6 @@ def numbers(text)->list:
     try: return [int(n) for n in str(text).split(',') if n.strip()]
     except ValueError: raise ValueError(f'wanted whole numbers with commas between, got {text!r}') from None
 
-# %% ../../nbs/engine/presets.ipynb #176dd893
 _published = dict(  # networks built as published -> what they have no use for
     posit_unet=('attend', 'patch', 'dropout', 'scale_shift'),
     simple=('mults', 'blocks', 'attend', 'patch', 'dropout', 'scale_shift'))
@@ -76,7 +75,6 @@ def plan(
         raise ValueError(f'{preset} has no use for {", ".join(unused)}: its network {p["kind"]} is built as published')
     return p | dict(epochs=None) if 'steps' in said else p
 
-# %% ../../nbs/engine/presets.ipynb #000b60c3
 def prepared(data:Images, p:dict)->Images:
     "The images as a plan wants them: without labels, if it has no use for them."
     return data if p['labels'] else Images(data.pixels, name=data.name)
@@ -101,7 +99,6 @@ def _network(p, channels, classes)->dict:
     lists = {k: numbers(p[k]) for k in ('mults', 'attend')}
     return common | lists | dict(classes=classes) | {k: p[k] for k in ('blocks', 'patch', 'dropout', 'scale_shift')}
 
-# %% ../../nbs/engine/presets.ipynb #4c9cf050
 def card_for(
     data:Images, p:dict,  # from `prepared`; from `plan`
 )->dict:

@@ -60,7 +60,6 @@ def _level(c_first, c_next, c_out, depth)->nn.ModuleList:
     "The blocks of one level: `c_first` channels into the first, `c_next` into each other."
     return nn.ModuleList([PositBlock(c_next if k else c_first, c_out) for k in range(depth)])
 
-# %% ../../nbs/engine/published.ipynb #8182c684
 def _check_channels(x_t, channels)->None:
     "Raise unless a network of so many channels can look at this."
     if x_t.ndim != 4 or x_t.shape[1] != channels:
