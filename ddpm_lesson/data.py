@@ -24,9 +24,9 @@ garments = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat',
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
     "A set of images held in memory as bytes, with labels if it has them."
-    pixels:Tensor            # (N, C, H, W) uint8
-    labels:Tensor = None     # (N,) int64 in 0..len(classes)-1, or None
-    classes:tuple = ()       # what label k is called; () with labels: numbers
+    pixels:Tensor  # (N, C, H, W) uint8
+    labels:Tensor = None  # (N,) int64 in 0..len(classes)-1, or None
+    classes:tuple = ()  # what label k is called; () with labels: numbers
     name:str = 'images'      # where they came from
 
     def __post_init__(self):
@@ -67,7 +67,7 @@ def _said(x)->str:
 # %% ../nbs/01_data.ipynb #31a8699b
 def bundled_fashion(
     train:bool=True, # 10,000 images of the training split; else 2,000 of the test split
-)->Images:           # (N, 1, 28, 28), ten classes of equal size
+)->Images:  # (N, 1, 28, 28), ten classes of equal size
     "Fashion-MNIST as shipped inside the package. (c) 2017 Zalando SE, MIT licence."
     path, split = assets/'fashion_mnist.npz', 'train' if train else 'test'
     try:
@@ -115,7 +115,7 @@ def check_unit(
 def upright(
     image,          # a PIL image of any mode
     channels:int=3, # 3: colour, 1: grey
-):                  # a PIL image, 'RGB' or 'L'
+):  # a PIL image, 'RGB' or 'L'
     "Turned as the camera said, 16-bit greys in 8, transparent parts white; of a film, a frame."
     from PIL import Image, ImageOps
     if channels not in (1, 3): raise ValueError(f'channels wanted 1 or 3, got {channels!r}')

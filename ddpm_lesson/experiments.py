@@ -65,7 +65,7 @@ def cell_name(cell:dict)->str:
 def split(
     data:Images, held:int,  # images to set aside
     seed:int=0,
-)->tuple:                   # (rest, held out)
+)->tuple:  # (rest, held out)
     "Images to learn from and to judge by, at random; no copy of a held-out image is learned from."
     n = len(data)
     if not 0 < held < n: raise ValueError(f'held wanted fewer than the {n} images there are, got {held}')
@@ -78,7 +78,7 @@ def split(
 # %% ../nbs/12_experiments.ipynb #388b627e
 def parts(
     data:str, size:int, held:int,  # as for `load_images`; side, pixels; images to judge by, at most
-)->tuple:                          # images to learn from, images to judge by
+)->tuple:  # images to learn from, images to judge by
     "The training split, and `held` images of the test split; without one, a part set aside."
     source = find_source(data)
     train, test = load_images(source, size), None
@@ -90,7 +90,7 @@ _judged = {}   # of the last images: what the judge saw in them
 
 def materials(
     data:str, size:int, held:int, n:int,  # as for `parts`; samples to judge, and real images for the floor
-)->tuple:                                 # images to learn from, to judge by, `Reference` for KID
+)->tuple:  # images to learn from, to judge by, `Reference` for KID
     "What all cells share. The judge looks at the same images once in a process."
     train, test = parts(data, size, held)
     key = fingerprint(train), fingerprint(test), n
@@ -120,7 +120,7 @@ def held_out_losses(
     return dict(noise_loss=noise.mean().item(), image_loss=(sched.snr[t]**-0.5*noise).mean().item())
 
 # %% ../nbs/12_experiments.ipynb #f8e0b3d8
-_usual = [('raw', 'ddpm', None)]                  # weights, sampler, network calls
+_usual = [('raw', 'ddpm', None)]  # weights, sampler, network calls
 _wanted = {'posit-ddim': [(w, 'ddim', s) for w in ('raw', 'ema') for s in (4, 19)]}
 
 def _brightness_spread(pixels)->float:
@@ -129,8 +129,8 @@ def _brightness_spread(pixels)->float:
 
 def measured(
     run:Run, test:Images, # finished; not trained on
-    wanted:list, n:int,   # (weights, sampler, calls); samples
-):                        # yields a row, a dict; the images it is about
+    wanted:list, n:int,  # (weights, sampler, calls); samples
+):  # yields a row, a dict; the images it is about
     "A trained cell under every measure but the judge's."
     device = run.data.pixels.device
     models = dict(raw=run.model.eval(), ema=run.averaged())
@@ -206,7 +206,7 @@ def paired(
     rows:list, key:str, a, b,  # of a table; the setting to vary, its two values
     settings:tuple=('distance', 'target', 'schedule', 'weights', 'calls'),  # pairs agree in these
     value:str='KID',
-)->list:                       # value at b minus value at a, for each seed the mean over its pairs
+)->list:  # value at b minus value at a, for each seed the mean over its pairs
     "The effect of one choice, seed by seed."
     agree = ['seed', *(k for k in settings if k != key)]
     at_a, at_b = ({tuple(r[k] for k in agree): r[value] for r in rows if r[key] == x} for x in (a, b))

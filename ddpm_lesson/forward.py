@@ -13,13 +13,13 @@ from .schedule import Schedule, check_schedule
 # %% ../nbs/03_forward.ipynb #cfc87cfb
 def at(
     table:Tensor, t:Tensor,  # (T+1,) one array of a schedule; () or (B,) int64
-)->Tensor:                   # () or (B,), in the table's dtype
+)->Tensor:  # () or (B,), in the table's dtype
     "Entry `t` of a schedule's array, wherever both live."
     return table[t.to(table.device)]
 
 def shaped(
     value:Tensor, x:Tensor,  # () or (B,) float64, one number an image; (B, ...) the images
-)->Tensor:                   # (B, 1, ..., 1) in the dtype and on the device of x
+)->Tensor:  # (B, 1, ..., 1) in the dtype and on the device of x
     "`value` shaped to multiply `x`; rounded to its dtype only here."
     there = value.to(x.device, x.dtype, non_blocking=True)
     return there.reshape(value.shape + (1,)*(x.ndim - value.ndim))

@@ -30,8 +30,8 @@ from .schedule import Schedule, check_whole
 # %% ../nbs/11_evaluate.ipynb #a16869af
 def kernel_sums(
     x:Tensor, y:Tensor,  # (N, D) and (M, D) float64
-    rows:int=1000,       # rows of the kernel matrix held at once
-)->Tensor:               # (N,) float64
+    rows:int=1000,  # rows of the kernel matrix held at once
+)->Tensor:  # (N,) float64
     "For each row of x, the sum over y of k(a, b) = (a.b/D + 1)^3. Binkowski et al. 2018."
     return torch.cat([(a @ y.T/x.shape[1] + 1).pow(3).sum(1) for a in x.split(rows)])
 
@@ -67,7 +67,7 @@ def _check_both(x, y)->tuple:
 
 def kid(
     x:Tensor, y:Tensor, # (N, D) features of samples; (M, D) of real images
-)->float:               # 0 on average, so often below 0, where both come from one source
+)->float:  # 0 on average, so often below 0, where both come from one source
     "Kernel inception distance: MMD^2 without bias, with a cubic kernel. Binkowski et al. 2018."
     x, y = _check_both(x, y)
     return _pair_mean(x) + _pair_mean(y) - 2*kernel_sums(x, y).mean().item()/len(y)
@@ -80,8 +80,8 @@ def _check_blocks(n, blocks, name='samples')->None:
         raise ValueError(f'{name} wanted at least {2*blocks}, two for each of {blocks} blocks, got {n}')
 def kid_interval(
     x:Tensor, y:Tensor, # as for `kid`, in random order
-    blocks:int=10,      # of samples; each is left out once
-)->tuple:               # (KID, half width of its interval)
+    blocks:int=10,  # of samples; each is left out once
+)->tuple:  # (KID, half width of its interval)
     "KID and two standard errors, for which samples were drawn: not for another training."
     x, y = _check_both(x, y)
     _check_blocks(len(x), blocks, 'x')
@@ -101,7 +101,7 @@ def _factor(x)->Tensor:
 
 def fid(
     x:Tensor, y:Tensor, # as for `kid`
-)->float:               # features squared; too high where N or M is not far above D
+)->float:  # features squared; too high where N or M is not far above D
     "Frechet inception distance: that of two Gaussians fitted to the features. Heusel et al. 2017."
     x, y = _check_both(x, y)
     a, b = _factor(x), _factor(y)
@@ -178,7 +178,7 @@ def lite0_judge(
 def inception_judge(
     device='cpu',
     weights='IMAGENET1K_V1', # downloaded once; None: untrained, good for tests only
-)->Judge:                    # 2,048 features
+)->Judge:  # 2,048 features
     "Inception v3 at 299 px, torchvision's weights: near, not equal to those of published FIDs."
     from torchvision.models import inception_v3
     try: net = inception_v3(weights=weights, init_weights=False)
@@ -335,8 +335,8 @@ def _nearest_of(x, train, rows)->tuple:
 
 def nearest(
     samples, train, # Images, or (N, C, H, W) and (M, C, H, W) uint8
-    rows:int=500,   # images of each set held as float64 at once
-)->tuple:           # (N,) float64 distances, root mean square in data units; (N,) int64 indices
+    rows:int=500,  # images of each set held as float64 at once
+)->tuple:  # (N,) float64 distances, root mean square in data units; (N,) int64 indices
     "For each sample the nearest training image, exactly 0 away if it is a copy. On the CPU."
     samples, train = _as_pixels(samples, 'samples'), _as_pixels(train, 'train')
     _check_shapes(samples.shape[1:], train.shape[1:], 'samples and train')
@@ -347,8 +347,8 @@ def nearest(
 # %% ../nbs/11_evaluate.ipynb #b68e08e1
 def memorised(
     samples, train, held_out,  # Images or uint8: drawn, learned from, real and not learned from
-    rare:float=0.05,           # share of held-out images that count as too near
-)->dict:                       # median distances; share too near, share expected, its interval; the verdict
+    rare:float=0.05,  # share of held-out images that count as too near
+)->dict:  # median distances; share too near, share expected, its interval; the verdict
     "Are more samples than unseen real images very near to a training image?"
     if not 0 < rare < 1: raise ValueError(f'rare wanted a share in (0, 1), got {rare}')
     ours, theirs = nearest(samples, train)[0], nearest(held_out, train)[0]
@@ -378,7 +378,7 @@ def subset(images:Images, index:Tensor)->Images:
 @torch_defaults()
 def unseen(
     images:Images, seen:set,  # the hashes of what was learned from
-)->Images:                    # None if nothing is left
+)->Images:  # None if nothing is left
     "What of a set was not learned from."
     fresh = torch.tensor([h not in seen for h in image_hashes(images)])
     return subset(images, fresh) if fresh.any() else None

@@ -44,8 +44,8 @@ def show_rows(
 styles = [('-', '#000000'), ('--', '#3b6fb6'), (':', '#c1561e'), ('-.', '#8a8a8a')]  # dashes and shades
 
 def show_lines(
-    x,                    # (N,) shared x values
-    curves:dict,          # name -> (N,) y values, or (x, y) of its own
+    x,  # (N,) shared x values
+    curves:dict,  # name -> (N,) y values, or (x, y) of its own
     xlabel:str, ylabel:str,
     size=(4, 2.5),        # inches
     ax=None,              # axes to draw into

@@ -49,7 +49,7 @@ def weights_path(
 # %% ../nbs/interface/pretrained.ipynb #bac5bcab
 def read_header(
     path, most=10**7,  # a .safetensors file; bytes the header may have
-)->tuple:              # name -> tensor on the meta device; the note
+)->tuple:  # name -> tensor on the meta device; the note
     "What a safetensors file says it holds, without reading the numbers."
     from safetensors import SafetensorError, safe_open
     try:
@@ -90,9 +90,9 @@ def load_card(
 @torch_defaults()
 def load_pretrained(
     wanted='fashion', # a name in `shipped()`, a .safetensors file made by `save_model`, or the folder of a finished run
-    device=None,      # where the model should live; None: the CPU
-    dtype=None,       # of its weights; None: float32
-)->tuple:             # the model `(x_t, t) -> eps_hat`, also `(x_t, t, labels)`; its schedule
+    device=None,  # where the model should live; None: the CPU
+    dtype=None,  # of its weights; None: float32
+)->tuple:  # the model `(x_t, t) -> eps_hat`, also `(x_t, t, labels)`; its schedule
     "A trained model and its schedule. A missing, damaged or foreign file is refused before anything is built."
     path = weights_path(wanted)
     card = load_card(path)
@@ -155,9 +155,9 @@ def save_model(
 
 # %% ../nbs/interface/pretrained.ipynb #91d4a500
 def draw_as_card(
-    model, sched, card, count:int, labels=None, seeds=None,    # as for `draw_images`
+    model, sched, card, count:int, labels=None, seeds=None,  # as for `draw_images`
     device='cpu', batch:int=64, progress:bool=False, **asked,  # the last: other than the card says, see `Sampling`
-)->Tensor:                                                     # (count, C, H, W) on the CPU, images in [-1, 1]
+)->Tensor:  # (count, C, H, W) on the CPU, images in [-1, 1]
     "Images drawn as the card says, but for what you change."
     how, shape = sampling_of(card, labels is not None, **asked), image_shape(card, count)
     images, _ = draw_images(model, sched, shape, how, labels, seeds, batch, device=device, progress=progress)

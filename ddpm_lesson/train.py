@@ -68,8 +68,8 @@ class Recipe:
     target:str = 'v'               # what the network predicts: eps, x_0 or v
     distance:str = 'mse'           # how an error is measured: mse or mae
     weight:str = 'uniform'         # how much each time counts: uniform or min_snr
-    steps:int = 1000               # batches seen
-    batch:int = 64                 # images a batch
+    steps:int = 1000  # batches seen
+    batch:int = 64  # images a batch
     optimizer:str = 'adamw'        # adamw or muon
     lr:float = 2e-3                # highest learning rate
     warmup:int = 100               # steps until it is reached
@@ -81,7 +81,7 @@ class Recipe:
     label_drop:float = 0.1         # share of images shown without their label
     flip:bool = False              # mirror half the images
     precision:str = 'auto'         # auto, bf16 or float32
-    seed:int = 0                   # decides weights, batches, times and noise
+    seed:int = 0  # decides weights, batches, times and noise
 
     def __post_init__(self):
         if self.weight == 'even': object.__setattr__(self, 'weight', 'uniform')  # its name in older cards
@@ -107,9 +107,9 @@ def _epoch_order(n, seed, epoch):
     return torch.randperm(n, generator=generator(seed, 0, epoch))
 
 def batch_indices(
-    n:int, batch:int,     # images there are; images a batch
-    step:int, seed:int,   # which batch, from 0
-)->Tensor:                # (batch,) int64
+    n:int, batch:int,  # images there are; images a batch
+    step:int, seed:int,  # which batch, from 0
+)->Tensor:  # (batch,) int64
     "The images of batch `step`: none twice in an epoch, in an order drawn anew each epoch."
     if batch > n: raise ValueError(f'batch wanted at most {n}, the number of images, got {batch}')
     epoch, i = divmod(step, n//batch)
@@ -125,7 +125,7 @@ class Batch(NamedTuple):
 
 def draw(
     data:Images, recipe:Recipe,  # the images on the device to train on
-    T:int, step:int,             # steps of the schedule; which batch, from 0
+    T:int, step:int,  # steps of the schedule; which batch, from 0
 )->Batch:
     "Everything random about one step: which images, which times, which noise, which labels are dropped."
     device, g = data.pixels.device, generator(recipe.seed, 1, step)
@@ -191,7 +191,7 @@ def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
 def gradient_step(
     net:nn.Module, sched:Schedule, opt, recipe:Recipe, batch:Batch,
     bf16:bool=False,  # run the network in bfloat16?
-)->Tensor:            # () the loss, still on the device
+)->Tensor:  # () the loss, still on the device
     "Loss, gradient, clipped, applied at the learning rate that the optimizer has."
     x_0, t, eps, y = Batch(*batch)
     labels = () if y is None else (y,)
@@ -232,9 +232,9 @@ def fit(
 
 # %% ../nbs/10_train.ipynb #b53a8240
 def smoothed(
-    losses:Tensor,     # (N,)
+    losses:Tensor,  # (N,)
     memory:float=0.9,  # share of the past that each step keeps, in [0, 1)
-)->Tensor:             # (N,)
+)->Tensor:  # (N,)
     "A running average without the pull towards zero at its start. Adam's bias correction (Kingma and Ba 2015, section 3)."
     mean, out = 0.0, []
     for k, loss in enumerate(losses.tolist()):

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
     t:Tensor, dim:int,  # (B,) steps, or any numbers; even: half sines, half cosines
-    period:float=1e4,   # the longest wave, in steps, over 2 pi
-)->Tensor:              # (B, dim) float32
+    period:float=1e4,  # the longest wave, in steps, over 2 pi
+)->Tensor:  # (B, dim) float32
     "Sines and cosines of `t` at geometric frequencies, from 1 down to 1/`period`. DDPM appendix B, as in its code."
     if dim < 4 or dim % 2: raise ValueError(f'dim wanted an even number, at least 4, got {dim}')
     i = torch.arange(dim//2, dtype=torch.float32, device=t.device)
@@ -41,7 +41,7 @@ class ResBlock(nn.Module):
     "Two convolutions on a branch, with the time added between them. DDPM appendix B."
     def __init__(self,
         c_in:int, c_out:int, c_emb:int,  # channels in, out, of the time embedding
-        dropout:float=0.0,               # share of activations dropped while training
+        dropout:float=0.0,  # share of activations dropped while training
     ):
         super().__init__()
         self.norm1, self.conv1 = norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
@@ -109,8 +109,8 @@ class Stage(nn.Module):
     "A residual block, and attention after it if wanted."
     def __init__(self,
         c_in:int, c_out:int, c_emb:int,  # as for `ResBlock`
-        attend:bool,                     # attention after the block?
-        dropout:float, block=ResBlock,   # or ScaledBlock
+        attend:bool,  # attention after the block?
+        dropout:float, block=ResBlock,  # or ScaledBlock
     ):
         super().__init__()
         self.block = block(c_in, c_out, c_emb, dropout)
@@ -195,8 +195,8 @@ class UNet(nn.Module):
 
     def forward(self,
         x_t:Tensor, t:Tensor,  # (B, C, H, W), sides a multiple of `patch`; (B,) int64
-        y:Tensor=None,         # (B,) int64 labels; None: without
-    )->Tensor:                 # (B, C, H, W)
+        y:Tensor=None,  # (B,) int64 labels; None: without
+    )->Tensor:  # (B, C, H, W)
         "Down with the skips kept, across the middle, up with each skip beside what comes from below."
         channels, (h, w) = self.settings['channels'], x_t.shape[-2:]
         if x_t.ndim != 4 or x_t.shape[1] != channels:

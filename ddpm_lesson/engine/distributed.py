@@ -82,7 +82,7 @@ def process_group(
         device = f'cuda:{here}'
         torch.cuda.set_device(device)
     backend = 'cpu:gloo,cuda:nccl' if kind == 'cuda' else 'gloo'
-    wait = timedelta(days=1)            # while the first judges or writes
+    wait = timedelta(days=1)  # while the first judges or writes
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=wait)
     yield device
     dist.destroy_process_group()        # not after an error: the others would be waited for
@@ -151,7 +151,7 @@ def resume_here(run:Run, folder)->Run:
 
 def fit_here(
     run:Run, folder=None, every=500, # as for `fit`
-    report=None,                     # made by `report()` in the first process only
+    report=None,  # made by `report()` in the first process only
 )->Run:
     "`fit`; only the first process writes, reports and shows a bar."
     first, stopped = run.processes.rank == 0, None
@@ -165,7 +165,7 @@ def fit_here(
 # %% ../../nbs/21_scale.ipynb #6ce73878
 def gathered(
     draw, count:int,  # positions (n,) int64 -> (n, ...), on the CPU
-)->Tensor:            # (count, ...), in every process
+)->Tensor:  # (count, ...), in every process
     "`draw(0, 1, ..., count - 1)`, of which each process draws its share; every process gets all."
     rank, world = rank_and_world()
     if world == 1: return draw(torch.arange(count))

@@ -57,9 +57,9 @@ def writable(path)->Path:
 
 @contextmanager
 def atomic_write(
-    path,       # to make or replace; missing folders are made
+    path,  # to make or replace; missing folders are made
     keep=None,  # where the file that was there goes; None: nowhere
-):              # yields a path beside it to write to
+):  # yields a path beside it to write to
     "Write a file so that it is either the old one or the new one, never half of either."
     path, keep = writable(path), keep and writable(keep)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,8 +126,8 @@ def _seal(raw)->tuple:
 
 def save_tensors(
     path, tensors:dict,  # ends in .safetensors; name -> tensor
-    about:dict,          # anything JSON can hold
-    keep=None,           # where the file that was there goes; None: nowhere
+    about:dict,  # anything JSON can hold
+    keep=None,  # where the file that was there goes; None: nowhere
 )->None:
     "Write tensors and a note about them as one sealed safetensors file."
     from safetensors.torch import save
@@ -170,9 +170,9 @@ def load_tensors(path)->tuple:
 
 # %% ../../nbs/engine/files.ipynb #9f64330c
 def sheet(
-    images:Tensor,           # (N, C, H, W) in [-1, 1]
+    images:Tensor,  # (N, C, H, W) in [-1, 1]
     cols:int=8, zoom:int=1,  # images a row; side of a pixel
-)->Tensor:                   # (C, rows, columns) uint8
+)->Tensor:  # (C, rows, columns) uint8
     "Many images as one, with a thin light line between."
     from torchvision.utils import make_grid
     cols, zoom = check_whole(cols, 'cols'), check_whole(zoom, 'zoom')

@@ -12,7 +12,7 @@ from torch import Tensor
 # %% ../../nbs/engine/graphs.ipynb #36c837cd
 def scalars(
     inputs:tuple, device,  # tensors and numbers; where the numbers are wanted
-)->list:                   # tensors; those given are left where they are
+)->list:  # tensors; those given are left where they are
     "Numbers as tensors on the device, written by a kernel: nothing is copied, nothing waits."
     return [v if isinstance(v, Tensor) else torch.full((), float(v), device=device) for v in inputs]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 # %% ../../nbs/reference/muon.ipynb #567e35b1
 def newton_schulz(
     X:Tensor, rounds:int,  # (K, r, c), r <= c, no singular value above 1; from 1
-)->Tensor:                 # (K, r, c)
+)->Tensor:  # (K, r, c)
     "Rounds of Muon's polynomial, computed in the small square. Zhang et al. 2026."
     A = X @ X.mT
     one = torch.eye(X.shape[1], dtype=X.dtype, device=X.device)
@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
     """Steps that count the directions of a kernel nearly alike, as long as AdamW's.
     Jordan et al. 2024; length: Liu et al. 2025, section 2.2."""
     def __init__(self,
-        params,                   # each (c_out, c_in, ...): a matrix from c_in and the rest to c_out
+        params,  # each (c_out, c_in, ...): a matrix from c_in and the rest to c_out
         lr:float=2e-3,
         momentum:float=0.95,      # memory of the gradients
         weight_decay:float=0.01,  # share of lr by which weights shrink, each step

@@ -61,7 +61,7 @@ _basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, d
 
 def plan(
     given:dict, preset:str,  # flag -> value, None where nothing was said; a key of `presets`
-)->dict:                     # flag -> value
+)->dict:  # flag -> value
     "What was said, over the preset, over the defaults. Steps override the preset's epochs."
     if preset not in presets: raise ValueError(f'preset wanted one of {", ".join(presets)}, got {preset!r}')
     said = {k: v for k, v in given.items() if v is not None}
@@ -83,7 +83,7 @@ def prepared(data:Images, p:dict)->Images:
 def channel_units(
     data:Images, recipe:Recipe,
     batches:int=55,  # to look at, as S1 does
-)->dict:             # mean and std, a list of floats each, one a channel
+)->dict:  # mean and std, a list of floats each, one a channel
     "What a model of standardised data calls 0 and 1, from the first batches it sees."
     n = len(data)
     seen = torch.cat([batch_indices(n, recipe.batch, k, recipe.seed) for k in range(min(batches, recipe.steps))])
@@ -119,8 +119,8 @@ def card_for(
 # %% ../../nbs/engine/presets.ipynb #30921d2d
 def preset_card(
     preset:str, data:Images,  # a key of `presets`; what to learn
-    **changes,                # settings other than the preset's
-)->tuple:                     # the card; the images as it wants them
+    **changes,  # settings other than the preset's
+)->tuple:  # the card; the images as it wants them
     "A preset on your images, for `Run`."
     p, (channels, side) = plan(changes, preset), data.pixels.shape[1:3]
     for k, v in dict(size=side, channels=channels).items():

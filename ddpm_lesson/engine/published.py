@@ -37,8 +37,8 @@ def posit_linear_fixed_schedule(T:int=1000)->Schedule:
 # %% ../../nbs/engine/published.ipynb #2cb46fe7
 def variance_embedding(
     var:Tensor, dim:int=32,  # (B,) noise variance, 0..1; even: half sines, half cosines
-    highest:float=1000.,     # highest frequency, in turns per unit of variance; the lowest is 1
-)->Tensor:                   # (B, dim) float32
+    highest:float=1000.,  # highest frequency, in turns per unit of variance; the lowest is 1
+)->Tensor:  # (B, dim) float32
     "Sines and cosines of 2 pi f var, f spaced geometrically from 1 to `highest`. S1, after Beres 2022."
     if dim < 4 or dim % 2: raise ValueError(f'dim wanted an even number, at least 4, got {dim}')
     f = torch.exp(torch.linspace(0, math.log(highest), dim//2, dtype=torch.float32, device=var.device))
@@ -67,7 +67,7 @@ def _check_channels(x_t, channels)->None:
 
 def grown(
     x:Tensor, multiple:int,  # (B, C, H, W); what both sides should be a multiple of
-)->tuple:                    # the grown image; a function that cuts the middle out again
+)->tuple:  # the grown image; a function that cuts the middle out again
     "The image with its edges repeated outwards until it can be halved often enough: 28 becomes 32."
     more_h, more_w = -x.shape[2] % multiple, -x.shape[3] % multiple
     top, left, (h, w) = more_h//2, more_w//2, x.shape[2:]
@@ -117,7 +117,7 @@ class SimpleBlock(nn.Module):
     "S2's block: convolve, add the time, convolve, then half or double the side."
     def __init__(self,
         c_in:int, c_out:int, c_emb:int,  # channels in, out, of the time embedding
-        up:bool,                         # double the side, or halve it
+        up:bool,  # double the side, or halve it
     ):
         super().__init__()
         self.time = nn.Linear(c_emb, c_out)

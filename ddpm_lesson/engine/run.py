@@ -34,7 +34,7 @@ from ..train import gradient_step, learning_rate, lr_sweep, train_step
 
 # %% ../../nbs/engine/run.ipynb #28128826
 def make_card(
-    network:dict,             # settings of `UNet`
+    network:dict,  # settings of `UNet`
     recipe:Recipe=Recipe(),
     schedule:str='cosine',    # a key of `cards.schedules`
     T:int=1000,
@@ -399,11 +399,11 @@ def fit(
 # %% ../../nbs/engine/run.ipynb #a5270354
 @torch_defaults()
 def find_lr(
-    card:dict,           # of the run to come; it is not touched
-    data,                # Images, or a float tensor in [-1, 1]
+    card:dict,  # of the run to come; it is not touched
+    data,  # Images, or a float tensor in [-1, 1]
     lo:float=1e-6, hi:float=1.0, steps:int=100,  # as for `lr_sweep`
     device='cpu',
-)->tuple:                # (learning rates tried, their losses), each (N,) with N <= steps
+)->tuple:  # (learning rates tried, their losses), each (N,) with N <= steps
     "The loss of a run while the learning rate grows: `lr_sweep` on fresh weights."
     run = Run(card, data, device)
     run.net.train()

@@ -72,7 +72,7 @@ class Listener:
     def __enter__(self):
         if threading.current_thread() is not threading.main_thread(): return self  # Python lets no other set handlers
         for s in (getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)):
-            if signal.getsignal(s) in (None, signal.SIG_IGN): continue             # what nohup ignores stays ignored
+            if signal.getsignal(s) in (None, signal.SIG_IGN): continue  # what nohup ignores stays ignored
             self.before[s] = signal.signal(s, self.note)
         return self
 

@@ -243,7 +243,7 @@ def folder_images(
 def all_flowers(
     root, train:bool,      # where downloads are kept; 80 % of all, or the rest
     download:bool=False,
-):                         # torchvision's data set
+):  # torchvision's data set
     "All three splits of Flowers 102, divided anew, always alike: 1,020 of 8,189 are too few. S1, dataset.R 70 to 83."
     from torch.utils.data import ConcatDataset, Subset
     from torchvision.datasets import Flowers102
@@ -267,7 +267,7 @@ def _fetch(key, make, root):
 
 def open_torchvision(
     key:str, train:bool, root,  # mnist, cifar10 ...; which split; where downloads are kept
-):                              # torchvision's data set
+):  # torchvision's data set
     "Download if needed, one process at a time, and open."
     from filelock import FileLock
     from torchvision import datasets
