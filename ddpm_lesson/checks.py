@@ -4,23 +4,24 @@
 
 # %% auto #0
 __all__ = ['check_number', 'check_whole', 'whole_numbers', 'check_shape', 'check_float', 'check_pair', 'from_elsewhere',
-           'being_recorded', 'check_t', 'torch_defaults']
+           'being_recorded', 'check_t', 'torch_defaults', 'moved_to']
 
 # %% ../nbs/reference/checks.ipynb #101d63e5
 import math
 import operator
 import threading
+import warnings
 from contextlib import contextmanager, nullcontext
 from decimal import Decimal
+from importlib import import_module
 from types import SimpleNamespace
 import torch
 from torch import Tensor
 
 # %% ../nbs/reference/checks.ipynb #55efb3fa
 def check_number(
-    x,                         # wanted: one real number; Python's, numpy's or a tensor's
-    name:str,                  # what to call it in the error
-    low=None, high=math.inf,   # None: any number; else it must lie between the two
+    x, name:str,  # one real number, Python's, numpy's or a tensor's; what the error calls it
+    low=None, high=math.inf,  # None: any number; else it must lie between the two
 )->float:
     "`x` as a float, or an error that says what was wanted and what came."
     try: number = float(None if isinstance(x, (bool, str, bytes)) else x)
@@ -37,11 +38,10 @@ def _index(n)->int:
     return operator.index(n)
 
 def check_whole(
-    n,                     # wanted: a whole number, at least 1; Python's or numpy's
-    name:str,              # what to call it in the error
-    high:int=2**63 - 1,    # and at most this
+    n, name:str,         # a whole number, at least 1, Python's or numpy's; what the error calls it
+    high:int=2**63 - 1,  # and at most this
 )->int:
-    "`n` as an int, or an error that says what was wanted and what came."
+    "`n` as an int, or an error."
     try: whole = _index(n)
     except TypeError: raise TypeError(f'{name} wanted a whole number, got {n!r:.60}') from None
     if whole < 1: raise ValueError(f'{name} wanted at least 1, got {Decimal(whole):.7g}')
@@ -49,17 +49,14 @@ def check_whole(
     return whole
 
 def whole_numbers(
-    numbers,    # a list, range, tensor or array
-    wanted:str, # what the error should say was wanted
+    numbers, wanted:str,  # a list, range, tensor or array; what the error says was wanted
 )->list:
     "The same numbers as ints, or a `TypeError`."
     try: return [_index(n) for n in (numbers.tolist() if hasattr(numbers, 'tolist') else numbers)]
     except TypeError: raise TypeError(f'{wanted}, got {numbers!r:.60}') from None
 
 # %% ../nbs/reference/checks.ipynb #69b0e2c2
-def check_shape(
-    shape, # wanted: (B, ...)
-)->tuple:
+def check_shape(shape)->tuple:
     "`shape` as a tuple of positive whole numbers, batch first."
     shape = tuple(whole_numbers(shape, 'shape wanted whole numbers (B, ...)'))
     if not shape or min(shape) < 1:
@@ -67,19 +64,18 @@ def check_shape(
     return shape
 
 def check_float(
-    x,           # wanted: a floating-point tensor
-    name:str,    # what to call it in the error
-    more:str='', # what else the error should say
+    x, name:str,  # a floating-point tensor; what the error calls it
+    more:str='',  # what else the error should say
 )->Tensor:
-    "`x` itself, or an error that says what came instead."
+    "`x` itself, or an error."
     if isinstance(x, Tensor) and x.is_floating_point(): return x
     came = x.dtype if isinstance(x, Tensor) else type(x).__name__
     if came == torch.uint8: more += '; `to_unit` makes images of bytes'
     raise TypeError(f'{name} wanted a floating-point tensor, got {came}{more}')
 
 def check_pair(
-    a:Tensor, b:Tensor,                 # two batches that must match
-    name_a:str='x_t', name_b:str='eps', # what to call them in the error
+    a:Tensor, b:Tensor,  # two batches that must match
+    name_a:str='x_t', name_b:str='eps',  # what the error calls them
 )->None:
     "Raise unless both are floating-point tensors of one shape, with a batch dimension."
     for x, name in (a, name_a), (b, name_b): check_float(x, name)
@@ -102,19 +98,16 @@ def from_elsewhere(
     return f'; ddpm_lesson.dialects.{name} translates'
 
 # %% ../nbs/reference/checks.ipynb #00a7aeb2
-def being_recorded(
-    x:Tensor,
-)->bool:
-    "Whether what is done to `x` goes into an exported, compiled or CUDA graph: its numbers can't be looked at then."
+def being_recorded(x:Tensor)->bool:
+    "Whether what is done to `x` goes into a compiled or CUDA graph: its numbers can't be looked at then."
     return torch.compiler.is_compiling() or x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 def check_t(
-    t,             # int, or (B,) tensor or array of whole numbers
-    T:int,         # last step
-    B:int=None,    # images in the batch; None: any
-    low:int=0,     # first step allowed
-)->Tensor:         # () or (B,) int64; of our making: on the CPU whatever the default device is
-    "The step `t` as int64, or an error that says what was wanted and what came."
+    t, T:int,    # an int, or (B,) tensor or array of whole numbers; last step
+    B:int=None,  # images in the batch; None: any
+    low:int=0,   # first step allowed
+)->Tensor:       # () or (B,) int64; of our making: on the CPU whatever the default device is
+    "The step `t` as int64, or an error."
     if not isinstance(t, Tensor):
         kind = type(t).__name__
         try:
@@ -150,6 +143,21 @@ def _float32():
 
 @contextmanager
 def torch_defaults():
-    "Numbers are float32 and on the CPU by default and gradients are on, for a while, whatever the caller has set."
+    "Inside, whatever the caller has set, numbers are float32 and on the CPU by default and gradients are on."
     home = nullcontext() if torch.get_default_device().type == 'cpu' else torch.device('cpu')
     with _float32(), home, torch.inference_mode(False), torch.enable_grad(): yield
+
+# %% ../nbs/reference/checks.ipynb #c880578c
+def moved_to(
+    module:str, *homes:str,  # the module's `__name__`; where its things are now, below `ddpm_lesson`
+    silent:tuple=(),         # names that may stay
+):
+    "A `__getattr__` for a module: what has moved is found for one version more, with a warning."
+    def find(name):
+        for home in homes if name[0] != '_' else ():
+            if not hasattr(there := import_module(f'ddpm_lesson.{home}'), name): continue
+            if name not in silent:
+                warnings.warn(f'{name} is in {there.__name__} now', DeprecationWarning, stacklevel=2)
+            return getattr(there, name)
+        raise AttributeError(f'module {module!r} has no attribute {name!r}')
+    return find

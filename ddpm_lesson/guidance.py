@@ -15,26 +15,23 @@ from .checks import check_whole
 from .sampler import shown
 
 # %% ../nbs/13_guidance.ipynb #7eb64410
-def said_by(
-    model,     # a network, with whatever is around it; or any function
-    name:str,  # of an attribute
-):             # None, if nobody has it
-    "What the first part of a model that has such an attribute says."
+def said_by(model, name:str):
+    "The attribute of the first part of a model, whatever is around it, that has one; or None."
     inside = getattr(model, 'net', None)
     parts = model.modules() if isinstance(model, nn.Module) else (model, inside)
     return next((v for part in parts if (v := getattr(part, name, None)) is not None), None)
 
 def check_labels(
-    model,  # a network with `classes`, or a model around one; any other model takes any label
-    y,      # wanted: (B,) whole numbers, 0 to the number of classes - 1
+    model,  # a network with `classes`, or a model around one; any other takes any label
+    y,      # (B,) whole numbers, 0 to the number of classes - 1
 )->Tensor:  # (B,) int64, where the model lives
     "The labels, or an error that says which the model knows."
     known = said_by(model, 'classes')
     if known == 0: raise ValueError('this model knows no labels: it learned without')
     y = y if isinstance(y, Tensor) else torch.as_tensor(y, device='cpu')
     if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        came = f'{tuple(y.shape)} {y.dtype}'
-        raise TypeError(f'labels wanted a whole number for each image, (B,) int64, got {came}')
+        raise TypeError('labels wanted a whole number for each image, (B,) int64, '
+                        f'got {tuple(y.shape)} {y.dtype}')
     if len(y) and (y.min() < 0 or known and y.max() >= known):
         said = f'0..{known - 1} ({known} would mean: no label)' if known else '0 or more'
         raise ValueError(f'labels wanted {said}, got {y.min().item()}..{y.max().item()}')
@@ -44,17 +41,14 @@ def check_labels(
 class Labelled(nn.Module):
     "A model that knows labels, with one for each image: again a model `(x_t, t) -> eps_hat`."
     def __init__(self,
-        model,      # (x_t, t, y) -> eps_hat
-        y:Tensor,   # (B,) int64, the label of each image
+        model,     # (x_t, t, y) -> eps_hat
+        y:Tensor,  # (B,) int64, the label of each image
     ):
         super().__init__()
         self.model = model
         self.register_buffer('y', check_labels(model, y), persistent=False)  # moves with the model
 
-    def forward(self,
-        x_t:Tensor, # (B, ...) images at step t
-        t:Tensor,   # (B,) int64, 1..T
-    )->Tensor:      # shape of x_t, noise
+    def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "The model's answer under the labels held here."
         return self._said(self.model, x_t, t)
 
@@ -72,19 +66,15 @@ class Labelled(nn.Module):
 class Guided(Labelled):
     "eps_u + scale (eps_c - eps_u), beyond its label. Ho and Salimans 2022, Eq. 6, scale = 1 + w."
     def __init__(self,
-        model,              # (x_t, t, y) -> eps_hat, and (x_t, t) -> eps_hat without labels
-        y:Tensor,           # (B,) int64, the label of each image
-        scale:float=2.0,    # 0: label ignored; 1: as learned; above 1: exaggerated
+        model,  # (x_t, t, y) -> eps_hat, and (x_t, t) -> eps_hat without labels
+        y:Tensor,  # (B,) int64, the label of each image
+        scale:float=2.0,  # 0: label ignored; 1: as learned; above 1: exaggerated
     ):
-        if not 0 <= scale < float('inf'):
-            raise ValueError(f'scale wanted a number >= 0, got {scale}')
+        if not 0 <= scale < float('inf'): raise ValueError(f'scale wanted a number >= 0, got {scale}')
         super().__init__(model, y)
         self.scale = scale
 
-    def forward(self,
-        x_t:Tensor, # (B, ...) images at step t
-        t:Tensor,   # (B,) int64, 1..T
-    )->Tensor:      # shape of x_t, noise
+    def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "Two calls of the model: without labels, and with those held here."
         return self._said(self.model, x_t, t)
 
@@ -94,14 +84,13 @@ class Guided(Labelled):
 
 # %% ../nbs/13_guidance.ipynb #5be0c1d4
 def in_batches(
-    model,               # (x_t, t) -> eps_hat; with labels, (x_t, t, y)
-    n:int,               # images wanted
-    labels=None,         # (n,) int64, or None
-    guidance:float=1.0,  # scale of `Guided`; 1: labels as learned
-    seeds=None,          # one whole number an image; None: 0, 1, 2, ...
-    batch:int=64,        # images at once
-    progress:bool=False, # show a bar
-):                       # yields a model (x_t, t) -> eps_hat and the seeds of its images
+    model, n:int,         # (x_t, t) -> eps_hat, with labels (x_t, t, y); images wanted
+    labels=None,          # (n,) int64, or None
+    guidance:float=1.0,   # scale of `Guided`; 1: labels as learned
+    seeds=None,           # one whole number an image; None: 0, 1, 2, ...
+    batch:int=64,         # images at once
+    progress:bool=False,  # show a bar
+):                        # yields a model (x_t, t) -> eps_hat and the seeds of its images
     "Who draws which images: for each batch the model with its labels, and the seeds."
     seeds = list(range(n) if seeds is None else seeds)
     for name, given in ('seeds', seeds), ('labels', labels):

@@ -15,43 +15,34 @@ from .posterior import v_from_eps
 from .schedule import Schedule
 
 # %% ../nbs/09_objective.ipynb #34d72cfb
-def _difference(
-    got:Tensor,    # (B, ...) what the network said
-    wanted:Tensor, # (B, ...) what it should have said
-)->Tensor:         # (B, numbers of an image), float32, or float64 if either is
-    "`got - wanted`, or an error if their shapes differ: torch would broadcast them."
+def _difference(got:Tensor, wanted:Tensor)->Tensor:
+    "`got - wanted`, a row an image, or an error if their shapes differ: torch would broadcast them."
     if got.shape != wanted.shape:
-        raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, '
-                         f'got {tuple(got.shape)}')
+        raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
     wide = torch.promote_types(wanted.dtype, torch.float32)
     # [..., None]: an image may be a single number
     return (got - wanted.to(wide))[..., None].flatten(1)
 
 def mean_square(
-    got:Tensor, wanted:Tensor, # (B, ...) what the network said, and should have said
-)->Tensor:                     # (B,) one number an image; float32, or float64 if either is
+    got:Tensor, wanted:Tensor,  # (B, ...) what the network said, and should have said
+)->Tensor:  # (B,) one number an image; float32, or float64 if either is
     "Mean square over everything but the batch."
     return _difference(got, wanted).square().mean(1)
 
-# %% ../nbs/09_objective.ipynb #b244fe5f
-def mean_abs(
-    got:Tensor, wanted:Tensor, # (B, ...) what the network said, and should have said
-)->Tensor:                     # (B,) one number an image; float32, or float64 if either is
-    "Mean absolute difference over everything but the batch: S1's choice. It is least at the median, not at the mean."
+def mean_abs(got:Tensor, wanted:Tensor)->Tensor:
+    "Mean absolute difference: S1's choice. It is least at the median, not at the mean."
     return _difference(got, wanted).abs().mean(1)
 
 distances = dict(mse=mean_square, mae=mean_abs)  # what a settings file calls them
 
 # %% ../nbs/09_objective.ipynb #dfbfa238
 def ask(
-    net,            # (x_t, t, ...) -> anything of the shape of x_t
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_0:Tensor,     # (B, ...) clean images in [-1, 1]
-    # (B,) int64 or one int, 1..T; best on the CPU, where looking at it costs no wait
-    t,
-    eps:Tensor,     # shape of x_0, standard normal
-    labels:tuple=(),# passed on to the network
-)->Tensor:          # shape of x_0
+    net, sched:Schedule,  # (x_t, t, ...) -> anything of the shape of x_t
+    x_0:Tensor,           # (B, ...) clean images in [-1, 1]
+    t,                    # (B,) int64 or one int, 1..T; best on the CPU, where to look is not to wait
+    eps:Tensor,           # shape of x_0, standard normal
+    labels:tuple=(),      # passed on to the network
+)->Tensor:                # shape of x_0
     "What the network says when it is shown `x_0` noised to step `t`."
     t = check_t(t, sched.T, len(x_0), low=1)
     x_t = q_sample(sched, x_0, t, eps)
@@ -60,18 +51,16 @@ def ask(
 
 # %% ../nbs/09_objective.ipynb #5ece326d
 def eps_loss(
-    net,            # (x_t, t, ...) -> noise
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_0:Tensor,     # (B, ...) clean images in [-1, 1]
-    t:Tensor,       # (B,) int64 or one int, 1..T
-    eps:Tensor,     # shape of x_0, standard normal
-    *labels,        # passed on to the network
-    distance=mean_square, # `mean_square` or `mean_abs`
-)->Tensor:          # (B,) one loss an image
+    net, sched:Schedule,   # (x_t, t, ...) -> noise
+    x_0:Tensor,            # (B, ...) clean images in [-1, 1]
+    t:Tensor,              # (B,) int64 or one int, 1..T
+    eps:Tensor,            # shape of x_0, standard normal
+    *labels,               # passed on to the network
+    distance=mean_square,  # or `mean_abs`
+)->Tensor:                 # (B,) one loss an image
     "L_simple: how far the network's noise is from the noise mixed in. DDPM Eq. 14."
     return distance(ask(net, sched, x_0, t, eps, labels), eps)
 
-# %% ../nbs/09_objective.ipynb #e088bbbd
 def x_0_loss(
     net, # (x_t, t, ...) -> clean images; the rest as in `eps_loss`
     sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
@@ -79,7 +68,6 @@ def x_0_loss(
     "How far the network's clean image is from the clean image: `eps_loss` times 1/snr."
     return distance(ask(net, sched, x_0, t, eps, labels), x_0)
 
-# %% ../nbs/09_objective.ipynb #01b9f678
 def v_loss(
     net, # (x_t, t, ...) -> velocity; the rest as in `eps_loss`
     sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
@@ -101,8 +89,7 @@ class KeepsTables(nn.Module):
 class PredictsEps(KeepsTables):
     "A network trained by `eps_loss`, as the model that samplers call."
     def __init__(self,
-        net:nn.Module,   # (x_t, t, ...) -> noise
-        sched:Schedule,  # the schedule it was trained on
+        net:nn.Module, sched:Schedule,  # (x_t, t, ...) -> noise; the schedule it was trained on
     ):
         super().__init__()
         self.net, self.T, self.sched = net, sched.T, sched
@@ -113,10 +100,9 @@ class PredictsEps(KeepsTables):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self,
-        x_t:Tensor,  # (B, ...) images at step t
-        t:Tensor,    # (B,) int64 or one int, 1..T
-        *labels,     # passed on to the network
-    )->Tensor:       # shape of x_t, noise
+        x_t:Tensor, t:Tensor,  # (B, ...) images at step t; (B,) int64 or one int, 1..T
+        *labels,  # passed on to the network
+    )->Tensor:  # shape of x_t, noise
         "The noise in `x_t`, from what the network says."
         t = self.steps(x_t, t)
         return self.eps(x_t, t, self.ask(x_t, t, *labels))
@@ -164,7 +150,6 @@ class PredictsX0(PredictsEps):
         "The network's own answer."
         return self.ask(x_t, self.steps(x_t, t), *labels)
 
-# %% ../nbs/09_objective.ipynb #6f99ccd9
 class PredictsV(PredictsEps):
     "A network trained by `v_loss`, as the model that samplers call."
     def eps(self, x_t, t, v)->Tensor:
@@ -178,6 +163,5 @@ class PredictsV(PredictsEps):
         signal, noise = self.rates(x_t, t)
         return signal*x_t - noise*self.ask(x_t, t, *labels)
 
-# %% ../nbs/09_objective.ipynb #353258c7
 # what a settings file calls them
 targets = dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))

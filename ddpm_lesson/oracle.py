@@ -15,10 +15,9 @@ from .schedule import Schedule, check_schedule, wide
 class GaussianMixture:
     "The exact denoiser of a mixture of round Gaussians, as a model: `eps_hat = mixture(x_t, t)`."
     def __init__(self,
-        weights:Tensor, # (K,) positive, any sum
-        means:Tensor,   # (K, ...) centres, in data units
-        std:float,      # spread of every component, data units; 0 for points
-        sched:Schedule, # alpha_bar, entries 0..T
+        weights:Tensor,  # (K,) positive, any sum
+        means:Tensor,  # (K, ...) centres, in data units
+        std:float, sched:Schedule,  # spread of every component, data units; 0 for points
     ):
         try:
             weights = torch.as_tensor(weights, dtype=torch.float64, device='cpu')
@@ -27,10 +26,9 @@ class GaussianMixture:
             raise TypeError(f'wanted weights (K,) and means (K, ...) as tensors: {e}') from None
         check_float(means, 'means')
         if not means.ndim or not len(means) or weights.shape != means.shape[:1]:
-            came = f'{tuple(weights.shape)} and {tuple(means.shape)}'
-            raise ValueError(f'wanted weights (K,) and means (K, ...), got {came}')
-        if not means.isfinite().all():
-            raise ValueError('means wanted finite numbers, got NaN or infinity')
+            raise ValueError('wanted weights (K,) and means (K, ...), '
+                             f'got {tuple(weights.shape)} and {tuple(means.shape)}')
+        if not means.isfinite().all(): raise ValueError('means wanted finite numbers, got NaN or infinity')
         if not (weights > 0).all() or not weights.isfinite().all():
             raise ValueError('weights wanted positive, finite numbers')
         std = check_number(std, 'std')
@@ -41,9 +39,8 @@ class GaussianMixture:
         self.means = means.to(wide(means.device), copy=True)
 
     def __call__(self,
-        x_t:Tensor,    # (B, ...) images at step t
-        t:Tensor,      # (B,) int64 or one int, 1..T
-    )->Tensor:         # shape of x_t, the expected noise E[eps | x_t]
+        x_t:Tensor, t:Tensor,  # (B, ...) images at step t; (B,) int64 or one int, 1..T
+    )->Tensor:  # shape of x_t, the expected noise E[eps | x_t]
         "Average over components of the noise each would imply, weighted by how likely each made x_t."
         x, alpha_bar, var, centre = self._expected(x_t, t)
         mean = alpha_bar.sqrt()*centre
@@ -56,10 +53,9 @@ class GaussianMixture:
     def _expected(self, x_t, t):
         "x_t as rows, alpha_bar, the variance of x_t in a component, and the centre expected."
         if not check_float(x_t, 'x_t').ndim or x_t.shape[1:] != self.means.shape[1:]:
-            shape = 'B', *self.means.shape[1:]
-            raise ValueError(f'x_t wanted shape {shape}, got {tuple(x_t.shape)}')
+            raise ValueError(f"x_t wanted shape {('B', *self.means.shape[1:])}, got {tuple(x_t.shape)}")
         x, alpha_bar, means = self._exact(x_t, t)
-        signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar
+        signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar  # of x_t given its component
         # -|x - signal mean|^2/(2 var), without the |x|^2 that all components share
         log_p = (signal*(x @ means.T) - alpha_bar*means.square().sum(1)/2)/var
         return x, alpha_bar, var, (log_p + self.weights.to(x).log()).softmax(1) @ means
@@ -73,20 +69,20 @@ class GaussianMixture:
         return x_t.to(dtype).reshape(len(x_t), -1), alpha_bar[:, None], rows
 
     def sample(self,
-        n:int,                          # how many
-        generator:torch.Generator=None, # source of chance, on the CPU; None: the global one
-    )->Tensor:                          # (n, ...) float32
+        n:int,  # how many
+        generator:torch.Generator=None,  # on the CPU; None: the global one
+    )->Tensor:  # (n, ...) float32
         "`n` draws of clean data from the mixture."
         k = self.weights.multinomial(check_whole(n, 'n'), replacement=True, generator=generator)
-        noise = torch.randn(n, *self.means.shape[1:], generator=generator, device='cpu',
-                            dtype=torch.float32)
-        return self.means[k.to(self.means.device)].float() + self.std*noise.to(self.means.device)
+        noise = torch.randn(n, *self.means.shape[1:], generator=generator, device='cpu', dtype=torch.float32)
+        home = self.means.device
+        return self.means[k.to(home)].float() + self.std*noise.to(home)
 
 # %% ../nbs/05_oracle.ipynb #0e2272be
 class FiniteData(GaussianMixture):
     "The exact denoiser of a finite set of images: a mixture of points, every image equally likely."
     def __init__(self,
         images:Tensor,  # (N, ...) floating point, in [-1, 1]
-        sched:Schedule, # alpha_bar, entries 0..T
+        sched:Schedule,
     ):
         super().__init__([1.]*len(images), images, 0.0, sched)

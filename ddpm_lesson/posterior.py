@@ -13,20 +13,18 @@ from .schedule import Schedule, check_schedule
 
 # %% ../nbs/04_posterior.ipynb #cab07aa7
 def posterior_var(
-    sched:Schedule, # beta and alpha_bar, entries 0..T
-    t,              # int or (B,) int64 step in 1..T
-)->Tensor:          # () or (B,) float64 variance, data units squared; exactly 0 at t=1
+    sched:Schedule, t,  # int or (B,) int64 step in 1..T
+)->Tensor:  # () or (B,) float64 variance, data units squared; exactly 0 at t=1
     "Spread left in x_{t-1} once x_t and x_0 are known. DDPM Eq. 7."
     t = check_t(t, check_schedule(sched).T, low=1)
     return at(sched.beta, t)*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))
 
-# %% ../nbs/04_posterior.ipynb #148d7fed
 def posterior_mean(
-    sched:Schedule, # beta and alpha_bar, entries 0..T
-    x_t:Tensor,     # (B, ...) images at step t
-    x_0:Tensor,     # shape of x_t, clean images (or their estimate)
-    t,              # int or (B,) int64 step in 1..T
-)->Tensor:          # (B, ...) mean of x_{t-1}
+    sched:Schedule,
+    x_t:Tensor,  # (B, ...) images at step t
+    x_0:Tensor,  # shape of x_t, clean images (or their estimate)
+    t,           # int or (B,) int64 step in 1..T
+)->Tensor:       # (B, ...) mean of x_{t-1}
     "Where x_{t-1} lies on average once x_t and x_0 are known; x_0 itself at t=1. DDPM Eq. 7."
     check_pair(x_t, x_0, 'x_t', 'x_0')
     t = check_t(t, check_schedule(sched).T, len(x_t), low=1)
@@ -38,24 +36,23 @@ def posterior_mean(
 
 # %% ../nbs/04_posterior.ipynb #c2e12096
 def x_0_from_eps(
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_t:Tensor,     # (B, ...) images at step t
-    eps:Tensor,     # shape of x_t, the noise in them (or its estimate)
-    t,              # int or (B,) int64, 0..T
-)->Tensor:          # (B, ...) clean images
+    sched:Schedule,
+    x_t:Tensor,  # (B, ...) images at step t
+    eps:Tensor,  # shape of x_t, the noise in them (or its estimate)
+    t,           # int or (B,) int64, 0..T
+)->Tensor:       # (B, ...) clean images
     "Solve x_t = signal_rate x_0 + noise_rate eps for x_0. DDPM Eq. 15."
     check_pair(x_t, eps, 'x_t', 'eps')
     signal, noise = rates(sched, t, x_t)
     if sched.ends_at_zero: check_t(t, sched.T - 1)  # nothing of x_0 is left at T: this would be 0/0
     return (x_t - noise*eps)/signal
 
-# %% ../nbs/04_posterior.ipynb #9a8ed318
 def eps_from_x_0(
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_t:Tensor,     # (B, ...) images at step t
-    x_0:Tensor,     # shape of x_t, clean images (or their estimate)
-    t,              # int or (B,) int64, 1..T; at t=0 there is no noise to find
-)->Tensor:          # (B, ...) noise
+    sched:Schedule,
+    x_t:Tensor,  # (B, ...) images at step t
+    x_0:Tensor,  # shape of x_t, clean images (or their estimate)
+    t,           # int or (B,) int64, 1..T; at t=0 there is no noise to find
+)->Tensor:       # (B, ...) noise
     "Solve x_t = signal_rate x_0 + noise_rate eps for eps."
     check_pair(x_t, x_0, 'x_t', 'x_0')
     signal, noise = rates(sched, t, x_t, low=1)
@@ -63,35 +60,30 @@ def eps_from_x_0(
 
 # %% ../nbs/04_posterior.ipynb #8f072734
 def v_from_eps(
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_0:Tensor,     # (B, ...) clean images
-    eps:Tensor,     # shape of x_0, the noise mixed in
-    t,              # int or (B,) int64, 0..T
-)->Tensor:          # (B, ...) velocity
+    sched:Schedule,
+    x_0:Tensor,  # (B, ...) clean images
+    eps:Tensor,  # shape of x_0, the noise mixed in
+    t,           # int or (B,) int64, 0..T
+)->Tensor:       # (B, ...) velocity
     "v = signal_rate eps - noise_rate x_0. Salimans and Ho 2022 (progressive distillation), appendix D."
     check_pair(x_0, eps, 'x_0', 'eps')
     signal, noise = rates(sched, t, x_0)
     return signal*eps - noise*x_0
 
-# %% ../nbs/04_posterior.ipynb #17a17788
 def eps_from_v(
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_t:Tensor,     # (B, ...) images at step t
-    v:Tensor,       # shape of x_t, the velocity (or its estimate)
-    t,              # int or (B,) int64, 0..T
-)->Tensor:          # (B, ...) noise
+    sched:Schedule,
+    x_t:Tensor,  # (B, ...) images at step t
+    v:Tensor,    # shape of x_t, the velocity (or its estimate)
+    t,           # int or (B,) int64, 0..T
+)->Tensor:       # (B, ...) noise
     "eps = noise_rate x_t + signal_rate v: the rotation that gave v, undone."
     check_pair(x_t, v, 'x_t', 'v')
     signal, noise = rates(sched, t, x_t)
     return noise*x_t + signal*v
 
-# %% ../nbs/04_posterior.ipynb #eaccd20e
 def x_0_from_v(
-    sched:Schedule, # alpha_bar, entries 0..T
-    x_t:Tensor,     # (B, ...) images at step t
-    v:Tensor,       # shape of x_t, the velocity (or its estimate)
-    t,              # int or (B,) int64, 0..T
-)->Tensor:          # (B, ...) clean images
+    sched:Schedule, x_t:Tensor, v:Tensor, t,  # as for `eps_from_v`
+)->Tensor:  # (B, ...) clean images
     "x_0 = signal_rate x_t - noise_rate v."
     check_pair(x_t, v, 'x_t', 'v')
     signal, noise = rates(sched, t, x_t)

@@ -21,46 +21,34 @@ from .schedule import Schedule, check_schedule, wide
 
 # %% ../nbs/06_ddpm.ipynb #8c5b1cbb
 def trailing(
-    T:int, # steps of the schedule
-    S:int, # steps wanted, 1..T
-)->list:   # S falling timesteps, the first is T
+    T:int, S:int,  # steps of the schedule; steps wanted, 1..T
+)->list:  # S falling timesteps, the first is T
     "S timesteps spaced evenly back from T; S need not divide T. Lin et al. 2023, Table 2."
     return [round(T*(S - i)/S) for i in range(_check_count(T, S))]
 
-# %% ../nbs/06_ddpm.ipynb #901aba16
-def leading(
-    T:int, # steps of the schedule
-    S:int, # steps wanted, 1..T
-)->list:   # S falling timesteps, the last is 1
-    "S timesteps spaced evenly up from 1, so the first is below T: what many libraries do by default."
+def leading(T:int, S:int)->list:
+    "S timesteps spaced evenly up from 1, so the first is below T: many libraries' default."
     return [1 + i*(T//S) for i in reversed(range(_check_count(T, S)))]
 
-# %% ../nbs/06_ddpm.ipynb #beb87dfd
-def quadratic(
-    T:int, # steps of the schedule
-    S:int, # steps wanted, 1..T
-)->list:   # S falling timesteps from T to 1, dense near 1
-    "S distinct timesteps whose square roots are spaced evenly. DDIM appendix D.2, but starting from T."
+def quadratic(T:int, S:int)->list:
+    "From T to 1, dense near 1: square roots spaced evenly. DDIM appendix D.2, but starting from T."
     if _check_count(T, S) == 1: return [T]
     steps = [round((1 + (T**0.5 - 1)*i/(S - 1))**2) for i in range(S)]
-    # rounding may repeat a small step
-    for i in range(1, S): steps[i] = max(steps[i], steps[i - 1] + 1)
+    for i in range(1, S): steps[i] = max(steps[i], steps[i - 1] + 1)  # rounding may repeat one
     return steps[::-1]
 
 # %% ../nbs/06_ddpm.ipynb #272fd8b4
 def _check_count(T, S)->int:
     "`S` as an int, or an error unless it is 1..T."
     check_whole(T, 'T')
-    S, = whole_numbers([S], 'steps wanted a whole number or a list of timesteps '
-                       f'(not {type(S).__name__})')
+    wanted = f'steps wanted a whole number or a list of timesteps (not {type(S).__name__})'
+    S, = whole_numbers([S], wanted)
     if 1 <= S <= T: return S
     raise ValueError(f'steps wanted 1..{T}, as many as the schedule has at most, got {S}')
 
-# %% ../nbs/06_ddpm.ipynb #c37a6cc2
 def timesteps(
-    T:int,   # steps of the schedule
-    steps,   # None: all; a count; or falling timesteps in 1..T
-)->list:     # falling ints
+    T:int, steps,  # steps of the schedule; None: all; a count; or falling timesteps in 1..T
+)->list:  # falling ints
     "The timesteps to visit: a count is spread by `trailing`; a list is checked and taken as it is."
     if steps is None: steps = T
     if hasattr(steps, 'tolist'): steps = steps.tolist()  # a tensor or an array
@@ -74,34 +62,29 @@ def timesteps(
 
 # %% ../nbs/06_ddpm.ipynb #c0186c66
 def levels(
-    sched:Schedule,  # alpha_bar, entries 0..T
-    ts:list,         # falling timesteps; each step ends at the next in the list, the last at 0
-)->tuple:            # (a_t, a_s), each (S,) float64 on the CPU
-    "alpha_bar where each step begins, and where it ends."
+    sched:Schedule, ts:list,  # falling timesteps
+)->tuple:  # (a_t, a_s), each (S,) float64 on the CPU
+    "alpha_bar where each step begins and where it ends: at the next in the list, the last at 0."
     alpha_bar = sched.alpha_bar.to('cpu', torch.float64)[torch.tensor([*ts, 0], device='cpu')]
     return alpha_bar[:-1], alpha_bar[1:]
 
 def ddpm_coefs(
-    sched:Schedule,  # alpha_bar, entries 0..T
-    ts:list,         # falling timesteps
-    var:str='small', # 'small': posterior variance; 'large': beta
-)->tuple:            # (direction, sigma), each (S,) float64
+    sched:Schedule, ts:list, # falling timesteps
+    var:str='small',  # 'small': posterior variance; 'large': beta
+)->tuple:  # (direction, sigma), each (S,) float64
     "How much of eps_hat stays and how much fresh noise comes. DDPM Eqs. 7 and 11, on any subsequence."
-    if var not in ('small', 'large'):
-        raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
+    if var not in ('small', 'large'): raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
     a_t, a_s = levels(sched, ts)
-    beta = 1 - a_t/a_s                                  # variance added between s and t
+    beta = 1 - a_t/a_s  # variance added between s and t
     direction = (1 - beta).sqrt()*(1 - a_s)/(1 - a_t).sqrt()
     sigma = (beta*(1 - a_s)/(1 - a_t)).sqrt() if var == 'small' else beta.sqrt()*(a_s < 1)
     return direction, sigma
 
 # %% ../nbs/06_ddpm.ipynb #f439ddd4
 def image_noise(
-    shape:tuple,  # (B, ...)
-    seeds,        # None, or B whole numbers
-    device,       # where the noise is wanted
-    x_T=None,     # noise to start from, if given: the draw that the seeds had for it is skipped
-):                # a function: () -> (B, ...) float32, fresh standard normal noise at each call
+    shape:tuple, seeds, device,  # (B, ...); None, or B whole numbers; where the noise is wanted
+    x_T=None,  # noise to start from, if given: the seeds' draw for it is skipped
+):  # () -> (B, ...) float32, fresh standard normal noise at each call
     "A source of noise. With seeds, image i draws on the CPU from a generator with seeds[i] alone."
     normal = partial(torch.randn, dtype=torch.float32)
     if seeds is None: return partial(normal, shape, device=device)
@@ -116,9 +99,8 @@ def image_noise(
     if x_T is not None: draw()
     return draw
 
-# %% ../nbs/06_ddpm.ipynb #ebe12d9f
 def _start(shape, x_T, noise, device)->Tensor:
-    "The image at step T, in memory of its own: a copy of `x_T` if given, else a fresh draw of `noise`."
+    "The image at step T: a copy of `x_T` if given, else a draw of `noise`."
     if x_T is None: return noise()
     if check_float(x_T, 'x_T').shape != shape:
         raise ValueError(f'x_T wanted shape {shape}, got {tuple(x_T.shape)}')
@@ -134,10 +116,7 @@ def _first_weights(model, other):
     "Of a network; `other` for any other model."
     return next(model.parameters(), other) if isinstance(model, nn.Module) else other
 
-def device_of(
-    model,       # a network or any function
-    x_T=None,    # noise to start from, if given
-)->torch.device:
+def device_of(model, x_T=None)->torch.device:
     "Where to sample when nobody says: where the network lives, else where `x_T` does, else the CPU."
     home = _first_weights(model, x_T)
     return home.device if isinstance(home, Tensor) else torch.device('cpu')
@@ -145,8 +124,7 @@ def device_of(
 # %% ../nbs/06_ddpm.ipynb #089683ca
 class eval_mode:
     "Every part of a network in eval mode inside `with`, then as before; other models are left alone."
-    # part -> how many calls need it in eval mode now, in all threads
-    users, lock = Counter(), threading.Lock()
+    users, lock = Counter(), threading.Lock()  # part -> calls that need it so now, in all threads
 
     def __init__(self, model):
         self.parts = [*model.modules()] if isinstance(model, nn.Module) else []
@@ -166,7 +144,7 @@ class eval_mode:
                 _set_training(m, True)
 
 def _set_training(part, to:bool):
-    "What `part.training = to` does, several times as fast where the flag is an ordinary attribute."
+    "`part.training = to`, several times as fast where the flag is an ordinary attribute."
     if 'training' in vars(part): vars(part)['training'] = to
     else: part.training = to
 
@@ -178,21 +156,17 @@ def _check_clip(clip)->tuple:
     pair = [check_number(c, 'clip') for c in clip]
     if len(pair) == 2 and pair[0] < pair[1]: return tuple(pair)
     raise ValueError(f'clip wanted None or (lo, hi) with lo < hi, got {clip!r:.60}')
-
-# %% ../nbs/06_ddpm.ipynb #3d1c97aa
 def _with_schedule(model)->list:
     "The model and its parts, as far as they keep a schedule in `sched`. (`getattr` is slow.)"
-    parts = [model, *eval_mode(model).parts]
-    return [part for part in parts
+    return [part for part in (model, *eval_mode(model).parts)
             if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
 
 def _check_match(model, sched)->None:
-    "Raise unless both can be used, and together: a model that keeps a schedule must keep this one."
+    "Raise unless both can be used together: a model that keeps a schedule must keep this one."
     cure = from_elsewhere(model)
     if not callable(model) or cure:
-        why = ': are model and sched exchanged?'*isinstance(model, Schedule) + cure
-        raise TypeError('model wanted a function (x_t, t) -> eps_hat, '
-                        f'got {type(model).__name__}{why}')
+        came = type(model).__name__ + ': are model and sched exchanged?'*isinstance(model, Schedule) + cure
+        raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {came}')
     table = check_schedule(sched).alpha_bar.cpu().double()
     for part in _with_schedule(model):
         own = part.sched.alpha_bar.cpu().double()
@@ -208,13 +182,9 @@ def _checked(eps_hat, x_t)->Tensor:
     raise ValueError('the model wanted to return the shape it was given, '
                      f'{tuple(x_t.shape)}, got {tuple(eps_hat.shape)}')
 
-def _asking(
-    model,              # (x_t, t) -> eps_hat
-    dtype:torch.dtype,  # of the images
-    copy:bool,          # hand it a copy of them?
-    what=None,          # what to ask for; None: the model's noise
-):                      # (x_t, t) -> eps_hat in `dtype`, checked
-    "How a sampler asks its model: in eval mode, without gradients, in a precision the model computes in."
+def _asking(model, dtype, copy, what=None):
+    """Ask a model for its noise, or `what`, of images in `dtype`, or of their copy: in eval mode,
+    without gradients."""
     at_rest, own = eval_mode(model), getattr(_first_weights(model, None), 'dtype', dtype)
     # a network in half or double precision wants its images so; a wrapper sees to it itself
     if own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model):
@@ -228,21 +198,18 @@ def _asking(
 # %% ../nbs/06_ddpm.ipynb #31368cc6
 @contextmanager
 def shown(
-    total:int,          # units there are to do
-    done:int,           # of them, done already
-    wanted:bool=True,   # or no bar
-    unit:str='img',
-    **options,          # of tqdm
-):                      # yields a note to keep: done; said, a few words
-    "A bar of progress that can neither end nor delay the work."
+    total:int, done:int,  # units to do; those done already
+    wanted:bool=True, unit:str='img',
+    **options,  # of tqdm
+):  # yields a note to keep: done; said, a few words
+    "A bar of progress, if wanted, that can neither end nor delay the work."
     note, over = SimpleNamespace(done=done, said=''), threading.Event()
     if not wanted:
         yield note
         return
     from tqdm import tqdm
     class Bar(tqdm): monitor_interval = 0
-    # its own: a write that fails leaves tqdm locked, and every other bar would wait
-    Bar.set_lock(threading.RLock())
+    Bar.set_lock(threading.RLock())  # its own: a write that fails would leave all bars locked
     def draw():
         about = dict(total=total, initial=done, unit=unit, unit_scale=True) | options
         with suppress(Exception), Bar(**about) as bar:
@@ -267,10 +234,9 @@ def _bar(steps, progress):
 
 # %% ../nbs/06_ddpm.ipynb #d1184eac
 def factors(
-    sched:Schedule,    # alpha_bar, entries 0..T
-    ts:list,           # falling timesteps
+    sched:Schedule, ts:list,  # falling timesteps
     direction:Tensor,  # (S,) float64, how much of eps_hat stays
-)->tuple:              # three pairs of (S,) float64
+)->tuple:  # three pairs of (S,) float64
     "Factors on x_t and eps_hat that give x_0_hat; that give x_s; on x_t and a clamped x_0_hat that give x_s."
     a_t, a_s = levels(sched, ts)
     signal, noise, signal_s = a_t.sqrt(), (1 - a_t).sqrt(), a_s.sqrt()
@@ -280,16 +246,14 @@ def factors(
 
 # %% ../nbs/06_ddpm.ipynb #1b1dcfde
 def walk(
-    model,           # (x_t, t) -> eps_hat
-    sched:Schedule,  # alpha_bar, entries 0..T
-    x_t:Tensor,      # (B, ...) where to start
-    ts:list,         # falling timesteps
-    coefs:tuple,     # (direction, sigma), each (S,) float64
-    noise,           # () -> (B, ...) fresh noise
-    clip=None,       # None, or (lo, hi) for x_0_hat
-    progress=False,  # show a bar
-    look=True,       # hand out every step; else only the end, and make x_0_hat only for a clamp
-):                   # yields (t, x_t, x_0_hat), S times if `look`, then (0, x_0, x_0)
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
+    x_t:Tensor, ts:list,    # (B, ...) where to start; falling timesteps
+    coefs:tuple,            # (direction, sigma), each (S,) float64
+    noise,                  # () -> (B, ...) fresh noise
+    clip=None,              # None, or (lo, hi) for x_0_hat
+    progress=False,         # show a bar
+    look=True,              # hand out every step; else the end, and make x_0_hat only for a clamp
+):                          # yields (t, x_t, x_0_hat), S times if `look`, then (0, x_0, x_0)
     "The loop all samplers share: x_s = signal_rate_s x_0_hat + direction eps_hat + sigma z. DDIM Eq. 12."
     estimate, onward, clamped = ([c.tolist() for c in pair]
                                  for pair in factors(sched, ts, coefs[0]))
@@ -311,24 +275,13 @@ def walk(
     _check_end(x_t, total/len(ts), up[0])
     yield 0, x_t, x_t
 
-def _check_end(
-    x_0,      # where the walk ended
-    answers,  # average norm of what the model said, as far as a clamp hid it
-    lift,     # 1/signal_rate at the start: what a deep schedule may multiply noise by
-)->None:
-    "Raise if a number is NaN, infinite or far too large. The only look, since a GPU waits for it."
+def _check_end(x_0, answers, lift)->None:
+    """Raise if a number is NaN, infinite or far too large: the only look, since a GPU waits for it.
+    `answers`: mean norm of what a clamp hid; `lift`: what a deep schedule may multiply noise by."""
     size = x_0.numel()**0.5
     if x_0.is_meta: return
     if torch.linalg.vector_norm(x_0).item() < 1e15*lift*size and answers.item() < 1e6*size: return
     raise ValueError('the model returned NaN, infinity or numbers far too large; noise has about 1')
-
-# %% ../nbs/06_ddpm.ipynb #2cac7210
-def last(
-    walk,  # a generator of (t, x_t, x_0_hat)
-)->Tensor: # the x_t it ends with
-    "Run a walk to its end and return the images."
-    for _, x_t, _ in walk: pass
-    return x_t
 
 # %% ../nbs/06_ddpm.ipynb #7be04fc1
 def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False, look=True):
@@ -361,11 +314,14 @@ def _check_from_0(model, T, walk)->None:
                          'model that has x_0_hat(x_t, t), such as PredictsV, or steps below it')
 
 # %% ../nbs/06_ddpm.ipynb #ba308fa6
-def _walk_from(
-    model, sched, shape, steps, coefs, # coefs: (sched, ts) -> (direction, sigma)
-    clip=None, x_T=None, seeds=None, device=None, progress=False, look=True, walk=_begin,
-):                                     # the walk, not yet begun
-    "What all samplers check and prepare."
+def last(walk)->Tensor:
+    "The x_t with which a generator of (t, x_t, x_0_hat) ends."
+    for _, x_t, _ in walk: pass
+    return x_t
+
+def _walk_from(model, sched, shape, steps, coefs, clip=None, x_T=None, seeds=None, device=None,
+               progress=False, look=True, walk=_begin):
+    "What all samplers check and prepare; `coefs` is (sched, ts) -> (direction, sigma)."
     _check_match(model, sched)
     ts, shape, clip = timesteps(sched.T, steps), check_shape(shape), _check_clip(clip)
     if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, ts[0], walk)
@@ -377,28 +333,26 @@ def _walk_from(
 
 # %% ../nbs/06_ddpm.ipynb #f0398136
 def ddpm_sample(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
-    shape,            # (B, C, H, W), or any (B, ...)
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
+    shape,                  # (B, C, H, W), or any (B, ...)
     *,
-    steps=None,       # None: all T; a count 1..T; or falling timesteps
-    var='small',      # variance of the fresh noise: 'small' (posterior) or 'large' (beta)
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,         # noise to start from
-    seeds=None,       # one whole number an image
-    device=None,      # None: where the model lives
-    progress=False,   # show a bar
-)->Tensor:            # shape, float32 (float64 if x_T is)
+    steps=None,             # None: all T; a count 1..T; or falling timesteps
+    var='small',            # variance of the fresh noise: 'small' (posterior) or 'large' (beta)
+    clip=None,              # None, or (lo, hi) to clamp x_0_hat
+    x_T=None,               # noise to start from
+    seeds=None,             # one whole number an image
+    device=None,            # None: where the model lives
+    progress=False,         # show a bar
+)->Tensor:                  # of this shape, float32 (float64 if x_T is)
     "Images from noise by the ancestral sampler; as many network calls as steps. DDPM Algorithm 2."
     return last(_walk_from(model, sched, shape, steps, partial(ddpm_coefs, var=var),
                            clip, x_T, seeds, device, progress, look=False))
 
-# %% ../nbs/06_ddpm.ipynb #f7352a9b
 def _same_arguments(sample):
-    "Show the arguments of `sample` as those of its twin, which takes most of them as `options`."
+    "Show the arguments of `sample` as those of its twin."
     def show(steps):
-        shown = inspect.signature(sample)
-        steps.__signature__ = shown.replace(return_annotation=inspect.Signature.empty)
+        empty = inspect.Signature.empty
+        steps.__signature__ = inspect.signature(sample).replace(return_annotation=empty)
         return steps
     return show
 
@@ -406,17 +360,16 @@ def _same_arguments(sample):
 def ddpm_steps(
     model, sched, shape, *, steps=None, var='small',
     **options,  # clip, x_T, seeds, device, progress
-):              # yields (t, x_t, x_0_hat) at each step visited, then (0, x_0, x_0)
+):  # yields (t, x_t, x_0_hat) at each step visited, then (0, x_0, x_0)
     "`ddpm_sample`, one step at a time, with the same arguments."
     return _walk_from(model, sched, shape, steps, partial(ddpm_coefs, var=var), **options)
 
 # %% ../nbs/07_ddim.ipynb #b3bed80d
 def ddim_coefs(
-    sched:Schedule,  # alpha_bar, entries 0..T
-    ts:list,         # falling timesteps
-    eta:float=0.0,   # 0: no fresh noise; 1: as much as DDPM
-)->tuple:            # (direction, sigma), each (S,) float64
-    "How much of eps_hat stays and how much fresh noise comes: sigma^2 = eta^2 (...). DDIM Eqs. 12 and 16."
+    sched:Schedule, ts:list,  # falling timesteps
+    eta:float=0.0,  # 0: no fresh noise; 1: as much as DDPM
+)->tuple:  # (direction, sigma), each (S,) float64
+    "How much of eps_hat stays and how much fresh noise comes. DDIM Eqs. 12 and 16."
     if isinstance(eta, bool) or not 0 <= check_number(eta, 'eta') <= 1:
         raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
     a_t, a_s = levels(sched, ts)
@@ -425,27 +378,25 @@ def ddim_coefs(
 
 # %% ../nbs/07_ddim.ipynb #590305d1
 def ddim_sample(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
-    shape,            # (B, C, H, W), or any (B, ...)
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
+    shape,                  # (B, C, H, W), or any (B, ...)
     *,
-    steps=50,         # a count 1..T, or falling timesteps
-    eta=0.0,          # 0: deterministic; 1: as much fresh noise as DDPM
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,         # noise to start from
-    seeds=None,       # one whole number an image
-    device=None,      # None: where the model lives
-    progress=False,   # show a bar
-)->Tensor:            # shape, float32 (float64 if x_T is)
+    steps=50,               # a count 1..T, or falling timesteps
+    eta=0.0,                # 0: deterministic; 1: as much fresh noise as DDPM
+    clip=None,              # None, or (lo, hi) to clamp x_0_hat
+    x_T=None,               # noise to start from
+    seeds=None,             # one whole number an image
+    device=None,            # None: where the model lives
+    progress=False,         # show a bar
+)->Tensor:                  # of this shape, float32 (float64 if x_T is)
     "Images from noise in `steps` network calls. DDIM Eq. 12."
     return last(_walk_from(model, sched, shape, steps, partial(ddim_coefs, eta=eta),
                            clip, x_T, seeds, device, progress, look=False))
 
-# %% ../nbs/07_ddim.ipynb #54fc72fa
 @_same_arguments(ddim_sample)
 def ddim_steps(
     model, sched, shape, *, steps=50, eta=0.0,
     **options,  # clip, x_T, seeds, device, progress
-):              # yields (t, x_t, x_0_hat) at each step visited, then (0, x_0, x_0)
+):  # yields (t, x_t, x_0_hat) at each step visited, then (0, x_0, x_0)
     "`ddim_sample`, one step at a time, with the same arguments."
     return _walk_from(model, sched, shape, steps, partial(ddim_coefs, eta=eta), **options)

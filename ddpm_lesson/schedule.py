@@ -13,11 +13,8 @@ from torch import Tensor
 from .checks import check_number, check_whole, from_elsewhere
 
 # %% ../nbs/02_schedule.ipynb #a585fea6
-def _table(
-    values,    # wanted: T+1 real numbers, T >= 1; a tensor, an array or a list
-    name:str,  # what to call it in the error
-)->Tensor:     # (T+1,) float64, on the CPU whatever the default device is
-    "`values` as float64, or an error that says what was wanted and what came."
+def _table(values, name)->Tensor:
+    "T+1 real numbers as float64, on the CPU whatever the default device is; or an error."
     kind = getattr(values, 'dtype', type(values).__name__)
     try:
         if 'complex' in str(kind): raise TypeError
@@ -30,10 +27,7 @@ def _table(
                          f'got shape {tuple(table.shape)}')
     return table
 
-# %% ../nbs/02_schedule.ipynb #332493bc
-def _check_beta(
-    beta:Tensor, # (T+1,) float64
-)->None:
+def _check_beta(beta:Tensor)->None:
     "Raise unless `beta` is 0 at entry 0, in (0, 1) after it, and alpha_bar falls without reaching 0."
     if beta[0] != 0:
         raise ValueError(f'beta[0] wanted 0, so that alpha_bar[0] is 1, got {beta[0].item():g}')
@@ -54,10 +48,9 @@ def wide(device)->torch.dtype:
 @dataclass(frozen=True, eq=False)
 class Schedule:
     "A frozen noise schedule: float64 arrays of T+1 entries whose entry t is the paper's t. DDPM Eqs. 2 and 4."
-    beta:Tensor                              # (T+1,) variance added at step t; beta[0] is 0
-    alpha:Tensor = field(init=False)         # (T+1,) 1 - beta
-    # (T+1,) product of alpha up to t, falling from exactly 1
-    alpha_bar:Tensor = field(init=False)
+    beta:Tensor  # (T+1,) variance added at step t; beta[0] is 0
+    alpha:Tensor = field(init=False)  # (T+1,) 1 - beta
+    alpha_bar:Tensor = field(init=False)  # (T+1,) product of alpha up to t, falling from 1
 
     def __post_init__(self):
         beta = _table(self.beta, 'beta').detach().clone()
@@ -99,22 +92,18 @@ class Schedule:
         return f'Schedule(T={self.T}, signal_rate at T={self.signal_rate[-1].item():.3g})'
 
 # %% ../nbs/02_schedule.ipynb #1e52ba2e
-def check_schedule(
-    sched, # wanted: a Schedule
-)->Schedule:
-    "`sched` itself, or an error that says what was wanted and how to get it."
+def check_schedule(sched)->Schedule:
+    "`sched` itself, or an error that says how to get one."
     if isinstance(sched, Schedule): return sched
     came = type(sched).__name__ + from_elsewhere(sched)
     raise TypeError(f'sched wanted a Schedule, such as linear_schedule(), got {came}')
 
 # %% ../nbs/02_schedule.ipynb #87a4cdcc
 def _line(start:float, end:float, n:int)->Tensor:
-    "`n` float64 numbers on a straight line, on the CPU whatever the default device is."
+    "`n` float64 numbers on a straight line, on the CPU."
     return torch.linspace(start, end, n, dtype=torch.float64, device='cpu')
 
-def _check_T(T)->int:
-    "`T` as an int: tables have T+1 entries, of which a million are enough."
-    return check_whole(T, 'T', 1_000_000)
+def _check_T(T)->int: return check_whole(T, 'T', 1_000_000)
 
 def _check_ends(beta_1, beta_T)->tuple:
     return check_number(beta_1, 'beta_1', 0, 1), check_number(beta_T, 'beta_T', 0, 1)
@@ -122,9 +111,9 @@ def _check_ends(beta_1, beta_T)->tuple:
 def _with_beta_0(betas:Tensor)->Schedule: return Schedule(torch.cat([betas.new_zeros(1), betas]))
 
 def linear_schedule(
-    T:int=1000,           # number of steps
-    beta_1:float=1e-4,    # variance added at the first step, in (0, 1)
-    beta_T:float=0.02,    # variance added at the last step, in (0, 1)
+    T:int=1000,         # number of steps
+    beta_1:float=1e-4,  # variance added at the first step, in (0, 1)
+    beta_T:float=0.02,  # and at the last
 )->Schedule:
     "Variances on a straight line from `beta_1` to `beta_T`. DDPM section 4."
     return _with_beta_0(_line(*_check_ends(beta_1, beta_T), _check_T(T)))
@@ -132,15 +121,15 @@ def linear_schedule(
 # %% ../nbs/02_schedule.ipynb #502d6ef5
 def brightness_std(
     pixels:int=3*64*64,  # D: numbers in an image, colours counted
-    spread:float=0.5,    # std of the mean brightness from image to image, data units
-)->float:                # in standard deviations of unit noise
+    spread:float=0.5,  # std of the mean brightness from image to image, data units
+)->float:  # in standard deviations of unit noise
     "Spread of the coefficient along the unit direction in which all numbers are equal: sqrt(D) times `spread`."
     return check_whole(pixels, 'pixels')**0.5*check_number(spread, 'spread', 0)
 
 # %% ../nbs/02_schedule.ipynb #270409eb
 def schedule_from_alpha_bar(
-    alpha_bar:Tensor,          # (T+1,) falling from exactly 1, never to 0
-    beta_max:float=1 - 1e-9,   # no step may add more than this
+    alpha_bar:Tensor,         # (T+1,) falling from exactly 1, never to 0
+    beta_max:float=1 - 1e-9,  # no step may add more than this
 )->Schedule:
     "The schedule that has this `alpha_bar`, by beta_t = 1 - alpha_bar_t/alpha_bar_{t-1}. Improved DDPM section 3.2."
     alpha_bar = _table(alpha_bar, 'alpha_bar')
@@ -153,10 +142,9 @@ def schedule_from_alpha_bar(
     beta = 1 - alpha_bar[1:]/alpha_bar[:-1]
     return _with_beta_0(beta.clamp(max=check_number(beta_max, 'beta_max')))
 
-# %% ../nbs/02_schedule.ipynb #a40d3612
 def cosine_schedule(
-    T:int=1000,        # number of steps
-    s:float=0.008,     # offset that keeps the first steps from being too small
+    T:int=1000,     # number of steps
+    s:float=0.008,  # offset that keeps the first steps from being too small
 )->Schedule:
     "alpha_bar follows a squared cosine; each beta is at most 0.999. Nichol and Dhariwal 2021."
     s = check_number(s, 's')
@@ -167,78 +155,66 @@ def cosine_schedule(
 
 # %% ../nbs/02_schedule.ipynb #04bc0973
 def rate_schedule(
-    T:int=1000,               # number of steps
-    max_signal:float=0.95,    # signal rate after the first step
-    min_signal:float=0.02,    # signal rate after the last step
+    T:int=1000,  # number of steps
+    max_signal:float=0.95,  # signal rate after the first step
+    min_signal:float=0.02,  # and after the last
 )->Schedule:
-    "S1's cosine schedule: rates that turn through equal angles, acos(`max_signal`) to acos(`min_signal`)."
-    max_signal = check_number(max_signal, 'max_signal')
-    min_signal = check_number(min_signal, 'min_signal')
-    if not 0 < min_signal < max_signal < 1:
-        raise ValueError('wanted 0 < min_signal < max_signal < 1, '
-                         f'got {min_signal} and {max_signal}')
-    angle = _line(math.acos(max_signal), math.acos(min_signal), _check_T(T))
+    "S1's cosine schedule: rates turn through equal angles, acos(`max_signal`) to acos(`min_signal`)."
+    high, low = check_number(max_signal, 'max_signal'), check_number(min_signal, 'min_signal')
+    if not 0 < low < high < 1:
+        raise ValueError(f'wanted 0 < min_signal < max_signal < 1, got {low} and {high}')
+    angle = _line(math.acos(high), math.acos(low), _check_T(T))
     return schedule_from_alpha_bar(torch.cat([angle.new_ones(1), angle.cos()**2]))
 
 # %% ../nbs/02_schedule.ipynb #05d7cd25
 def rescaled_linear_schedule(
-    T:int,                # number of steps
-    beta_1:float=1e-4,    # the two ends at 1000 steps
-    beta_T:float=0.02,
+    T:int,  # number of steps
+    beta_1:float=1e-4, beta_T:float=0.02,  # the two ends at 1000 steps
 )->Schedule:
-    "The linear schedule, its variances times 1000/T, so that `T` steps add as much noise as 1000 do. T > 20."
+    "The linear schedule, its variances times 1000/T: `T` steps add as much noise as 1000 do. T > 20."
     k, largest = 1000/_check_T(T), max(_check_ends(beta_1, beta_T))
-    if k*largest >= 1:
-        raise ValueError(f'T wanted more than {1000*largest:g}, '
-                         f'so that every beta stays below 1, got {T}')
-    return linear_schedule(T, beta_1*k, beta_T*k)
+    if k*largest < 1: return linear_schedule(T, beta_1*k, beta_T*k)
+    raise ValueError(f'T wanted more than {1000*largest:g}, so that every beta stays below 1, got {T}')
 
 # %% ../nbs/reference/clinic.ipynb #277676c9
 def walk_back_std(
-    sched:Schedule,      # beta and alpha_bar, entries 0..T
-    # d: spread of the data in one direction, in standard deviations of unit noise
-    std_0:float,
-    eta:float=1.0,       # 1: DDPM with the posterior variance; 0: DDIM
-    std_T:float=1.0,     # spread to start from; 1 is N(0, I)
-)->float:                # spread at t=0
+    sched:Schedule, std_0:float,  # d: spread of the data in one direction, in stds of unit noise
+    eta:float=1.0,                # 1: DDPM with the posterior variance; 0: DDIM
+    std_T:float=1.0,              # spread to start from; 1 is N(0, I)
+)->float:                         # spread at t=0
     "Spread that all steps with a perfect denoiser give for data N(0, std_0^2). DDIM Eqs. 12 and 16."
     a_t, a_s = sched.alpha_bar[1:], sched.alpha_bar[:-1]
-    v = a_t*std_0**2 + 1 - a_t                                  # variance of x_t
+    v = a_t*std_0**2 + 1 - a_t  # variance of x_t
     fresh = eta**2*sched.beta[1:]*(1 - a_s)/(1 - a_t)
     factor = (a_s*a_t).sqrt()*std_0**2/v + (1 - a_s - fresh).clamp(min=0).sqrt()*(1 - a_t).sqrt()/v
     var = std_T**2
     for h, sigma2 in zip(factor.flip(0).tolist(), fresh.flip(0).tolist()): var = h**2*var + sigma2
     return var**0.5
 
-# %% ../nbs/reference/clinic.ipynb #125bf73c
 def brightness_kept(
-    sched:Schedule,      # beta and alpha_bar, entries 0..T
-    pixels:int=3*64*64,  # numbers in an image, colours counted
-    spread:float=0.5,    # std of the mean brightness from image to image, data units
-)->tuple:                # (ddpm, ddim), shares: 1 is all of it
+    sched:Schedule,
+    pixels:int=3*64*64, spread:float=0.5,  # as for `brightness_std`
+)->tuple:  # (ddpm, ddim), shares: 1 is all of it
     "Share of the brightness spread that all steps with a perfect denoiser give, by either sampler."
     sched, std = check_schedule(sched).to('cpu'), brightness_std(pixels, spread)
     return walk_back_std(sched, std, eta=1)/std, walk_back_std(sched, std, eta=0)/std
 
 # %% ../nbs/reference/clinic.ipynb #fc61faf8
-def kl_at_T(
-    sched:Schedule, # alpha_bar, entries 0..T
-)->float:           # bits for each number of the image
-    "Divergence of q(x_T | x_0) from N(0, I), worst case |x_0| = 1: L_T of DDPM Eq. 5, per number."
+def kl_at_T(sched:Schedule)->float:
+    "Divergence of q(x_T | x_0) from N(0, I), worst case |x_0| = 1: L_T of DDPM Eq. 5, bits per number."
     return -math.log1p(-sched.alpha_bar[-1].item())/2/math.log(2)
 
 # %% ../nbs/reference/clinic.ipynb #7a8002d4
 def prescribe(
-    sched:Schedule,      # beta and alpha_bar, entries 0..T
-    pixels:int=3*64*64,  # numbers in an image, colours counted
-)->tuple:                # sentences; empty if nothing need change
+    sched:Schedule, pixels:int=3*64*64,  # as for `diagnose`
+)->tuple:  # sentences; empty if nothing need change
     "What to change to keep 90% of the brightness, and at t=1 detail of a tenth of the range."
     std, a, advice = brightness_std(pixels), sched.alpha_bar[-1].item(), []
-    loud = max(std**2, 20)   # so that even the smallest image may keep a signal rate of 0.1 at most
+    loud = max(std**2, 20)   # even the smallest image may keep a signal rate of 0.1 at most
     if a*loud > 0.2:
         k = math.log(0.1/loud)/math.log(a)   # log alpha_bar_T is about minus the sum of the betas
-        possible = k*sched.beta.max() < 1
-        cure = f'multiply every beta by about {k:.3g}' if possible else 'take more steps or cosine_schedule'
+        cure = 'take more steps or cosine_schedule'
+        if k*sched.beta.max() < 1: cure = f'multiply every beta by about {k:.3g}'
         advice.append(f'x_T is not noise yet (signal rate {a**0.5:.3g}): {cure}.')
     kept = walk_back_std(sched, std, std_T=(a*std**2 + 1 - a)**0.5)/std
     if kept < 0.9:
@@ -254,16 +230,15 @@ def prescribe(
 @dataclass(frozen=True)
 class Diagnosis:
     "What a schedule does to images of `pixels` numbers, and what to change: `print` it."
-    T:int               # steps
-    pixels:int          # numbers in an image, colours counted
-    signal_T:float      # sqrt(alpha_bar_T): how much image x_T holds
-    # sigmas between the brightness of x_T for an image of mean 0.5, and the N(0, I) start
-    start_bias:float
-    kl_T:float          # bits for each number, q(x_T | x_0) against N(0, I), worst case |x_0| = 1
-    kept_ddpm:float     # share of the brightness spread that a perfect denoiser reproduces, DDPM
-    kept_ddim:float     # the same, DDIM with eta 0
-    first_noise:float   # noise rate at t=1, data units
-    advice:tuple = ()   # sentences; empty: change nothing
+    T:int              # steps
+    pixels:int         # numbers in an image, colours counted
+    signal_T:float     # sqrt(alpha_bar_T): how much image x_T holds
+    start_bias:float   # sigmas from the N(0, I) start to the brightness of x_T for an image of mean 0.5
+    kl_T:float         # see `kl_at_T`
+    kept_ddpm:float    # see `brightness_kept`
+    kept_ddim:float
+    first_noise:float  # noise rate at t=1, data units
+    advice:tuple = ()  # sentences; empty: change nothing
 
     def __str__(self):
         rows = [('signal rate at T', f'{self.signal_T:.4f}'),
@@ -276,11 +251,9 @@ class Diagnosis:
         lines = [f'  {name:22} {value}' for name, value in rows]
         return '\n'.join([f'schedule of {self.T} steps, images of {self.pixels} numbers', *lines])
 
-# %% ../nbs/reference/clinic.ipynb #35c1aa23
 def diagnose(
-    sched:Schedule,      # the schedule to examine
-    pixels:int=3*64*64,  # numbers in an image, colours counted
-)->Diagnosis:            # print it
+    sched:Schedule, pixels:int=3*64*64,  # to examine; numbers in an image, colours counted
+)->Diagnosis:  # print it
     "Exact numbers for plain images of brightness N(0, 0.5^2), and what to change."
     sched, bias = check_schedule(sched).to('cpu'), brightness_std(pixels)
     signal = sched.signal_rate[-1].item()

@@ -83,7 +83,7 @@ MUTANTS = {
     'a gradient that is silently lost': ('sampler', 'if x_T.requires_grad and torch.is_grad_enabled():', 'if False:', 'test_sampler.py::test_a_gradient_through_a_sampler_is_refused_and_not_silently_zero'),
     'waits for the GPU at every step': ('sampler', 'total.add_(torch.linalg.vector_norm(eps_hat))', 'total += torch.linalg.vector_norm(eps_hat).item()', 'test_sampler.py::test_nothing_waits_for_a_gpu_and_nothing_strays_from_it'),
     # guidance
-    'guidance with a plus': ('guidance', 'return free + self.scale*(super().forward(x_t, t) - free)', 'return self.scale*super().forward(x_t, t) + (self.scale - 1)*free', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
+    'guidance with a plus': ('guidance', 'return free + self.scale*(super()._said(model, x_t, t) - free)', 'return self.scale*super()._said(model, x_t, t) + (self.scale - 1)*free', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
     'scale 0 gives the labelled model': ('guidance', 'return free + self.scale*(', 'return free + (self.scale or 1)*(', 'test_museum.py::test_guidance_keeps_what_both_answers_share_and_has_the_right_ends'),
     # network and loss
     't ignored': ('unet', 'emb = self.time(time_embedding(t, self.width)', 'emb = self.time(time_embedding(0*t, self.width)', 'test_train.py::test_network_uses_image_time_and_label'),

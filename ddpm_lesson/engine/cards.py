@@ -36,26 +36,22 @@ _former = dict(  # words that no longer mean anything
     eps_on_image="of an earlier version: a noise network judged by its image; S1's image arm predicts x_0")
 
 def _one_of(what:str, word, known):
-    "Raise unless a card says a known word; say why, where an earlier version knew it."
+    "Raise unless a card says a known word."
     if not isinstance(word, str): word = repr(word)
     if word in _former: raise ValueError(f'{what} {word!r} is {_former[word]}. Train again')
     if word not in known: raise ValueError(f'{what} wanted one of {", ".join(known)}, got {word!r:.60}')
 
 @torch_defaults()
-def make_schedule(
-    name:str='cosine', # a key of `schedules`
-    T:int=1000,        # number of steps
-)->Schedule:
-    "A schedule by name."
+def make_schedule(name:str='cosine', T:int=1000)->Schedule:
+    "A schedule by name, a key of `schedules`."
     _one_of('schedule', name, schedules)
     return schedules[name](T=T)
 
 @torch_defaults()
 def make_network(
-    sched:Schedule,    # S1's network asks it how noisy a step is
-    target:str,        # what it will predict; S1's network is told otherwise where that is the image
-    kind:str='unet',   # a key of `networks`
-    **settings,        # of that network
+    sched:Schedule, target:str,  # S1's network asks how noisy a step is, and what it is to predict
+    kind:str='unet',  # a key of `networks`
+    **settings,  # of that network
 )->nn.Module:
     "A network by name, with fresh weights."
     _one_of('network kind', kind, networks)
@@ -84,10 +80,8 @@ def _need_list(name:str, values, fits, wanted:str, most:int):
 _shown = lambda name: isinstance(name, str) and len(name) <= 1000 and name.isprintable()
 
 # %% ../../nbs/engine/cards.ipynb #33dc3f67
-def units(
-    card:dict, # with or without an entry 'units'
-)->tuple:      # mean and std, each (C, 1, 1) float32
-    "What the model of a card calls 0 and 1, in the units of images in [-1, 1]."
+def units(card:dict)->tuple:
+    "What the model of a card calls 0 and 1: mean and std of images in [-1, 1], each (C, 1, 1) float32."
     if (table := card.get('units')) is None: card, table = {}, dict(mean=[0.], std=[1.])
     _need(isinstance(table, dict) and {'mean', 'std'} <= table.keys(), 'units a dictionary of mean and std', table)
     for k, lo in ('mean', -1e3), ('std', 1e-6):
@@ -96,21 +90,13 @@ def units(
         _need(v and len(v) == channels, f'{k} a number for each of {channels} channels', v)
     return tuple(torch.tensor(table[k], dtype=torch.float32, device='cpu')[:, None, None] for k in ('mean', 'std'))
 
-# %% ../../nbs/engine/cards.ipynb #a8c95be7
-def to_image_range(
-    card:dict,  # of the model that drew
-    x:Tensor,   # (B, C, H, W) in the model's units
-)->Tensor:      # (B, C, H, W), images in [-1, 1]
-    "Samples as images."
+def to_image_range(card:dict, x:Tensor)->Tensor:
+    "Samples, (B, C, H, W) in the units of the model of a card, as images in [-1, 1]."
     mean, std = (v.to(x.device) for v in units(card))
     return x*std + mean
 
-# %% ../../nbs/engine/cards.ipynb #49a6eb51
-def image_shape(
-    card:dict,  # of the model that draws
-    count:int,  # images wanted
-)->tuple:       # (count, C, H, W)
-    "The shape of its images, or an error that says what the card lacks."
+def image_shape(card:dict, count:int)->tuple:
+    "(count, C, H, W) of what the model of a card draws."
     side, channels = card.get('size'), card['network'].get('channels')
     if side and channels: return count, channels, side, side
     lacks = 'network.channels' if side else 'size'
@@ -123,12 +109,12 @@ samplers = dict(  # name -> what it may be told about fresh noise; heun and dpm,
 @dataclass(frozen=True)
 class Sampling:
     "A way to draw: with the same one, the same seed gives the same image."
-    sampler:str = 'ddim'     # a key of `samplers`
-    steps:int = 50           # a count, or falling timesteps
-    eta:float = 0.0          # fresh noise in ddim: 0 none, 1 as much as ddpm
-    var:str = 'small'        # fresh noise in ddpm: small (posterior variance) or large (beta)
-    clip:tuple = (-1, 1)     # clamps x_0_hat; None: no clamp
-    guidance:float = 1.0     # how strongly to insist on labels, see `Guided`; 1: as learned
+    sampler:str = 'ddim'   # a key of `samplers`
+    steps:int = 50         # a count, or falling timesteps
+    eta:float = 0.0        # fresh noise in ddim: 0 none, 1 as much as ddpm
+    var:str = 'small'      # fresh noise in ddpm: small (posterior variance) or large (beta)
+    clip:tuple = (-1, 1)   # clamps x_0_hat; None: no clamp
+    guidance:float = 1.0   # how strongly to insist on labels, see `Guided`; 1: as learned
 
     def __post_init__(self):
         sampler, eta, var, clip = self.sampler, self.eta, self.var, self.clip
@@ -144,21 +130,21 @@ class Sampling:
 
     @property
     def calls(self)->int:
-        "Network calls for each image: one a step, in heun two but for the last; twice as many where a label is insisted on."
+        "Network calls an image: one a step, in heun two but for the last; twice as many where a label is insisted on."
         return (2*self.steps - 1 if self.sampler == 'heun' else self.steps)*(1 + (self.guidance != 1))
 
     @property
     def options(self)->dict:
         "What the sampler is told."
-        noise = samplers[self.sampler]
-        return dict(steps=self.steps, clip=self.clip) | ({noise: getattr(self, noise)} if noise else {})
+        own = [k for k in [samplers[self.sampler]] if k]
+        return {k: getattr(self, k) for k in ('steps', 'clip', *own)}
 
 def sampling_of(
-    card:dict,            # with or without an entry 'sample'
-    labelled:bool=True,   # is there a label to insist on?
-    **asked,              # other than the card says, see `Sampling`; None: as the card says, except for clip
+    card:dict,  # with or without an entry 'sample'
+    labelled:bool=True,  # is there a label to insist on?
+    **asked,  # other than the card says; None: as the card says, except for clip
 )->Sampling:
-    "How the card's authors draw, but for what is asked; if it says nothing: 50 DDIM steps, clamped, labels as learned."
+    "How the card's authors draw, but for what is asked; else 50 DDIM steps, clamped, labels as learned."
     own, T = card.get('sample', {}), card.get('schedule', {}).get('T', 1000)
     good = isinstance(own, dict) and own.keys() <= {'sampler', 'steps', 'clip', 'guidance'}
     _need(good, 'sample a dictionary with entries among sampler, steps, clip, guidance', own)
@@ -168,14 +154,14 @@ def sampling_of(
     steps = how.steps
     _need(_number(steps, 1, T, int), f'steps wanted a whole number in 1..{T}, the steps of the schedule', steps, '')
     if how.guidance != 1 and (lacks := _no_guidance(card)):
-        wanted = 'a network that learned with labels and, for some images, without'
-        raise ValueError(f'guidance {how.guidance:g} wanted {wanted}: this one {lacks}')
+        raise ValueError(f'guidance {how.guidance:g} wanted a network that learned with labels and, for some images, '
+                         f'without: this one {lacks}')
     if labelled: return how
     _need(asked.get('guidance', 1) == 1, 'guidance wanted labels to insist on', None, '')
     return replace(how, guidance=1.0)
 
 def _no_guidance(card)->str:
-    "Why a network can't be asked both with and without labels; '' if it can, as far as its card says."
+    "Why a network can't be asked both with and without labels; '' if it can."
     if not card['network'].get('classes'): return 'knows no labels'
     recipe = card.get('recipe')
     return 'never went without' if isinstance(recipe, dict) and recipe.get('label_drop', 0.1) == 0 else ''
@@ -189,16 +175,14 @@ def _check_network(network):
     for name, lo in ('mults', 1), ('attend', 0):
         fits = lambda m: _number(m, lo, 64, int)
         _need_list(name, network.get(name, []), fits, f'whole numbers in {lo}..64', 8)
-    mults, scaled, drop = (network.get(k, v) for k, v in dict(mults=[1], scale_shift=False, dropout=0).items())
+    mults, scaled, drop = network.get('mults', [1]), network.get('scale_shift', False), network.get('dropout', 0)
     _need(mults, 'mults at least one number', mults)
     _need(type(scaled) is bool, 'scale_shift true or false', scaled)
     _need(_number(drop, 0, 1) and drop < 1, 'dropout a number in [0, 1)', drop)
 
 # %% ../../nbs/engine/cards.ipynb #4fabd6b5
-def check_card(
-    card, # wanted: the description of a model, a dictionary
-)->dict:  # the same
-    "Raise, before anything is built, unless a card describes a model within `limits` and without contradiction."
+def check_card(card)->dict:
+    "The same card, if it describes a model within `limits` and without contradiction."
     _need(isinstance(card, dict), 'a dictionary', card)
     if missing := [k for k in ('network', 'schedule', 'target') if k not in card]:
         raise ValueError(f'the card wanted entries network, schedule and target, and lacks {", ".join(missing)}')
@@ -213,15 +197,14 @@ def check_card(
     _need(_shown(card.get('data', '')), 'data a name that can be shown', card.get('data'))
     _need_list('classes', names := card.get('classes', []), _shown, 'names that can be shown', limits['classes'][1])
     if 'classes' in card and len(names) != (n := network.get('classes', 0)):
-        came = f'{len(names)} classes named and {n} in the network'
-        raise ValueError(f'the card wanted a name for each class, got {came}')
+        raise ValueError(f'the card wanted a name for each class, got {len(names)} classes named and {n} in the network')
     sampling_of(card)
     units(card)
     return card
 
 # %% ../../nbs/engine/cards.ipynb #e10b97ff
 class _ShapesOnly(TorchFunctionMode):
-    "Inside, what is built has shapes and no memory: device `meta`, without its `normal_`, which loads a compiler."
+    "Inside, what is built has shapes and no memory; `normal_` on device `meta` would load a compiler."
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if func in (nn.init.normal_, Tensor.normal_): return [*args, *kwargs.values()][0]
@@ -229,23 +212,17 @@ class _ShapesOnly(TorchFunctionMode):
         return func(*args, **kwargs)
 
 @torch_defaults()
-def outline(
-    card:dict,   # checked
-)->nn.Module:    # without memory
-    "The network of a card, in shapes alone."
+def outline(card:dict)->nn.Module:
+    "The network of a checked card, in shapes alone."
     try:
-        sched = make_schedule(**card['schedule'])
-        settings = dict(card['network'])
+        sched, settings = make_schedule(**card['schedule']), dict(card['network'])
         build = networks[settings.pop('kind', 'unet')]
-        with _ShapesOnly(): return build(sched, card['target'], **settings)  # `torch_defaults` inside would name the CPU
+        with _ShapesOnly(): return build(sched, card['target'], **settings)  # `make_network` would name the CPU
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'the card describes no network or schedule of this version ({e})') from e
 
-# %% ../../nbs/engine/cards.ipynb #e42860d9
-def build(
-    card:dict, # 'network', 'schedule' and 'target' decide everything
-)->tuple:      # the model, in eval mode and with fresh weights; its schedule
-    "The model a card describes, unless it would need more than `most_bytes`."
+def build(card:dict)->tuple:
+    "The model a card describes, in eval mode, with fresh weights, if they need no more than `most_bytes`; its schedule."
     needs = 4*sum(v.numel() for v in outline(check_card(card)).state_dict().values())
     if needs > most_bytes:
         raise ValueError(f'the card wanted at most {most_bytes/1e9:g} GB of weights, and asks for {needs/1e9:,.0f}')
@@ -256,11 +233,8 @@ def build(
     return targets[card['target']][1](net, sched).eval(), sched
 
 # %% ../../nbs/engine/cards.ipynb #af7cd971
-def settled(
-    card:dict, # network, schedule, target, recipe: see `train.make_card`
-    data,      # `Images` to learn from
-)->dict:       # a copy, with what the images decide
-    "The card of a training on these images. What contradicts them is refused; what fits only together is made to fit."
+def settled(card:dict, data)->dict:
+    "A copy of a card with what `Images` to learn from decide; what contradicts them is refused."
     card, channels, side = copy.deepcopy(check_card(card)), *data.pixels.shape[1:3]
     recipe, network = card.get('recipe'), card['network']
     _need(isinstance(recipe, dict), 'an entry recipe, as make_card(network, Recipe()) writes it', recipe)
@@ -276,8 +250,8 @@ def settled(
     warmup, steps = recipe.get('warmup'), recipe.get('steps')
     if type(warmup) is type(steps) is int and warmup > steps:
         recipe['warmup'] = steps//10
-        said = f'a warm-up of {warmup} steps is longer than the training of {steps}: {steps//10} instead'
-        warnings.warn(said, stacklevel=4)
+        warnings.warn(f'a warm-up of {warmup} steps is longer than the training of {steps}: {steps//10} instead',
+                      stacklevel=4)
     elif warmup == steps and recipe.get('decay') and steps != 1:
         warnings.warn(f'a warm-up of {warmup} steps fills the training: its learning rate never comes down', stacklevel=4)
     return check_card(card)
@@ -285,10 +259,8 @@ def settled(
 # %% ../../nbs/engine/cards.ipynb #fccf7362
 decisive = 'network', 'schedule', 'target', 'size', 'classes', 'units', 'sample'  # entries that decide a picture
 
-def differences(
-    a:dict, b:dict, # two cards
-)->str:
-    "The entries in which two cards differ, as words; the first five."
+def differences(a:dict, b:dict)->str:
+    "The first five entries in which two cards differ, in words."
     def flat(d, pre=''):
         for k, v in d.items():
             if isinstance(v, dict): yield from flat(v, f'{pre}{k}.')
@@ -306,10 +278,9 @@ dtypes = dict(  # what safetensors calls them
 _names = {v: k for k, v in dtypes.items()}
 
 def describe_mismatch(
-    wanted:dict,        # name -> tensor, perhaps without memory
-    got:dict,           # name -> tensor, perhaps without memory
+    wanted:dict, got:dict,  # name -> tensor, perhaps without memory
     halved:bool=False,  # will half precision do where float32 is wanted?
-)->str:                 # '' if they fit
+)->str:  # '' if they fit
     "What is missing, what is too much, what has another shape or dtype."
     missing, extra = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
     if missing: return f'{len(missing)} tensors missing, {missing[0]} first'
@@ -323,14 +294,13 @@ def describe_mismatch(
 
 # %% ../../nbs/engine/cards.ipynb #adc4aa1b
 def _deeper(value, most:int)->bool:
-    "Whether lists and dictionaries stand in each other more than `most` deep."
+    "Whether lists and dictionaries nest more than `most` deep."
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return most < 0 or any(_deeper(v, most - 1) for v in inside)
 
 def parse_card(
-    text,         # JSON of a stranger, str or bytes
-    what:str,     # what to call it in the error
-    most=10**6,   # bytes
+    text, what:str,  # JSON of a stranger, str or bytes; what to call it in the error
+    most=10**6,      # bytes
 )->dict:
     "A dictionary, not deep, in which no key stands twice and every number is one of float64; or `ValueError`."
     def once(pairs):

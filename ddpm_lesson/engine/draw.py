@@ -9,7 +9,7 @@ __all__ = ['draw_images']
 import torch
 
 from .cards import Sampling
-from .distributed import drawn_together, place
+from .distributed import gathered, rank_and_world
 from ..guidance import in_batches
 from ..sampler import ddim_steps, ddpm_steps, timesteps
 from ..solvers import dpm_solver_steps, heun_steps
@@ -26,22 +26,22 @@ def _draw(model, sched, shape, how, labels, seeds, batch, frames, **more):
     return torch.cat(done), way
 
 def draw_images(
-    model, sched, shape,         # (x_t, t) -> eps_hat, or with labels (x_t, t, y); its schedule; (N, C, H, W)
-    how:Sampling,                # sampler, steps, noise, clamp, guidance
-    labels=None,                 # (N,) int64, or None
-    seeds=None,                  # one whole number an image; None: 0, 1, 2, ...
-    batch:int=64,                # images at once
-    frames:int=0,                # pictures to keep of the first batch's way, both ends among them
-    shared:bool=False,           # deal the images out among the processes that work together
-    **more,                      # for the sampler: device, progress
-)->tuple:                        # (N, C, H, W), in every process; list of (batch, C, H, W), empty but in the first
+    model, sched, shape,  # (x_t, t) -> eps_hat, with labels (x_t, t, y); its schedule; (N, C, H, W)
+    how:Sampling,         # sampler, steps, noise, clamp, guidance
+    labels=None,          # (N,) int64, or None
+    seeds=None,           # one whole number an image; None: 0, 1, 2, ...
+    batch:int=64,         # images at once
+    frames:int=0,         # pictures to keep of the first batch's way, both ends among them
+    shared:bool=False,    # deal the images out among the processes that work together
+    **more,               # for the sampler: device, progress
+)->tuple:                 # (N, C, H, W), in every process; list of (batch, C, H, W), empty but in the first
     "Images, and the way of the first batch. Each image depends on its own seed and label only."
-    rank, world = place() if shared else (0, 1)
+    rank, world = rank_and_world() if shared else (0, 1)
     if world == 1: return _draw(model, sched, shape, how, labels, seeds, batch, frames, **more)
     def part(i, frames=0):
         y, own = labels if labels is None else labels[i], [seeds[k] for k in i.tolist()]
         return _draw(model, sched, (len(i), *shape[1:]), how, y, own, batch, frames, **more)
     seeds, n = range(shape[0]) if seeds is None else seeds, shape[0]
-    images = drawn_together(lambda i: part(i)[0], n)
+    images = gathered(lambda i: part(i)[0], n)
     first = torch.arange(min(n, batch))
     return images, part(first, frames)[1] if frames and not rank else []   # that batch once more, for its way
