@@ -1,5 +1,6 @@
 "How Sphinx turns the folder that tools/make_site.py lays out into the book."
 import re
+from pathlib import Path
 
 from docutils import nodes
 
@@ -22,8 +23,8 @@ html_context = {'default_mode': 'auto'}  # light or dark, as the reader's system
 html_favicon = '_static/favicon.svg'
 html_copy_source = html_use_index = html_show_sphinx = False
 html_last_updated_fmt = None
-mathjax_path = 'tex-svg.js'  # our own copy: nothing comes from another host
-mathjax3_config = {'options': {'enableMenu': False}, 'svg': {'fontCache': 'local'}}
+html_math_renderer = 'as_it_is'  # tools/site_finish.py draws the formulas
+html_search_scorer = str(Path(__file__).with_name('scorer.js'))
 
 
 def plain(tex):
@@ -55,13 +56,22 @@ def describe_pictures(app, doctree):
 
 
 def number_formulas(app, doctree):
-    "Hand displayed formulas to MathJax as they are, so that our own numbers stand, and give each number a place to link to: #eq-3-2."
+    "Give the number of each displayed formula a place to link to: #eq-3-2."
     for node in doctree.findall(nodes.math_block):
-        if not node.get('nowrap') and not node.get('no-wrap'): node.children = [nodes.Text(f'\\[{node.astext()}\\]')]
-        node['nowrap'] = node['no-wrap'] = True
         for number in re.findall(r'\\tag\{([^}]+)\}', node.astext()): node['ids'].append('eq-' + number.replace('.', '-'))
 
 
+def inline(visitor, node):
+    visitor.body.append(f'<span class="formula">{visitor.encode(node.astext())}</span>')
+    raise nodes.SkipNode
+
+
+def display(visitor, node):
+    visitor.body.append(visitor.starttag(node, 'div', '', CLASS='formula display') + visitor.encode(node.astext()) + '</div>\n')
+    raise nodes.SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer('as_it_is', (inline, None), (display, None))
     app.connect('doctree-read', describe_pictures)
     app.connect('doctree-read', number_formulas)

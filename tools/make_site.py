@@ -18,6 +18,10 @@ import tarfile
 from configparser import ConfigParser
 from pathlib import Path
 
+import site_finish
+import site_live
+import site_play
+
 import pages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,14 +29,13 @@ SITE, BUILD = ROOT/'site', ROOT/'build'/'site'
 MINE = BUILD/str(os.getpid())  # two builds at once don't meet
 STAGE, STATIC, EXTRA = MINE/'source', MINE/'source'/'_static', MINE/'source'/'_extra'
 NPM = {  # version, and what the packed file must hash to
-    'mathjax': ('3.2.2', 'sha512-Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw=='),
+    'katex': ('0.19.1', 'sha512-jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA=='),
     'onnxruntime-web': ('1.30.0', 'sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=='),
     'axe-core': ('4.14.1', 'sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=='),
 }
 PARTS = {  # parts of the contents, and which pages of nbs/ belong there
     'Lessons': r'\d\d_', 'Look up': r'reference/', 'The engine': r'engine/', 'What you touch': r'interface/', 'Solutions': r'solutions/',
 }
-FIRST = dict(y=9, seed=0, sampler='ddim', steps=20, eta=0, scale=1)  # what the live page shows at first, and compares with PyTorch
 
 
 def npm(name):
@@ -128,8 +131,10 @@ def stage_notebook(path, repository, branch):
     nb['cells'] = one_title([part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)])
     for cell in nb['cells']:
         if cell['cell_type'] == 'markdown': cell['source'] = films(targets(source(cell)), '../'*(len(path.relative_to(ROOT).parts) - 1))
+    site_play.with_links(path.relative_to(ROOT/'nbs').with_suffix('').as_posix(), nb['cells'])
     first = nb['cells'][0]
-    first['source'] = re.sub(r'^(# .+\n)', lambda m: f'{m[1]}\n{badges(path, repository, branch)}\n\n', source(first) + '\n', count=1, flags=re.M)
+    first['source'] = re.sub(r'^(# .+\n)', lambda m: f'{spelled(m[1])}\n{badges(path, repository, branch)}\n\n', source(first) + '\n', count=1, flags=re.M)
+    first['source'] = re.sub(r'^> .*', lambda m: spelled(m[0]), first['source'], flags=re.M)
     for folder in STAGE, EXTRA:
         (folder/path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
     (STAGE/path.relative_to(ROOT)).write_text(json.dumps(nb), encoding='utf-8')
@@ -147,7 +152,13 @@ def part_of(page):
 def entry(page):
     "A page's line in the contents: its title, with its number if it is a lesson."
     number = re.match(r'\d\d', page.stem) if page.parent == ROOT/'nbs' else None
-    return f'{number[0] + " " if number else ""}{title(page)} <{page.relative_to(ROOT).with_suffix("").as_posix()}>'
+    return f'{number[0] + " " if number else ""}{spelled(title(page))} <{page.relative_to(ROOT).with_suffix("").as_posix()}>'
+
+
+def spelled(words):
+    "A title whose indices stand low, as far as Unicode has such signs: the contents show no formulas."
+    low = str.maketrans('0123456789+-tis{}', '₀₁₂₃₄₅₆₇₈₉₊₋ₜᵢₛ  ')
+    return re.sub(r'_([\dtis]\b|\{[\dtis+-]+\})', lambda m: m[1].translate(low).replace(' ', ''), words)
 
 
 def toctree(caption, entries): return '\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *entries, '```', ''])
@@ -156,8 +167,9 @@ def toctree(caption, entries): return '\n'.join(['```{toctree}', ':hidden:', f':
 def contents(books):
     parts = {part: [entry(p) for p in books if part_of(p) == part] for part in PARTS}
     parts['Look up'] += ['api/index']
+    parts['Solutions'] = ['nbs/solutions/index'] if parts['Solutions'] else []
     project = ['README <README>', *(name for name in ('CONTRIBUTING', 'CHANGELOG') if (ROOT/f'{name}.md').exists())]
-    return '\n'.join(toctree(part, entries) for part, entries in ({'Try it': ['live']} | parts | {'Project': project}).items() if entries)
+    return '\n'.join(toctree(part, entries) for part, entries in ({'Try it': ['play', 'live']} | parts | {'Project': project}).items() if entries)
 
 
 # Modules
@@ -199,6 +211,13 @@ def module_page(path):
     return '\n\n'.join(page) + '\n'
 
 
+def stage_solutions(books):
+    "One page that lists the solutions, so that the contents have one line for them."
+    entries = [entry(p).rpartition(' <')[0] + f' <{p.stem}>' for p in books if part_of(p) == 'Solutions']
+    text = '# Solutions\n\nEvery exercise solved, run and explained. Try first: the exercises say what is wrong with an answer.\n\n'
+    (STAGE/'nbs'/'solutions'/'index.md').write_text(text + '\n'.join(['```{toctree}', ':maxdepth: 1', '', *entries, '```', '']), encoding='utf-8')
+
+
 def module_name(path): return '.'.join(path.relative_to(ROOT/'ddpm_lesson').with_suffix('').parts)
 
 
@@ -219,13 +238,13 @@ def stage_modules():
 
 # Sliders, live page
 
-def slider(name, label, picture, size, captions, first, alt):
+def slider(name, label, picture, size, captions, first, rests, alt):
     "A slider over frames that stand below one another in one picture; frames.js moves it."
     width, height = size
     return f'''<figure class="frames" id="{name}" data-captions="{html.escape(json.dumps(captions))}" style="--shape: {width}/{height}">
 <div class="window"><img src="_static/{picture}" width="{width}" height="{height*len(captions)}" alt="{html.escape(alt)}"></div>
 <label for="{name}-input">{html.escape(label)} <output for="{name}-input">{html.escape(captions[0])}</output></label>
-<input id="{name}-input" type="range" min="{first}" max="{first + len(captions) - 1}" value="{first}">
+<input id="{name}-input" type="range" min="{first}" max="{first + len(captions) - 1}" value="{rests}">
 </figure>'''
 
 
@@ -238,7 +257,7 @@ def forward_slider():
     sched, ts = cosine_schedule(), range(0, 1001, 20)
     save_png(STATIC/'forward.png', below(drowned(one_of_each(), ts)))
     captions = [f't = {t}: {100*sched.signal_rate[t]:.0f} % picture, {100*sched.noise_rate[t]:.0f} % noise' for t in ts]
-    return slider('forward', 'Drag t from picture to noise', 'forward.png', (140, 56), captions, 0, 'Ten garments from the training images, one of each class, with noise mixed in up to step t of the cosine schedule')
+    return slider('forward', 'Drag t from picture to noise', 'forward.png', (140, 56), captions, 0, 18, 'Ten garments from the training images, one of each class, with noise mixed in up to step t of the cosine schedule')
 
 
 def steps_slider():
@@ -248,49 +267,7 @@ def steps_slider():
     with Image.open(STATIC/'steps.png') as picture: width, height = picture.size
     count = height//56
     captions = ['1 network call', *(f'{S} network calls' for S in range(2, count + 1))]
-    return slider('steps', f'Steps, 1 to {count}', 'steps.png', (width, 56), captions, 1, 'Ten garments drawn by the network, one of each class: blurred with few network calls, sharp with many')
-
-
-def onnx_file():
-    "The network of the live page; made anew only when weights, exporter or PyTorch change."
-    import torch
-    from export_onnx import difference, export
-
-    from ddpm_lesson.pretrained import weights_path
-    key = hashlib.sha256(b''.join(p.read_bytes() for p in (weights_path('fashion'), ROOT/'tools'/'export_onnx.py')) + torch.__version__.encode()).hexdigest()[:16]
-    path = BUILD/f'fashion-{key}.onnx'
-    if not path.exists():
-        export('fashion', path)
-        if (off := difference('fashion', path)) > 1e-4:
-            path.unlink()
-            raise SystemExit(f'the exported network differs from the model by {off}')
-    return path
-
-
-def reference(model, sched, shape):
-    "The pixels of the live page's first garment, by PyTorch."
-    import torch
-
-    from ddpm_lesson.data import to_pixels
-    from ddpm_lesson.guidance import Labelled
-    from ddpm_lesson.sampler import ddim_sample
-    x_0 = ddim_sample(Labelled(model, torch.tensor([FIRST['y']])), sched, (1, *shape), steps=FIRST['steps'], eta=float(FIRST['eta']), clip=(-1, 1), seeds=[FIRST['seed']])
-    return to_pixels(x_0).flatten().tolist()
-
-
-def stage_live():
-    "Network, runtime and facts for the live page; the form as HTML."
-    from ddpm_lesson.pretrained import load_card, load_pretrained
-    (STATIC/'live').mkdir()
-    shutil.copy(onnx_file(), STATIC/'live'/'fashion.onnx')
-    dist = npm('onnxruntime-web')/'dist'
-    shutil.copy(dist/'ort.wasm.bundle.min.mjs', STATIC/'live'/'ort.mjs')
-    shutil.copy(dist/'ort-wasm-simd-threaded.wasm', STATIC/'live')
-    (model, sched), card = load_pretrained('fashion'), load_card('fashion')
-    shape = (card['network']['channels'], card['size'], card['size'])
-    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, pixels=reference(model, sched, shape))
-    (STATIC/'live'/'facts.json').write_text(json.dumps(facts))
-    return (SITE/'live.html').read_text(encoding='utf-8')
+    return slider('steps', f'Steps, 1 to {count}', 'steps.png', (width, 56), captions, 1, 20, 'Ten garments drawn by the network, one of each class: blurred with few network calls, sharp with many')
 
 
 # The whole
@@ -316,15 +293,53 @@ def stage_linked(page):
             shutil.copy(file, STAGE/target)
 
 
+def stage_katex():
+    "The stylesheet of the formulas with the fonts it names, in the one format that every browser of today reads."
+    katex, here = npm('katex'), STATIC/'katex'
+    (here/'fonts').mkdir(parents=True)
+    for font in (katex/'dist'/'fonts').glob('*.woff2'): shutil.copy(font, here/'fonts')
+    styles = (katex/'dist'/'katex.min.css').read_text(encoding='utf-8')
+    (here/'katex.min.css').write_text(re.sub(r',url\([^)]+\.(?:woff|ttf)\) format\("\w+"\)', '', styles), encoding='utf-8')
+
+
+def licences():
+    "The licences of what comes from others, for the footer's link."
+    from importlib.metadata import files
+    theme = next(f for f in files('pydata_sphinx_theme') if f.name == 'fontawesome.js.LICENSE.txt')
+    read = lambda p: Path(p).read_text(encoding='utf-8').strip()
+    runtime, katex = npm('onnxruntime-web'), read(npm('katex')/'LICENSE')
+    banner = re.match(r'/\*!(.*?)\*/', read(runtime/'dist'/'ort.wasm.bundle.min.mjs'), re.S)[1]
+    terms = katex[katex.index('Permission is hereby granted'):]  # MIT, as the banner says; the package has no file of its own
+    texts = {
+        'ddpm_lesson': read(ROOT/'LICENSE'), 'KaTeX (formulas)': katex,
+        'onnxruntime-web (runs the network in the browser)': re.sub(r'^ \* ?', '', banner, flags=re.M).strip() + '\n\n' + terms, 'Font Awesome (icons)': read(theme.locate()),
+    }
+    return '\n\n\n'.join(f'{name}\n{"="*len(name)}\n\n{text}' for name, text in texts.items()) + '\n'
+
+
+def claims(readme):
+    "The numbers of the first page, each from where it is kept or computed."
+    import equations
+    found, checks = equations.collect()
+    rows = re.findall(r'^\| \[\d\d [^|]+\|[^|]+\| (\d+) \| (\d+) \|', readme, re.M)
+    off = site_live.difference('fashion', site_live.onnx_file(BUILD))
+    return {
+        'equations': str(len(found)), 'checks': str(len(checks)), 'difference': f'{off:.0e}'.replace('e-0', ' · 10<sup>−') + '</sup>',
+        'lesson count': str(len(rows)), 'hours': f'{sum(int(m) for m, _ in rows)/60:.0f}', 'run minutes': f'{sum(int(s) for _, s in rows)/60:.0f}',
+    }
+
+
+def part(name): return (SITE/f'{name}.html').read_text(encoding='utf-8')
+
+
 def stage(repository, branch):
     "Lay out everything for Sphinx."
     shutil.rmtree(MINE, ignore_errors=True)
-    shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'live.html'))
+    shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'live.html', 'playground.html'))
     shutil.copytree(ROOT/'images', STAGE/'images')
     shutil.copytree(ROOT/'images', EXTRA/'images', ignore=shutil.ignore_patterns('*.md', 'steps.png'))
     (STAGE/'images'/'README.md').unlink()
-    shutil.copy(npm('mathjax')/'es5'/'tex-svg-full.js', STATIC/'tex-svg.js')
-    shutil.copy(npm('mathjax')/'LICENSE', STATIC/'tex-svg.LICENSE.txt')
+    stage_katex()
     books = notebooks()
     for page in books: stage_notebook(page, repository, branch)
     for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':
@@ -332,27 +347,30 @@ def stage(repository, branch):
             (STAGE/name).write_text(films((ROOT/name).read_text(encoding='utf-8')), encoding='utf-8')
             stage_linked(ROOT/name)
     stage_modules()
-    live = stage_live()
-    lessons = section((ROOT/'README.md').read_text(encoding='utf-8'), 'The lessons')
-    megabytes = sum(p.stat().st_size for p in (STATIC/'live').iterdir())/1e6
-    first = books[0]
-    slots = {
-        'first': f'[{title(first)}]({first.relative_to(ROOT).as_posix()})', 'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': live,
-        'lessons': lessons, 'toc': contents(books), 'megabytes': f'{megabytes:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
+    stage_solutions(books)
+    (STATIC/'LICENSES.txt').write_text(licences(), encoding='utf-8')
+    readme = (ROOT/'README.md').read_text(encoding='utf-8')
+    coming = site_live.stage_live(STATIC/'live', BUILD, npm('onnxruntime-web'))
+    site_live.stage_first(STATIC)
+    slots = claims(readme) | {
+        'source button': f'<a class="button" href="{html.escape(repository)}">Read the source</a>' if repository else '<a class="button" href="README.html">Read the source</a>',
+        'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': part('live'), 'live page': part('live').replace('<form class="live">', '<form class="live" data-address>'), 'playground': part('playground'), 'lessons': section(readme, 'The lessons'),
+        'toc': contents(books), 'megabytes': f'{coming/1e6:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
         'films': film('images/forward.gif', 'There: ten garments drown in noise') + '\n\n' + film('images/way.gif', 'And back: twenty garments appear from noise'),
     }
-    for name in 'index.md', 'live.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')
-
-
-def named_by_their_words(text):
-    "A page whose folds are called what they show; the theme gives each a second name, which speech input does not know."
-    return text.replace('<summary aria-label="Toggle hidden content">', '<summary>')
+    for name in 'index.md', 'live.md', 'play.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')
 
 
 def check_replaces(out):
     "Leave, unless `out` is new, empty or a book that this tool made."
     if out.is_dir() and (not any(out.iterdir()) or all((out/name).is_file() for name in ('.buildinfo', 'live.html'))): return
     if os.path.lexists(out): sys.exit(f'--out wanted a new or empty folder, or an earlier book, got {out}')
+
+
+def address_of(repository):
+    "Where a forge shows the pages of a repository; nothing if we don't know."
+    owner = re.fullmatch(r'https://github\.com/([\w-]+)/([\w.-]+?)/?', repository)
+    return f'https://{owner[1].lower()}.github.io/{owner[2]}/' if owner else ''
 
 
 def main(argv=None):
@@ -362,12 +380,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description='Build the book.')
     parser.add_argument('--out', type=Path, default=ROOT/settings['doc_path'], help='where the site goes: a new or empty folder, or an earlier book, which is replaced')
     parser.add_argument('--repository', default=settings.get('git_url', ''), help='URL of the public repository, for the badges')
+    parser.add_argument('--address', default='', help='URL where the book will stand, for what search engines read; by default the pages of the repository')
     args = parser.parse_args(argv)
     check_replaces(args.out)
     stage(args.repository, settings.get('branch', 'main'))
     made = MINE/'html'
     if subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-d', MINE/'doctrees', STAGE, made]).returncode: sys.exit(f'the book was not built from {STAGE}')
-    for page in made.rglob('*.html'): page.write_text(named_by_their_words(page.read_text(encoding='utf-8')), encoding='utf-8')
+    site_finish.finish(made, npm('katex'), settings['version'], args.repository, args.address or address_of(args.repository))
     check_replaces(args.out)   # it may have changed in these minutes
     shutil.rmtree(args.out, ignore_errors=True)
     shutil.copytree(made, args.out)

@@ -15,16 +15,16 @@ for (const figure of document.querySelectorAll('figure.frames')) {
 // Films start put away where the reader's system asks for less motion.
 if (matchMedia('(prefers-reduced-motion: reduce)').matches) for (const film of document.querySelectorAll('details.film')) film.open = false;
 
-// What the theme leaves unnamed for a screen reader, and formulas wider than the screen, which a keyboard must be able to scroll.
+// What the theme leaves unnamed for a screen reader, and formulas and code wider than the screen, which a keyboard must be able to scroll.
 for (const button of document.querySelectorAll('button.search-button-field')) button.removeAttribute('aria-label');
 for (const summary of document.querySelectorAll('nav summary')) summary.setAttribute('aria-label', `Pages below ${summary.closest('li')?.querySelector('a')?.textContent.trim() ?? 'this one'}`);
 const reachable = () => {
-  for (const box of document.querySelectorAll('mjx-container')) {
-    const room = box.parentElement.closest('p, li, td, th, dd, div').clientWidth;
-    const wide = box.querySelector('svg').getBoundingClientRect().width > room + 1;
-    box.classList.toggle('wide', wide);
-    wide || box.scrollWidth > box.clientWidth + 1 && box.hasAttribute('display') ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+  for (const box of document.querySelectorAll('span.formula')) {
+    const room = box.closest('p, li, td, th, dd, div')?.clientWidth ?? innerWidth;
+    box.classList.toggle('wide', [...box.querySelectorAll('.base')].some(part => part.getBoundingClientRect().width > room + 1));
   }
+  for (const box of document.querySelectorAll('.formula.display, span.formula.wide, pre')) box.scrollWidth > box.clientWidth + 1 ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+  document.documentElement.dataset.reachable = innerWidth;
 };
-addEventListener('load', () => window.MathJax?.startup?.promise?.then(reachable));
+addEventListener('load', () => document.fonts.ready.then(reachable));
 addEventListener('resize', reachable);

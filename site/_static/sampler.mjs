@@ -1,5 +1,5 @@
 // The samplers of lessons 06 and 07 in JavaScript: the same steps, the same coefficients, the same noise for a seed.
-// tests/test_site.py compares every function here with the Python it mirrors.
+// tests/contracts/test_site.py compares every function here with the Python it mirrors.
 // A model is anything called as: eps_hat = await model(x_t, t), x_t and eps_hat typed arrays of one length, t a whole number in 1..T.
 
 // Python's round: halves go to the even neighbour.
@@ -27,8 +27,9 @@ export const ddpmCoefs = (alphaBar, ts) => pairs(alphaBar, ts).map(([at, as]) =>
 });
 
 // The loop that all samplers share: x_s = signal_rate_s x_0_hat + direction eps_hat + sigma z.
-// `noise()` gives one fresh draw; `clip` is null or [lo, hi] for x_0_hat. Yields {t, x_t, x_0_hat}, at last with t = 0.
-export async function* walk(model, alphaBar, x_t, ts, coefs, noise, clip) {
+// `noise()` gives one fresh draw; `clip` is null or [lo, hi] for x_0_hat; a broken sampler does something `after` each step.
+// Yields {t, x_t, x_0_hat}, at last with t = 0.
+export async function* walk(model, alphaBar, x_t, ts, coefs, noise, clip, after = x => x) {
   for (let i = 0; i < ts.length; i++) {
     const t = ts[i], signal = Math.sqrt(alphaBar[t]), noiseRate = Math.sqrt(1 - alphaBar[t]);
     const signalNext = Math.sqrt(alphaBar[ts[i + 1] ?? 0]), {direction, sigma} = coefs[i];
@@ -40,7 +41,7 @@ export async function* walk(model, alphaBar, x_t, ts, coefs, noise, clip) {
     if (clip) eps_hat = x_t.map((x, k) => (x - signal*x_0_hat[k])/noiseRate);
     yield {t, x_t, x_0_hat};
     const z = sigma ? noise() : null;
-    x_t = x_0_hat.map((x_0, k) => signalNext*x_0 + direction*eps_hat[k] + (z ? sigma*z[k] : 0));
+    x_t = after(x_0_hat.map((x_0, k) => signalNext*x_0 + direction*eps_hat[k] + (z ? sigma*z[k] : 0)));
   }
   yield {t: 0, x_t, x_0_hat: x_t};
 }

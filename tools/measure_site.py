@@ -1,0 +1,75 @@
+"""What the pages of the book weigh: python tools/measure_site.py BOOK [benchmarks/site.csv]
+
+Opens one page of each kind of a built book in Chromium and adds up what came, gzipped as a server would, by kind of file; the live page
+also until its first garment is drawn. Needs Chromium and playwright. Times are left out: they belong to a machine and a network.
+"""
+import functools
+import gzip
+import http.server
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from ddpm_lesson.engine.files import write_table
+
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = {'document': 'page', 'stylesheet': 'styles', 'script': 'scripts', 'font': 'fonts', 'image': 'pictures'}
+PAGES = {
+    'first page': 'index.html', 'lesson': 'nbs/07_ddim.html', 'museum': 'nbs/reference/museum.html', 'index of equations': 'nbs/reference/equations.html',
+    'signatures': 'api/sampler.html', 'playground': 'play.html', 'live': 'live.html', 'live, first garment drawn': 'live.html',
+}
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, '.mjs': 'text/javascript'}
+    def log_message(self, *_): pass
+
+
+def served(book):
+    "A server on this machine, and its address."
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=book))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f'http://127.0.0.1:{server.server_port}/'
+
+
+def weight(response):
+    "Bytes on the way: a picture and what is packed already don't shrink further."
+    body = response.body()
+    return min(len(body), len(gzip.compress(body)))
+
+
+def weighed(browser, url, draw):
+    "kB by kind of file, and how many files, until the page is at rest."
+    context, found = browser.new_context(viewport=dict(width=1440, height=900)), {}
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.on('response', lambda r: found.__setitem__(r.url, r))
+    page.goto(url, wait_until='networkidle')
+    if draw:
+        page.get_by_role('button', name='Draw', exact=True).click()
+        page.wait_for_function('/Done/.test(document.querySelector(".status").textContent)')
+    sizes = dict.fromkeys([*KINDS.values(), 'data'], 0)
+    for response in list(found.values()): sizes[KINDS.get(response.request.resource_type, 'data')] += weight(response)
+    context.close()
+    return {kind: round(size/1000, 1) for kind, size in sizes.items()} | dict(all=round(sum(sizes.values())/1000, 1), files=len(found))
+
+
+def main(book, out=ROOT/'benchmarks'/'site.csv'):
+    program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not program: sys.exit('Chromium is needed, and was not found')
+    server, address = served(book)
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=program, args=['--no-sandbox'])
+        rows = [dict(page=name, unit='kB, gzipped') | weighed(browser, address + path, name.endswith('drawn')) for name, path in PAGES.items()]
+        browser.close()
+    server.shutdown()
+    write_table(out, rows)
+    for row in rows: print(*row.values(), sep='\t')
+
+
+if __name__ == '__main__':
+    if len(sys.argv) not in (2, 3): sys.exit(__doc__)
+    main(*map(Path, sys.argv[1:]))

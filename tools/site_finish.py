@@ -1,0 +1,210 @@
+"""What Sphinx leaves to do on the pages of the book: draw formulas, cut icons, say in the head what a page is, load less.
+
+Each step is a function from the text of a page to its new text; tools/make_site.py calls `finish` on the folder that Sphinx made.
+"""
+import html
+import json
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+TOOLS = Path(__file__).resolve().parent
+FORMULA = re.compile(r'<(span|div)( class="formula[^>]*)>(.*?)</\1>', re.S)
+ICON = re.compile(r'<(i|span) class="([^"]*\bfa-solid\b[^"]*)"([^>]*)></\1>')
+
+
+def plain(markup): return ' '.join(html.unescape(re.sub(r'<[^>]+>', '', markup)).split())
+
+
+# Formulas
+
+def displayed(attributes): return 'formula display' in attributes
+
+
+def drawn(formulas, katex):
+    "KaTeX's HTML of each (tex, displayed) pair; one that it can't read ends the build."
+    found = sorted(set(formulas))
+    run = subprocess.run(['node', TOOLS/'formulas.mjs', (katex/'dist'/'katex.mjs').as_uri()], input=json.dumps(found), capture_output=True, text=True, encoding='utf-8')
+    if run.returncode: raise SystemExit(run.stderr)
+    return dict(zip(found, json.loads(run.stdout)))
+
+
+def formulas_of(text): return [(html.unescape(m[3]).strip(), displayed(m[2])) for m in FORMULA.finditer(text)]
+
+
+def with_formulas(text, drawings):
+    put = lambda m: f'<{m[1]}{m[2]}>{drawings[html.unescape(m[3]).strip(), displayed(m[2])]}</{m[1]}>'
+    return FORMULA.sub(put, text)
+
+
+# Icons
+
+def icon_of(classes): return re.search(r'fa-solid fa-([\w-]+)', classes)[1]
+
+
+def icon_styles(texts, fontawesome):
+    "A stylesheet of the icons that the pages name, each cut out of the theme's script, which holds thousands."
+    names = sorted({icon_of(m[2]) for text in texts for m in ICON.finditer(text)})
+    return '\n'.join(icon_rule(name, fontawesome) for name in names) + '\n'
+
+
+def icon_rule(name, fontawesome):
+    found = re.findall(rf'["{{,]{name}"?:\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"\]', fontawesome)
+    if not found: raise SystemExit(f'the theme has no icon {name}')
+    width, height, path = found[-1]  # solid comes last
+    svg = f"%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'%3E%3Cpath d='{path}'/%3E%3C/svg%3E"
+    return f'.icon-{name} {{ --icon: url("data:image/svg+xml,{svg}"); aspect-ratio: {width}/{height}; }}'
+
+
+def as_icon(m):
+    "The same mark with our class in place of the theme's."
+    others = [c for c in m[2].split() if not c.startswith('fa-')]
+    return f'<i class="{" ".join([*others, "icon", "icon-" + icon_of(m[2])])}"{m[3]} aria-hidden="true"></i>'
+
+
+def with_icons(text): return ICON.sub(as_icon, text)
+
+
+# The head
+
+PREFIXES = {'api/': 'Signatures. ', 'nbs/solutions/': 'Solutions. '}  # these pages begin as the lesson does
+
+
+def description(text, path=''):
+    "The first sentences of a page, as a search engine or a chat shows them."
+    article = text.partition('<article')[2]
+    found = (plain(p) for p in re.findall(r'<p>(.*?)</p>', article, re.S))
+    words = next((p for p in found if len(p) > 30), 'Learn denoising diffusion by building it')
+    words = next((prefix for folder, prefix in PREFIXES.items() if path.startswith(folder)), '') + words
+    return words if len(words) <= 160 else words[:157].rsplit(' ', 1)[0] + '...'
+
+
+def name_of(text): return plain(re.search(r'<title>(.*?)</title>', text, re.S)[1])
+
+
+def head(text, path, address, version):
+    "The tags that tell others what a page is."
+    name, words = name_of(text), description(text, path)
+    url = lambda p: address + p
+    pairs = {'og:type': 'website', 'og:title': name, 'og:description': words, 'og:image': url('_static/card.png')}
+    if address: pairs['og:url'] = url(path)
+    tag = lambda kind, key, value: f'<meta {kind}="{key}" content="{html.escape(value)}">'
+    lines = [tag('name', 'description', words), *(tag('property', *pair) for pair in pairs.items())]
+    lines += [tag('name', 'twitter:card', 'summary_large_image'), tag('name', 'generator', f'ddpm_lesson {version}')]
+    if address: lines.append(f'<link rel="canonical" href="{html.escape(url(path))}">')
+    return '\n'.join(lines)
+
+
+EAGER = r'<script[^>]*(?:searchtools|language_data|searchindex)[^>]*></script>'  # only the page that searches needs them
+ICON_SCRIPT = r'<script[^>]*fontawesome\.js[^>]*></script>'
+VIEWPORT = r'<meta name="viewport"[^>]*>'
+
+
+def one_viewport(text):
+    first, *others = re.findall(VIEWPORT, text)
+    return re.sub(VIEWPORT, '', text).replace('<meta charset="utf-8" />', f'<meta charset="utf-8" />\n{first}', 1)
+
+
+def lighter(text, path):
+    "A page without the scripts that it doesn't use."
+    text = re.sub(ICON_SCRIPT, '', text)
+    return text if path == 'search.html' else re.sub(EAGER, '', text)
+
+
+def named_by_their_words(text):
+    "Folds are called what they show; the theme gives each a second name, which speech input does not know."
+    return text.replace('<summary aria-label="Toggle hidden content">', '<summary>')
+
+
+def footer(path, version, repository):
+    up = '../'*path.count('/')
+    source = f' · <a href="{html.escape(repository)}">Source</a>' if repository else ''
+    return f'<p class="version">Version {version}{source} · <a href="{up}_static/LICENSES.txt">Licences</a></p>'
+
+
+# The index of equations
+
+def deep_links(text, path):
+    "In the index of equations each number becomes a link to the formula itself."
+    if not path.endswith('reference/equations.html'): return text
+    page = ''
+    def link(m):
+        nonlocal page
+        if m[1]: page = m[1]
+        return m[0] if m[1] or not page else f'<p><strong><a href="{page}#eq-{m[2].replace(".", "-")}">({m[2]})</a></strong>'
+    return re.sub(r'<h2><a class="reference internal" href="([^"#]+)|<p><strong>\(([\w.]+)\)</strong>', link, text)
+
+
+# The catalogue of the museum
+
+CATALOGUE = 'room', 'mistake', 'public place', 'right', 'wrong', 'measured as', 'killed by', 'not seen by'
+
+
+def cells_of(row): return re.findall(r'<t[hd][^>]*>\s*(?:<p>)?(.*?)(?:</p>)?\s*</t[hd]>', row, re.S)
+
+
+def regrouped(text):
+    "The catalogue in four columns, so that none is cut: what and where, how much, who finds it, who does not."
+    for table in re.findall(r'<table.*?</table>', text, re.S):
+        head, *rows = re.findall(r'<tr.*?</tr>', table, re.S)
+        if tuple(map(plain, cells_of(head))) == CATALOGUE: text = text.replace(table, catalogue(map(cells_of, rows)))
+    return text
+
+
+def catalogue(rows):
+    line = lambda room, name, place, right, wrong, unit, killer, blind: (
+        f'<tr><td><strong>{name}</strong><small>{room}: {place}</small></td><td>{wrong}, right is {right}<small>{unit}</small></td><td>{killer}</td><td>{blind}</td></tr>')
+    head = ''.join(f'<th scope="col">{words}</th>' for words in ('mistake, and where it stood', 'measured', 'killed by', 'not seen by'))
+    return f'<table class="table catalogue"><thead><tr>{head}</tr></thead><tbody>{"".join(line(*r) for r in rows)}</tbody></table>'
+
+
+# Beside the pages
+
+def sitemap(paths, address):
+    lines = ''.join(f'<url><loc>{html.escape(address + p)}</loc></url>\n' for p in paths)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{lines}</urlset>\n'
+
+
+def robots(address): return 'User-agent: *\nAllow: /\n' + (f'Sitemap: {address}sitemap.xml\n' if address else '')
+
+
+def llms(pages, address):
+    "What the book holds, for programs that read: a line a page, the notebook itself where there is one."
+    line = lambda path, text: f'- [{name_of(text).partition(" — ")[0]}]({address}{path}): {description(text)}'
+    lines = [line(p, t) for p, t in pages.items() if p.startswith('nbs/') and '/solutions/' not in p]
+    about = '> Learn denoising diffusion by building it: lessons that prove every step by running it, and the package they leave behind.'
+    return '\n'.join(['# ddpm_lesson', '', about, '', 'Each page below is also a notebook: the same address ending in `.ipynb`.', '', '## Pages', '', *lines]) + '\n'
+
+
+def not_found(address):
+    "A page for addresses that lead nowhere; it stands alone, since it may be shown at any depth."
+    home = urlsplit(address).path or '/'
+    links = {'The start': 'index.html', 'Lesson 0': 'nbs/00_start.html', 'Playground': 'play.html', 'Search': 'search.html'}
+    listed = ''.join(f'<li><a href="{html.escape(home + url)}">{name}</a></li>' for name, url in links.items())
+    style = ':root{color-scheme:light dark}body{font:1.1rem/1.6 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem}a{color:light-dark(#0b5cad,#7cb9f4)}'
+    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<meta name="robots" content="noindex"><title>Not here — ddpm_lesson</title><style>{style}</style></head>'
+            f'<body><main><h1>Only noise at this address</h1><p>The page has moved, or never was. From here you can walk back to:</p><ul>{listed}</ul></main></body></html>\n')
+
+
+def finish(made, katex, version, repository, address):
+    "Do all of it in the folder that Sphinx made."
+    read = lambda p: p.read_text(encoding='utf-8')
+    pages = {p.relative_to(made).as_posix(): read(p) for p in sorted(made.rglob('*.html')) if '_static' not in p.parts}
+    drawings = drawn([f for text in pages.values() for f in formulas_of(text)], katex)
+    scripts = made/'_static'/'scripts'
+    (made/'_static'/'icons.css').write_text(icon_styles(pages.values(), read(scripts/'fontawesome.js')), encoding='utf-8')
+    for path in {*scripts.glob('fontawesome.js*'), *scripts.glob('*.map')}: path.unlink()
+    for path, text in pages.items():
+        up = '../'*path.count('/')
+        more = head(text, path, address, version) + f'\n<link rel="stylesheet" href="{up}_static/icons.css">'
+        if 'class="formula' in text: more = f'<link rel="stylesheet" href="{up}_static/katex/katex.min.css">\n' + more
+        text = lighter(one_viewport(with_icons(regrouped(deep_links(named_by_their_words(text), path)))), path)
+        text = with_formulas(text, drawings).replace('</head>', more + '\n</head>', 1)
+        text = text.replace('<p class="component-author">', footer(path, version, repository) + '\n<p class="component-author">', 1)
+        (made/path).write_text(text, encoding='utf-8')
+    shown = [p for p in pages if p not in ('search.html',)]
+    for name, text in {'robots.txt': robots(address), 'llms.txt': llms(pages, address), '404.html': not_found(address)}.items():
+        (made/name).write_text(text, encoding='utf-8')
+    if address: (made/'sitemap.xml').write_text(sitemap(shown, address), encoding='utf-8')

@@ -1,0 +1,125 @@
+"""What the book computes for its moving parts: the network and the runtime, packed small; facts to compare with; the walk of the first page."""
+import gzip
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddpm_lesson.data import to_pixels
+from ddpm_lesson.guidance import Labelled
+from ddpm_lesson.pretrained import load_card, load_pretrained, weights_path
+from ddpm_lesson.sampler import ddim_sample, ddim_steps
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from export_onnx import difference, export
+
+TOOLS = Path(__file__).resolve().parent
+FIRST = dict(y=9, seed=0, sampler='ddim', steps=20, eta=0, scale=1)  # what the live page shows at first, and compares with PyTorch
+WALKERS, COLUMNS, STEPS = 24, 8, 20                                   # the garments of the first page, and their steps
+
+
+# The network
+
+def as_half(weight):
+    "A float32 weight as float16 if that loses nothing, else None."
+    from onnx import numpy_helper
+    values = numpy_helper.to_array(weight)
+    if values.dtype != np.float32: return None
+    with np.errstate(over='ignore'): half = values.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), values) else None
+
+
+def halve(path):
+    "Store the weights of an ONNX file in float16 where they are float16 numbers anyway; a Cast gives float32 back."
+    import onnx
+    from onnx import helper, numpy_helper
+    model, casts = onnx.load(path), []
+    for weight in model.graph.initializer:
+        if (half := as_half(weight)) is None: continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, f'{name}_half'))
+        casts.append(helper.make_node('Cast', [f'{name}_half'], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
+def onnx_file(folder):
+    "The network of the live page; made anew only when weights, exporter or PyTorch change."
+    makers = b''.join(p.read_bytes() for p in (weights_path('fashion'), TOOLS/'export_onnx.py', TOOLS/'site_live.py'))
+    path = folder/f'fashion-{hashlib.sha256(makers + torch.__version__.encode()).hexdigest()[:16]}.onnx'
+    if not path.exists():
+        export('fashion', path)
+        halve(path)
+        if (off := difference('fashion', path)) > 1e-4:
+            path.unlink()
+            raise SystemExit(f'the exported network differs from the model by {off}')
+    return path
+
+
+# Packing. Even bytes, then odd ones: the high halves of float16 numbers resemble one another, the low halves nothing.
+
+def packed(data, shuffle=False):
+    "Gzipped bytes; packed.mjs undoes it, whatever the server makes of them."
+    return gzip.compress(data[0::2] + data[1::2] if shuffle else data, 9, mtime=0)
+
+
+# Facts
+
+def reference(model, sched, shape):
+    "The pixels of the live page's first garment, by PyTorch."
+    x_0 = ddim_sample(Labelled(model, torch.tensor([FIRST['y']])), sched, (1, *shape), steps=FIRST['steps'], eta=float(FIRST['eta']), clip=(-1, 1), seeds=[FIRST['seed']])
+    return to_pixels(x_0).flatten().tolist()
+
+
+def stage_live(folder, build, runtime):
+    "Network, runtime and facts for the live page, below `folder`; how many bytes come before the first garment."
+    folder.mkdir(parents=True)
+    (folder/'network.bin').write_bytes(packed(onnx_file(build).read_bytes(), shuffle=True))
+    (folder/'runtime.bin').write_bytes(packed((runtime/'dist'/'ort-wasm-simd-threaded.wasm').read_bytes()))
+    (folder/'ort.mjs').write_bytes((runtime/'dist'/'ort.wasm.bundle.min.mjs').read_bytes())
+    (model, sched), card = load_pretrained('fashion'), load_card('fashion')
+    shape = (card['network']['channels'], card['size'], card['size'])
+    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in ('network', 'runtime')}
+    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, bytes=sizes, pixels=reference(model, sched, shape))
+    (folder/'facts.json').write_text(json.dumps(facts), encoding='utf-8')
+    return sum(sizes.values())
+
+
+# The first page
+
+def tiled(pixels):
+    "(N, 1, 28, 28) bytes as one picture, COLUMNS across."
+    return pixels[:, 0].unflatten(0, (-1, COLUMNS)).transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def answers():
+    "What the network guesses at each step of one walk of many garments: [(WALKERS, 1, 28, 28) bytes], and the pictures at the end."
+    model, sched = load_pretrained('fashion')
+    asked = Labelled(model, torch.arange(WALKERS) % 10)
+    walk = list(ddim_steps(asked, sched, (WALKERS, 1, 28, 28), steps=STEPS, clip=(-1, 1), seeds=range(WALKERS)))
+    return [to_pixels(x_0_hat) for _, _, x_0_hat in walk[:-1]], to_pixels(walk[-1][1])
+
+
+def card_picture(still):
+    "The finished garments in the size that chats and search engines show: 1200 by 630."
+    from PIL import Image
+    card, width = Image.new('L', (1200, 630)), 1120
+    height = width*still.height//still.width
+    card.paste(still.resize((width, height), Image.Resampling.NEAREST), (40, (630 - height)//2))
+    return card
+
+
+def stage_first(static):
+    "The recorded answers below one another, lossy; the last picture; the card. hero.mjs walks with them."
+    from PIL import Image
+    guesses, last = answers()
+    picture = lambda pixels: Image.fromarray(pixels.numpy())
+    picture(torch.cat([tiled(g) for g in guesses])).save(static/'hero.webp', quality=70, method=6)
+    still = picture(tiled(last))
+    still.save(static/'hero.png', optimize=True)
+    card_picture(still).save(static/'card.png', optimize=True)
