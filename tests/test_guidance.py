@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from conftest import normal
-from ddpm_lesson.guidance import Guided, Labelled
+from ddpm_lesson.guidance import Autoguided, Guided, Labelled
 from ddpm_lesson.loss import PredictsEps
 from ddpm_lesson.metrics import Counted, draw_pixels, noise_loss
 from ddpm_lesson.oracle import GaussianMixture
@@ -149,3 +149,60 @@ def test_guidance_without_labels_is_refused():
     "Rejects a scale that is dropped where there is nothing to insist on."
     model, sched = PredictsEps(UNet(1, 8, (1,), 1, patch=1, classes=3), linear_schedule(50)), linear_schedule(50)
     with pytest.raises(ValueError, match='guidance 3 wanted labels'): draw_pixels(model, sched, (2, 1, 8, 8), steps=2, guidance=3)
+
+
+# ---- in an interval, and away from a worse model
+
+@pytest.mark.parametrize('around', [lambda b: Guided(Net(), Y, 3.0, between=b), lambda b: Autoguided(Labelled(Net(), Y), Net(), 3.0, between=b)], ids=['Guided', 'Autoguided'])
+def test_an_interval_guides_each_image_by_its_own_step(around):
+    "Rejects the label dropped outside, an interval without its ends, and one image that decides for all."
+    t = torch.tensor([99, 100, 700])
+    free, asked = Net()(X_T, t), Net()(X_T, t, Y)
+    w = torch.tensor([1., 3., 3.], dtype=torch.float64).reshape(3, 1, 1, 1)
+    assert_close(around((100, 700))(X_T, t), free + w*(asked - free), rtol=1e-12, atol=1e-12)
+    assert_close(around((701, 1000))(X_T, t), asked, rtol=0, atol=0)
+    assert_close(around((1, 1000))(X_T, t), free + 3*(asked - free), rtol=1e-12, atol=1e-12)
+    assert_close(around(None)(X_T, t), around((0, 1000))(X_T, t), rtol=0, atol=0)
+
+
+def test_outside_the_interval_one_call_is_saved():
+    net = Net()
+    x = torch.zeros(3, 2, 4, 5)
+    ddim_sample(Guided(net, Y, 3.0, between=(300, 600)), linear_schedule(), x.shape, steps=[1000, 600, 450, 300, 20], x_T=x)
+    assert sum(y is None for _, _, y in net.asked) == 3 and len(net.asked) == 8
+
+
+@pytest.mark.parametrize('scale', [0.0, 1.0, 2.5])
+def test_autoguidance_is_the_line_from_the_weak_model_through_the_better(scale):
+    "Rejects the two exchanged, and a scale of 1 + w."
+    weak = lambda x_t, t: torch.sin(x_t)
+    strong = Labelled(Net(), Y)
+    assert_close(Autoguided(strong, weak, scale)(X_T, T), (1 - scale)*weak(X_T, T) + scale*strong(X_T, T), rtol=1e-12, atol=1e-12)
+    parts = Autoguided(Net(), Net())
+    assert len(list(parts.parameters())) == 2 and not parts.eval().weak.training and parts.scale == 2.0
+
+
+@pytest.mark.parametrize('between, error', [((700, 100), 'low <= high'), (100, 'low, high'), ((1, 2, 3), 'low, high'), (('a', 5), 'wanted a number'), ((float('nan'), 5), 'low <= high')])
+def test_an_interval_that_is_none_is_refused(between, error):
+    for make in (lambda: Guided(Net(), Y, between=between), lambda: Autoguided(Net(), Net(), between=between)):
+        with pytest.raises((ValueError, TypeError), match=error): make()
+
+
+def test_a_late_interval_keeps_the_hill_that_guidance_loses():
+    "Quantiles to quantiles, two hills asked for. Rejects an interval that is not heeded, or counted from the other end."
+    sched, n = linear_schedule(), 201
+    places = lambda *m: torch.tensor(m, dtype=torch.float64)[:, None]
+    asked, free = GaussianMixture([1., 1.], places(0., 1.), 0.15, sched), GaussianMixture([1., 1., 2.], places(0., 1., -0.8), 0.15, sched)
+    world = lambda x_t, t, y=None: free(x_t, t) if y is None else asked(x_t, t)
+    starts = 2**0.5*torch.erfinv(2*(torch.arange(n, dtype=torch.float64) + 0.5)/n - 1)
+    share = {b: (ddim_sample(Guided(world, torch.ones(n, dtype=torch.int64), 3.0, between=b), sched, (n, 1), steps=100, x_T=starts[:, None]) < 0.5).double().mean().item()
+             for b in (None, (1, 100), (701, 1000))}
+    assert share[None] < 0.06 and share[1, 100] > 0.45 and share[701, 1000] > 0.42
+
+
+def test_autoguidance_cancels_an_error_that_both_models_share():
+    "Richardson: at scale c/(c - 1) half the delta leaves a quarter. Rejects a push by another amount."
+    sched, x, t, c = linear_schedule(), normal(5, 1, seed=3), torch.full((5,), 200), 3.0
+    knows = lambda var: GaussianMixture([1.], torch.zeros(1, 1), var**0.5, sched)
+    off = lambda d, w: (Autoguided(knows(0.02 + d), knows(0.02 + c*d), w)(x, t) - knows(0.02)(x, t)).abs().max().item()
+    assert 3.8 < off(2e-4, c/(c - 1))/off(1e-4, c/(c - 1)) < 4.2 and 1.9 < off(2e-4, 1.0)/off(1e-4, 1.0) < 2.1

@@ -9,7 +9,7 @@ from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.posterior import posterior_mean, posterior_var, x_0_from_eps
 from ddpm_lesson.sampler import ddim_sample, image_noise, trailing
-from ddpm_lesson.schedule import linear_schedule, rescaled_linear_schedule
+from ddpm_lesson.schedule import linear_schedule, rescaled_linear_schedule, schedule_from_alpha_bar
 from ddpm_lesson.score import (
     _sde_walk,
     dsm_loss,
@@ -183,7 +183,7 @@ def test_the_loop_has_the_variance_that_its_numbers_say(eta):
     one = GaussianMixture([1.], torch.zeros(1, 1), 0.5, sched)
     draws = iter(torch.eye(12, dtype=torch.float64).T[..., None])
     coefs = sde_coefs(sched, ts, eta)
-    walk = _sde_walk(one, sched, next(draws), ts, coefs, lambda: next(draws), 0, 0.05, None, False)
+    walk = _sde_walk(one, sched, next(draws), ts, coefs, lambda: next(draws), None, False)
     seen = [x.square().sum() for _, x, _ in walk]
     v, now = sched.alpha_bar*0.25 + 1 - sched.alpha_bar, torch.ones((), dtype=torch.float64)
     for got, t, keep, mix, sigma in zip(seen, ts, *coefs):
@@ -227,7 +227,7 @@ def test_corrections_bring_the_law_back(eta):
     one, off = GaussianMixture([1.], torch.zeros(1, 1), 0.5, sched), []
     for n in 0, 4:
         draws = iter(torch.eye(60, dtype=torch.float64).T[..., None])
-        walk = _sde_walk(one, sched, next(draws), ts, sde_coefs(sched, ts, eta), lambda: next(draws), n, 0.2, None, False)
+        walk = _sde_walk(one, sched, next(draws), ts, sde_coefs(sched, ts, eta), lambda: next(draws), None, False, corrections=n, size=0.2)
         seen = torch.stack([x.square().sum() for _, x, _ in walk])[1:-1]
         off.append((seen/(sched.alpha_bar*0.25 + 1 - sched.alpha_bar)[ts[1:]] - 1).abs())
     assert off[1][-1] < 0.5*off[0][-1]
@@ -303,3 +303,14 @@ def test_bad_tensors_are_refused():
     with pytest.raises(TypeError, match='floating'): score_from_eps(sched, x.long(), 5)
     with pytest.raises(ValueError, match='NaN'): sde_sample(lambda x, t: x*float('nan'), sched, (2, 2), steps=3)
     with pytest.raises(ValueError, match='far too large'): pf_ode(lambda x, t: x*float('inf'), sched, (2, 2), steps=3, clip=(-1, 1))
+
+
+def test_where_nothing_is_left_the_score_says_nothing_of_the_image():
+    "Rejects NaN and infinity where alpha_bar is 0: a covariance, a time, Tweedie's average."
+    dark, x = schedule_from_alpha_bar([1., 0.5, 0.]), normal(2, 2)
+    for call in lambda: tweedie(dark, x, x, 2), lambda: tweedie_cov(hills(dark), dark, x, 2), lambda: sde_time(dark, 2), lambda: reverse_step(dark, x, x, 2, 1, x):
+        with pytest.raises(ValueError, match='t <= 1'): call()
+    for sample in sde_sample, pf_ode:
+        with pytest.raises(ValueError, match='alpha_bar is 0'): sample(hills(dark), dark, (2, 2), steps=[2, 1])
+        assert sample(hills(dark), dark, (2, 2), steps=[1], seeds=[1, 2]).isfinite().all()
+    assert score_from_eps(dark, x, 2).equal(-x)

@@ -8,7 +8,7 @@ import pages
 ROOT = Path(__file__).resolve().parents[1]
 MONTHS = 'January February March April May June July August September October November December'.split()
 # a name, or several, and a year: Vincent 2011, Ho et al. (2020), Song, Meng and Ermon (2020), Kingma and Ba 2015
-NAME = r'(?:van den )?[A-Z][a-zé]+(?:[A-Z][a-zé]+)?(?:-[A-Z][a-z]+)?'
+NAME = r'(?:van den )?[A-Z][a-zà-ÿ]+(?:[A-Z][a-zà-ÿ]+)?(?:-[A-Z][a-z]+)?'
 CITED = re.compile(rf"\b({NAME})((?:, {NAME})*(?: and {NAME})?|(?: et al\.)),? \(?((?:19|20)\d\d)\b")
 
 
