@@ -7,14 +7,13 @@ __all__ = ['score_from_eps', 'tweedie', 'tweedie_cov', 'dsm_loss', 'sde_time', '
            'langevin_step', 'sde_sample', 'sde_steps', 'pf_ode', 'pf_ode_steps']
 
 # %% ../nbs/14_score.ipynb #42072071
+from functools import partial
 import torch
 from torch import Tensor
-from .checks import check_float, check_number, check_pair, check_shape, check_t
-from .checks import check_whole
+from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import at, q_sample, rates, shaped
 from ddpm_lesson.sampler import (
-    _asking, _bar, _check_clip, _check_end, _check_match, _same_arguments, _start,
-    device_of, image_noise, last, levels, timesteps,
+    _asking, _bar, _check_end, _same_arguments, _walk_from, last, levels,
 )
 from .schedule import Schedule, check_schedule
 
@@ -39,6 +38,7 @@ def tweedie(
     "(x_t + noise_rate^2 score)/signal_rate: Tweedie's formula (Robbins 1956)."
     check_pair(x_t, score, 'x_t', 'score')
     signal, noise = rates(sched, t, x_t)
+    if sched.ends_at_zero: check_t(t, sched.T - 1)  # nothing of x_0 is left at T: this would be 0/0
     return (x_t + noise**2*score)/signal
 
 # %% ../nbs/14_score.ipynb #27b9deb8
@@ -58,7 +58,8 @@ def tweedie_cov(
 )->Tensor:          # (B, D, D) covariance Cov[x_0 | x_t], data units squared
     "(1 - alpha_bar)/alpha_bar (I - noise_rate d eps_hat/d x_t), Tweedie's formula of second order; D backward passes."
     check_pair(x_t, x_t, 'x_t', 'x_t')
-    steps = check_t(t, check_schedule(sched).T, len(x_t), low=1).to(x_t.device).expand(len(x_t))
+    last_step = check_schedule(sched).T - sched.ends_at_zero
+    steps = check_t(t, last_step, len(x_t), low=1).to(x_t.device).expand(len(x_t))
     slopes = _jacobian(model, x_t, steps)
     signal, noise = rates(sched, steps, slopes, low=1)
     eye = torch.eye(slopes.shape[1]).to(slopes)
@@ -84,7 +85,8 @@ def sde_time(
     t,              # int or (B,) int64, 0..T
 )->Tensor:          # () or (B,) float64, 0 at the data
     "Time of the SDE at which it has the law of step t: -log alpha_bar, the integral of beta."
-    return -at(check_schedule(sched).alpha_bar, check_t(t, sched.T)).log()
+    last_step = check_schedule(sched).T - sched.ends_at_zero   # to lose everything takes forever
+    return -at(sched.alpha_bar, check_t(t, last_step)).log()
 
 # %% ../nbs/14_score.ipynb #b5a41f13
 def pf_velocity(
@@ -147,27 +149,15 @@ def langevin_step(
     return x + shaped(h, x)*score + shaped((2*h).sqrt(), x)*z
 
 # %% ../nbs/14_score.ipynb #b909eec0
-def _sde_from(
-    model, sched, shape, steps, eta=1.0, corrections=0, size=0.05,
-    clip=None, x_T=None, seeds=None, device=None, progress=False,
-):  # the walk, not yet begun
-    "What both samplers check and prepare."
-    _check_match(model, sched)
-    ts, shape, clip = timesteps(sched.T, steps), check_shape(shape), _check_clip(clip)
-    corrections = check_whole(corrections, 'corrections') if corrections != 0 else 0
-    size, coefs = check_number(size, 'size', 0, 1), sde_coefs(sched, ts, eta)
-    if device is None: device = device_of(model, x_T)
-    noise = image_noise(shape, seeds, device, x_T)
-    x_t = _start(shape, x_T, noise, device)
-    return _sde_walk(model, sched, x_t, ts, coefs, noise, corrections, size, clip, progress)
-
-def _sde_walk(model, sched, x_t, ts, coefs, noise, corrections, size, clip, progress):
+def _sde_walk(
+    model, sched, x_t, ts, coefs, noise, clip, progress, look=True, corrections=0, size=0.05,
+):  # yields (t, x_t, x_0_hat), then (0, x_0, x_0)
     "The loop: a step down, then corrections at the level where it arrives."
     keep, mix, sigma = (c.tolist() for c in coefs)
     room, total = (1 - levels(sched, ts)[0]).tolist(), x_t.new_zeros(1)
     steps = torch.tensor(ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
     ask = _asking(model, x_t.dtype, copy=True)
-    def look(x, i):
+    def answers(x, i):
         "x_0_hat and eps_hat at visited step i."
         eps_hat, signal, rate = ask(x, steps[i]), (1 - room[i])**0.5, room[i]**0.5
         total.add_(torch.linalg.vector_norm(eps_hat))
@@ -176,17 +166,24 @@ def _sde_walk(model, sched, x_t, ts, coefs, noise, corrections, size, clip, prog
         x_0_hat = x_0_hat.clamp(*clip)
         return x_0_hat, (x - signal*x_0_hat)/rate
     for i in _bar(range(len(ts)), progress):
-        x_0_hat, eps_hat = look(x_t, i)
+        x_0_hat, eps_hat = answers(x_t, i)
         x_s = x_0_hat if ts[i] == ts[-1] else keep[i]*x_t + mix[i]*eps_hat
         if sigma[i]: x_s = x_s.add(noise(), alpha=sigma[i])
         for _ in range(corrections if i + 1 < len(ts) else 0):
             h = size*room[i + 1]
-            x_s = x_s - h/room[i + 1]**0.5*look(x_s, i + 1)[1]
+            x_s = x_s - h/room[i + 1]**0.5*answers(x_s, i + 1)[1]
             x_s = x_s.add(noise(), alpha=(2*h)**0.5)
         yield ts[i], x_t, x_0_hat
         x_t = x_s
     _check_end(x_t, total/len(ts)/(1 + corrections), (1 - room[0])**-0.5)
     yield 0, x_t, x_t
+
+def _sde_from(model, sched, shape, steps, eta=1.0, corrections=0, size=0.05, **options):
+    "The walk of both samplers, checked and not yet begun."
+    corrections = check_whole(corrections, 'corrections') if corrections != 0 else 0
+    way = partial(_sde_walk, corrections=corrections, size=check_number(size, 'size', 0, 1))
+    coefs = partial(sde_coefs, eta=eta)
+    return _walk_from(model, sched, shape, steps, coefs, walk=way, **options)
 
 # %% ../nbs/14_score.ipynb #610f584a
 def sde_sample(
@@ -205,8 +202,8 @@ def sde_sample(
     progress=False,  # show a bar
 )->Tensor:           # shape, float32 (float64 if x_T is)
     "Images from noise by Euler-Maruyama on the reverse SDE; S + corrections (S - 1) network calls. Song et al. 2021, Alg. 3."
-    return last(_sde_from(model, sched, shape, steps, eta, corrections, size,
-                          clip, x_T, seeds, device, progress))
+    return last(_sde_from(model, sched, shape, steps, eta, corrections, size, clip=clip, x_T=x_T,
+                          seeds=seeds, device=device, progress=progress))
 
 @_same_arguments(sde_sample)
 def sde_steps(
@@ -230,8 +227,8 @@ def pf_ode(
     progress=False,  # show a bar
 )->Tensor:           # shape, float32 (float64 if x_T is)
     "Images from noise along the probability-flow ODE, by Euler's method in `sde_time`; `steps` network calls. Song et al. 2021, Eq. 13."
-    return last(_sde_from(model, sched, shape, steps, 0.0, 0, 0.05,
-                          clip, x_T, seeds, device, progress))
+    return last(_sde_from(model, sched, shape, steps, 0.0, clip=clip, x_T=x_T, seeds=seeds,
+                          device=device, progress=progress))
 
 @_same_arguments(pf_ode)
 def pf_ode_steps(

@@ -5,11 +5,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from conftest import normal
+from ddpm_lesson.dialects import zero_terminal_snr
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.posterior import posterior_mean, posterior_var, x_0_from_eps
 from ddpm_lesson.sampler import ddim_sample, image_noise, trailing
-from ddpm_lesson.schedule import linear_schedule, rescaled_linear_schedule, schedule_from_alpha_bar
+from ddpm_lesson.schedule import linear_schedule, rescaled_linear_schedule
 from ddpm_lesson.score import (
     _sde_walk,
     dsm_loss,
@@ -307,10 +308,10 @@ def test_bad_tensors_are_refused():
 
 def test_where_nothing_is_left_the_score_says_nothing_of_the_image():
     "Rejects NaN and infinity where alpha_bar is 0: a covariance, a time, Tweedie's average."
-    dark, x = schedule_from_alpha_bar([1., 0.5, 0.]), normal(2, 2)
-    for call in lambda: tweedie(dark, x, x, 2), lambda: tweedie_cov(hills(dark), dark, x, 2), lambda: sde_time(dark, 2), lambda: reverse_step(dark, x, x, 2, 1, x):
-        with pytest.raises(ValueError, match='t <= 1'): call()
+    dark, x = zero_terminal_snr(linear_schedule(10)), normal(2, 2)
+    for call in lambda: tweedie(dark, x, x, 10), lambda: tweedie_cov(hills(dark), dark, x, 10), lambda: sde_time(dark, 10), lambda: reverse_step(dark, x, x, 10, 1, x):
+        with pytest.raises(ValueError, match='t <= 9'): call()
     for sample in sde_sample, pf_ode:
-        with pytest.raises(ValueError, match='alpha_bar is 0'): sample(hills(dark), dark, (2, 2), steps=[2, 1])
-        assert sample(hills(dark), dark, (2, 2), steps=[1], seeds=[1, 2]).isfinite().all()
-    assert score_from_eps(dark, x, 2).equal(-x)
+        with pytest.raises(ValueError, match='alpha_bar is 0'): sample(hills(dark), dark, (2, 2), steps=[10, 1])
+        assert sample(hills(dark), dark, (2, 2), steps=[9], seeds=[1, 2]).isfinite().all()
+    assert score_from_eps(dark, x, 10).equal(-x)
