@@ -201,3 +201,46 @@ ex_cancel = Exercise('13-cancel', 'The scale at which autoguidance cancels error
         'A plus where a minus belongs: the weights are w and 1 - w.': lambda c: c/(c + 1),
         'From w + (1 - w) c = 0 take w to one side: w (c - 1) = c.': lambda c: c - 1,
     })
+
+# %% ../../nbs/solutions/13_guidance.ipynb #b2e4b8f4
+def _interval_cases(g):
+    "Four images at four steps, below, inside, at an end of and above the interval."
+    draw = lambda: torch.randn(4, 2, 3, 5, generator=g, dtype=torch.float64)
+    return [Case((draw(), draw(), torch.tensor(t), w, low, high), f'{low}..{high}, t={t}')
+            for t, w, low, high in (([50, 400, 700, 900], 3.0, 200, 700), ([900, 100, 20, 600], 2.0, 100, 800))]
+
+def _pushed_where(inside, outside=1.0):
+    "(13.4), with one scale an image: the guided one where `inside` says so."
+    def answer(free, asked, t, scale, low, high):
+        w = torch.where(inside(t, low, high), scale, outside)
+        return free + shaped(w.double(), free)*(asked - free)
+    return answer
+
+def _inside(t, low, high): return (low <= t) & (t <= high)
+
+ex_interval = Exercise('13-interval', 'Guidance in an interval of steps, each image at its own: (13.4).',
+    inputs=_interval_cases,
+    truth=_pushed_where(_inside),
+    mutants={
+        'The first image decides for all; every image has its own step.':
+            _pushed_where(lambda t, low, high: _inside(t[:1].expand(len(t)), low, high)),
+        'Outside the interval the label must stay: scale 1, not 0.': _pushed_where(_inside, 0.0),
+        'This guides everywhere but in the interval.':
+            _pushed_where(lambda t, low, high: (t < low) | (t > high)),
+        'The ends of the interval belong to it.':
+            _pushed_where(lambda t, low, high: (low < t) & (t < high)),
+        'This ignores the interval.': _pushed_where(lambda t, low, high: t > 0),
+        'Only one end is looked at.': _pushed_where(lambda t, low, high: t <= high),
+    })
+
+# %% ../../nbs/solutions/13_guidance.ipynb #275b6f70
+ex_cancel = Exercise('13-cancel', 'The scale at which autoguidance cancels errors delta and c delta.',
+    paper=True, inputs=few((1.5,), (3.0,), (10.0,)),
+    truth=lambda c: c/(c - 1),
+    mutants={
+        'This is how much worse the weak model is, not how far to go.': lambda c: c,
+        'Ho and Salimans count from the model itself; our scale is 1 more.': lambda c: 1/(c - 1),
+        'The error gets larger: at this scale you go towards the weak model.': lambda c: (c - 1)/c,
+        'A plus where a minus belongs: the weights are w and 1 - w.': lambda c: c/(c + 1),
+        'From w + (1 - w) c = 0 take w to one side: w (c - 1) = c.': lambda c: c - 1,
+    })
