@@ -254,7 +254,7 @@ def test_what_a_command_wrote_it_may_write_again(here):
     assert status == 1 and 'wanted a new name' in said
 
 
-TOOLS = {'make_site': lambda p: ['--out', p], 'hide_solutions': lambda p: [p], 'gather_experiments': lambda p: ['none', Path(p)/'x'], 'export_onnx': lambda p: ['fashion', Path(p)/'x.csv']}
+TOOLS = {'make_site': lambda p: ['--out', p], 'gather_experiments': lambda p: ['none', Path(p)/'x'], 'export_onnx': lambda p: ['fashion', Path(p)/'x.csv']}
 
 
 @pytest.mark.parametrize('tool', TOOLS)
@@ -596,10 +596,11 @@ def test_a_rank_that_was_left_over_replaces_nothing(here, monkeypatch, rank):
 
 
 @pytest.mark.parametrize('ip', ['\x1b[31mred', 'a b', '$(touch owned)', '0.0.0.0\n', 'é'])
-def test_lessons_listen_at_an_address_and_nothing_else(ip, monkeypatch):
+def test_lessons_listen_at_an_address_and_nothing_else(ip, monkeypatch, tmp_path):
     "Rejects a program that hands a stranger's text to another one, which shows it as it is."
     pytest.importorskip('jupyterlab')
     started = []
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, 'run', lambda args, **kw: started.append(args) or subprocess.CompletedProcess(args, 0))
     status, said = call('lessons', '--ip', ip)
     assert status == 1 and '--ip wanted an address' in said and harmless(said) and not started

@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]/'tools'))
 import pages  # noqa: E402
 
 PACKAGE = Path(ddpm_lesson.__file__).parent
-INTERFACE = {'pretrained', 'experiments', 'plot', 'cli', '__main__'}
+INTERFACE = {'pretrained', 'experiments', 'plot', 'cli', 'journal', 'classroom', 'own', '__main__'}
 MODULES = [m.name.removeprefix('ddpm_lesson.') for m in pkgutil.walk_packages([str(PACKAGE)], 'ddpm_lesson.') if not m.ispkg and not m.name.endswith('_modidx')]
 
 

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import ddpm_lesson
+from ddpm_lesson.classroom import course_files
 from ddpm_lesson.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +39,12 @@ def wheel(tmp_path_factory):
     "Built from a copy, so that nothing an earlier build left behind gets in."
     folder = tmp_path_factory.mktemp('wheel')
     shutil.copytree(ROOT/'ddpm_lesson', folder/'source'/'ddpm_lesson', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in 'nbs', 'tests', 'tools', 'benchmarks': (folder/'source'/name).mkdir(); (folder/'source'/name/'extra.py').touch()
-    for name in 'settings.ini', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE': shutil.copy(ROOT/name, folder/'source'/name)
+    for path in course_files(ROOT):
+        (folder/'source'/path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT/path, folder/'source'/path)
+    (folder/'source'/'tests').mkdir()
+    for name in 'nbs', 'tests', 'tools', 'benchmarks': (folder/'source'/name/'extra.py').touch()
+    for name in 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE': shutil.copy(ROOT/name, folder/'source'/name)
     subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', folder, folder/'source'], check=True)
     return next(folder.glob('*.whl'))
 
@@ -49,8 +54,18 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     names = {n for n in ZipFile(wheel).namelist() if not n.endswith('/')}
     theirs = {n.removeprefix(about) for n in names if n.startswith(about)}
     ours = {p.relative_to(ROOT).as_posix() for p in (ROOT/'ddpm_lesson').rglob('*') if p.is_file() and '__pycache__' not in p.parts}
-    assert names - {about + n for n in theirs} == ours and {'ddpm_lesson/cli.py', 'ddpm_lesson/assets/fashion.safetensors', 'ddpm_lesson/assets/CREDITS'} < ours
+    lessons = {f'ddpm_lesson/course/{p.as_posix()}' for p in course_files(ROOT)}
+    assert names - {about + n for n in theirs} == ours | lessons and {'ddpm_lesson/cli.py', 'ddpm_lesson/assets/fashion.safetensors', 'ddpm_lesson/assets/CREDITS'} < ours
     assert {n.removeprefix('licenses/') for n in theirs} == {'METADATA', 'RECORD', 'WHEEL', 'entry_points.txt', 'top_level.txt', 'LICENSE'}
+
+
+def test_wheel_holds_each_lesson_once_and_nothing_large(wheel):
+    "Rejects a wheel without the lessons, with two copies of an answer, or with what a clone alone needs."
+    info = [i for i in ZipFile(wheel).infolist() if i.filename.startswith('ddpm_lesson/course/')]
+    pages = [i.filename for i in info if i.filename.endswith('.ipynb')]
+    assert len(pages) > 55 and sum(name.endswith('solutions/04_posterior.ipynb') for name in pages) == 1
+    assert len({name.rpartition('course/')[2] for name in pages}) == len(pages) and not [name for name in pages if 'checkpoint' in name]
+    assert max(i.file_size for i in info) < 1_100_000 and sum(i.file_size for i in info) < 20_000_000 and wheel.stat().st_size < 50_000_000
 
 
 def test_wheel_says_what_settings_say(wheel):
@@ -63,7 +78,7 @@ def test_wheel_says_what_settings_say(wheel):
     asked = [Requirement(r) for r in meta.get_all('Requires-Dist')]
     plain = lambda requirements: sorted(f'{r.name}{r.specifier}' for r in requirements)
     assert plain(r for r in asked if r.marker is None) == plain(map(Requirement, cfg['requirements'].split()))
-    assert set(meta.get_all('Provides-Extra')) == {'dev', 'docs', 'judge'} and not [r for r in asked if r.url]
+    assert set(meta.get_all('Provides-Extra')) == {'dev', 'docs', 'judge', 'lessons'} and not [r for r in asked if r.url]
     assert '[console_scripts]\nddpm_lesson = ddpm_lesson.cli:main' in ZipFile(wheel).read(about + 'entry_points.txt').decode()
 
 
@@ -90,10 +105,14 @@ def test_wheel_draws_in_an_environment_without_us_or_our_tools(wheel, tmp_path):
         from ddpm_lesson.cli import main
         for args in (['sample', '--count', '4', '--steps', '2', '--device', 'cpu', '--gif', 'way.gif'],
                      ['train', '--preset', 'debug', '--width', '8', '--steps', '2', '--folder', 'run', '--device', 'cpu']): main(args, standalone_mode=False)
+        from ddpm_lesson import classroom
+        classroom.working_copy('mine'), classroom.copy_course('class', answers=False)
         print(ddpm_lesson.__file__)"""
     done = subprocess.run([python, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert not done.returncode, done.stderr
     assert done.stdout.splitlines()[-1].startswith(str(site)) and Image.open(tmp_path/'samples.png').size[0] > 100 and (tmp_path/'run'/'model.safetensors').is_file()
+    made = [{p.name for p in (tmp_path/out/'nbs').rglob('*.ipynb')} for out in ('mine', 'class')]
+    assert made[0] == {p.name for p in (ROOT/'nbs').rglob('*.ipynb')} and {'04_posterior.ipynb', 'museum.ipynb'} < made[1] < made[0]
 
 
 def test_every_upper_bound_has_its_reason_written():

@@ -113,7 +113,9 @@ def test_package_never_imports_what_only_pages_need():
     assert len(modules) > 25
     for module in modules:
         text = module.read_text(encoding='utf-8')
-        assert module.stem == 'plot' or 'matplotlib' not in text and 'import plot' not in text and '.plot' not in text, module.name
+        later = ('classroom', 'journal')   # which draw when asked: their import of it stands in a function
+        if module.stem in later: text = re.sub(r'^    +from matplotlib.*$', '', text, flags=re.M)
+        assert module.stem == 'plot' or 'matplotlib' not in text and not re.search(r'import plot|\.plot import|from .*\bplot\b', text), module.name
 
 
 def test_importing_the_sampler_costs_little_more_than_torch():

@@ -1,0 +1,214 @@
+"Copies of the course: what is in them, what is not, that saving changes nothing; and the progress of a class."
+import asyncio
+import csv
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ddpm_lesson import classroom, cli
+from ddpm_lesson.exam import grade
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT/'tools'))
+import pages  # noqa: E402
+
+
+def call(*args):
+    r = CliRunner().invoke(cli.main, [str(a) for a in args])
+    if r.exception and not isinstance(r.exception, SystemExit): raise r.exception
+    return r.exit_code, r.output
+
+
+def cells(page): return json.loads(page.read_text(encoding='utf-8'))['cells']
+def source(cell): return ''.join(cell['source'])
+def checked(page): return re.findall(r"^check\('([^']+)'", '\n'.join(map(source, cells(page))), re.M)
+
+
+def markdown(page):
+    "Prose of a page, and what its cells show as such."
+    shown = [''.join(o['data']['text/markdown']) for c in cells(page) for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    return [source(c) for c in cells(page) if c['cell_type'] == 'markdown'] + shown
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "A class, whose wheel is not built."
+    folder = tmp_path_factory.mktemp('class')/'out'
+    keep, classroom._wheel = classroom._wheel, lambda root, out: 'pip install "ddpm_lesson[lessons]"'
+    try: return classroom.make_class(folder)
+    finally: classroom._wheel = keep
+
+
+def test_students_get_every_page_without_answers(made):
+    "Rejects a copy that forgets a lesson, keeps a fold of answers or a solution, or leaves a link that leads nowhere."
+    course = made/'students'
+    copied = {pages.path_of(p, course): p for p in pages.pages(course)}
+    wanted = {pages.path_of(p): p for p in pages.pages()}
+    assert set(wanted) - set(copied) == set(classroom._telling) and not (course/'nbs'/'solutions').exists()
+    for name, page in copied.items():
+        text = page.read_text(encoding='utf-8')
+        assert not re.search(r'solutions/\w+\.ipynb|<summary>Answer|Exercise\(|exam\.lesson_', text), name
+        for target in re.findall(r'\]\((?!https?:|#|attachment:|mailto:)([^)\s#]+)', '\n'.join(markdown(page))): assert (page.parent/target).exists(), (name, target)
+        assert checked(page) == checked(wanted[name])
+
+
+def test_what_pages_read_is_in_every_copy(made):
+    "Rejects a copy without its tables: six pages of an earlier one stopped at ../benchmarks or ../records."
+    for course in made/'students', made/'teacher':
+        for page in pages.pages(course):
+            text = '\n'.join(source(c) for c in cells(page) if c['cell_type'] == 'code')
+            for target in re.findall(r"'((?:\.\./)+[^']+)'", text): assert (page.parent/target).exists(), (page, target)
+
+
+def test_a_class_says_how_to_begin(made):
+    readme = (made/'students'/'README.md').read_text(encoding='utf-8')
+    for words in 'Windows', 'Mac, Linux', 'py -m venv', 'python3 -m venv', 'ddpm_lesson lessons --copy .', '--student': assert words in readme
+    notes = (made/'teacher'/'TEACHING.md').read_text(encoding='utf-8')
+    assert 'Six weeks' in notes and 'One day' in notes and len(re.findall(r'^- \*\*', notes, re.M)) == sum(ex.lesson.isdigit() for ex in grade.exercises.values())
+    assert (made/'teacher'/'nbs'/'solutions'/'04_posterior.ipynb').exists() and (made/'teacher'/'slides.html').read_text(encoding='utf-8').count('<section>') > 80
+
+
+def test_notes_count_what_the_index_says():
+    "Rejects a table that is read from another place than the index, or a lesson that no track of the notes can name."
+    table = classroom._table()
+    assert set(table) == {str(int(p.stem[:2])) for p in pages.lessons()} and all(read > 0 for _, _, read, _ in table.values())
+    assert set(' '.join(which for which, _ in classroom._weeks).split()) | set(classroom._day) <= set(table)
+
+
+@pytest.mark.parametrize('out', ['full', 'file', '--help'])
+def test_a_class_goes_to_a_new_place(out, tmp_path, monkeypatch):
+    "Rejects a tool that writes into a folder of others, or makes one called --help."
+    monkeypatch.chdir(tmp_path)
+    Path('full').mkdir()
+    Path('full/students').write_text('precious')
+    Path('file').write_text('precious')
+    status, said = call('class', out)
+    assert (status == 0) == (out == '--help') and not Path('--help').exists()
+    assert Path('full/students').read_text() == Path('file').read_text() == 'precious'
+
+
+def test_answers_are_found_wherever_they_are_folded():
+    "Rejects a copy that keeps an answer because other words stand in its cell, the tag has an attribute, or the link a title, an anchor or brackets."
+    text = lambda *sources: ''.join(source(c) for c in classroom.without_answers([{'cell_type': 'markdown', 'source': s} for s in sources]))
+    fold = lambda summary, tag='details': f'<{tag}><summary>{summary}</summary>\n\nsecret\n\n</details>'
+    assert text(fold('A proof')) and 'secret' in text(fold('A proof'))                        # a fold of the lesson itself
+    for summary in 'Answer', 'Answers', 'The answer', 'Solution':
+        for tag in 'details', 'details open': assert 'secret' not in text('Before.' + fold(summary, tag) + 'After.') and text('a', fold(summary, tag) + 'b') == 'ab'
+    assert text('## Exercises', 'Think. ' + fold('Hint or more'), 'End.') == '## ExercisesThink.End.'
+    two = fold('A proof') + fold('Answers')
+    assert 'A proof' in text(two) and text(two).count('secret') == 1
+    plain = lambda text: classroom.unlinked(text, Path('nbs/02_schedule.ipynb'), {Path('nbs/01_data.ipynb')})
+    for link in '[see $x_[t]$](solutions/02.ipynb)', '[see $x_[t]$](solutions/02.ipynb#a)', '[see $x_[t]$](solutions/02.ipynb "t")', '<a href="solutions/02.ipynb#a">see $x_[t]$</a>':
+        assert plain(f'Go {link}.') == 'Go see $x_[t]$.', link
+    for link in '[one](01_data.ipynb#a)', '[two](https://a.example/solutions/1.ipynb)', '[three](#here)': assert plain(link) == link
+
+
+# ---- a working copy, opened in JupyterLab
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    pytest.importorskip('jupyterlab')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, 'environ', os.environ | {})
+    calls = []
+    monkeypatch.setattr(cli.subprocess, 'run', lambda args, **kw: calls.append([str(a) for a in args]) or cli.subprocess.CompletedProcess(args, 0))
+    return calls
+
+
+def test_lessons_open_a_copy_and_leave_it_as_it_was_left(started):
+    "Rejects a command that opens the tracked pages, or that writes over what a reader has written."
+    assert call('lessons')[0] == 0 and started[-1][3] == str(Path('my-lessons/nbs/00_start.ipynb').absolute())
+    mine = Path('my-lessons/nbs/04_posterior.ipynb')
+    mine.write_text('what I tried')
+    assert call('lessons', '--student', 'ana')[0] == 0 and mine.read_text() == 'what I tried' and os.environ['DDPM_LESSON_STUDENT'] == 'ana'
+    assert call('lessons', '--in-place')[0] == 0 and started[-1][3] == str(classroom.course()/'nbs'/'00_start.ipynb')
+    assert call('lessons', '--student', '../x')[0] == 1
+    Path('full').mkdir(), Path('full/letter').write_text('precious')
+    assert call('lessons', '--copy', 'full')[0] == 1 and [p.name for p in Path('full').iterdir()] == ['letter']
+
+
+@pytest.mark.parametrize('page', ['nbs/04_posterior.ipynb', 'nbs/reference/museum.ipynb', 'nbs/interface/cli.ipynb'])
+def test_opening_and_saving_changes_no_byte(page, tmp_path):
+    "Rejects a manager that lets JupyterLab leave its version, its kernel, trust or counts in a tracked page."
+    pytest.importorskip('jupyter_server')
+    to = tmp_path/page
+    to.parent.mkdir(parents=True)
+    to.write_bytes((ROOT/page).read_bytes())
+    async def open_and_save():
+        manager = classroom.LessonsManager(root_dir=str(tmp_path))
+        model = await manager.get(page)
+        seen = json.loads(json.dumps(model['content']['metadata']))
+        assert seen['language_info']['name'] == 'python'
+        model['content']['metadata'] |= dict(language_info=dict(name='python', version='9.9'), widgets={})
+        for cell in model['content']['cells']:
+            cell['metadata'] |= dict(trusted=True, execution=dict(a=1))
+            if cell['cell_type'] == 'code': cell['execution_count'] = 7
+        await manager.save(dict(type='notebook', format='json', content=model['content']), page)
+    asyncio.run(open_and_save())
+    assert to.read_bytes() == (ROOT/page).read_bytes()
+
+
+def test_no_cell_of_a_page_is_hidden_from_nbdev_alone():
+    "Jupyter knows nothing of `#| eval: false`: rejects a cell that a reader runs and no test does."
+    flags = 'eval:', 'slow', 'cuda', 'skip', 'exec_doc'
+    for page in [*pages.pages(), *pages.solutions()]:
+        for cell in cells(page):
+            said = [line.removeprefix('#|').strip() for line in source(cell).splitlines() if line.startswith('#|')]
+            assert not [s for s in said if s.replace(' ', '').startswith(tuple(flags))], (page.name, source(cell)[:80])
+            assert 'skip_exec' not in source(cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', [pages.path_of(p) for p in pages.pages() if pages.path_of(p) not in classroom._telling])
+def test_every_page_of_the_students_copy_runs_top_to_bottom_without_internet(page, made, monkeypatch):
+    "As JupyterLab's Run All does it: every cell, whatever marks it has, in the folder of the page."
+    import nbformat
+    from nbclient import NotebookClient
+    for name in 'http_proxy', 'https_proxy': monkeypatch.setenv(name, 'http://127.0.0.1:9')
+    path = made/'students'/'nbs'/f'{page}.ipynb'
+    NotebookClient(nbformat.read(path, 4), timeout=900, resources={'metadata': {'path': str(path.parent)}}).execute()
+
+
+# ---- who is stuck where
+
+def test_forty_students_are_one_table_and_one_picture(tmp_path):
+    "Rejects a merge that loses a form of file, an encoding, or somebody who sent twice; and a place that is not the first open lesson."
+    sent = tmp_path/'sent'
+    sent.mkdir()
+    names = list(grade.exercises)
+    first = [n for n in names if n.startswith('00-')]
+    for k in range(36): (sent/f's{k:02}.json').write_text(json.dumps(dict(student=f'Student {k}', right=names[:k], of=len(names))), encoding='utf-16' if k % 2 else 'utf-8')
+    (sent/'ana.json').write_text(json.dumps(dict(done={n: '2026-01-01' for n in first})))
+    (sent/'again.json').write_text(json.dumps(dict(student='Student 1', right=names[5:7], of=9)))
+    with open(sent/'others.csv', 'w', newline='', encoding='utf-8-sig') as f: csv.writer(f).writerows([['student', 'right', *names], ['Bo', 1, 1, *[0]*(len(names) - 1)], ['Cy', len(names), *[1]*len(names)]])
+    for wrong in '{', '[]', '{"student": 3}', '\x00': (sent/f'bad{len(wrong)}{ord(wrong[0])}.json').write_text(wrong)
+    status, said = call('progress', sent, '--out', tmp_path/'t.csv', '--picture', tmp_path/'p.png', '--json')
+    assert status == 0 and '4 files can not be read' in said, said
+    rows = {r['student']: r for r in csv.DictReader((tmp_path/'t.csv').open(encoding='utf-8'))}
+    assert len(rows) == 39 and rows['Student 1']['right'] == '3' and rows['Cy']['at'] == 'done'
+    assert rows['ana']['at'] == list(grade.lessons.values())[1] and rows['Student 0']['at'] == list(grade.lessons.values())[0]
+    assert Image.open(tmp_path/'p.png').size[1] > 800
+    assert call('progress', sent, '--out', tmp_path/'t.csv', '--picture', tmp_path/'p.png')[0] == 0     # its own may be replaced
+    assert call('progress', tmp_path)[0] == 1 and call('progress', tmp_path/'no')[0] in (1, 2)
+
+
+def test_students_who_share_an_account_have_a_file_each(monkeypatch, tmp_path):
+    "Rejects a file named after the account alone."
+    monkeypatch.setenv('XDG_DATA_HOME', str(tmp_path))
+    monkeypatch.delenv('DDPM_LESSON_PROGRESS', raising=False)
+    files = {grade.progress_file()}
+    for student in 'ana', 'Bo Li':
+        monkeypatch.setenv('DDPM_LESSON_STUDENT', student)
+        files.add(grade.progress_file())
+        assert grade.check('00-ghost', -0.17) and len(grade.read_progress()) == 1
+    monkeypatch.setenv('DDPM_LESSON_PROGRESS', str(tmp_path))
+    files.add(grade.progress_file())
+    assert len(files) == 4 and {p.name for p in files} == {'progress.json', 'progress-ana.json', 'progress-Bo Li.json', 'Bo Li.json'}
+    monkeypatch.setenv('DDPM_LESSON_STUDENT', '../ana')
+    with pytest.raises(ValueError, match='wanted a name'): grade.progress_file()
