@@ -155,8 +155,9 @@ def save_model(
 
 # %% ../nbs/interface/pretrained.ipynb #91d4a500
 def draw_as_card(
-    model, sched, card, count:int, labels=None, seeds=None,  # as for `draw_images`
-    device='cpu', batch:int=64, progress:bool=False, **asked,  # the last: other than the card says, see `Sampling`
+    model, sched, card, count:int,  # (x_t, t) -> eps_hat, with labels (x_t, t, y); images wanted
+    labels=None, seeds=None, device='cpu', batch:int=64, progress:bool=False,  # as for `draw_images`
+    **asked,  # other than the card says, see `Sampling`
 )->Tensor:  # (count, C, H, W) on the CPU, images in [-1, 1]
     "Images drawn as the card says, but for what you change."
     how, shape = sampling_of(card, labels is not None, **asked), image_shape(card, count)

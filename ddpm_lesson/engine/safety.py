@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import torch
 from torch import Tensor
@@ -22,20 +22,14 @@ from torch.overrides import TorchFunctionMode
 from .files import Damaged, load_tensors
 
 # %% ../../nbs/engine/safety.ipynb #b6c1afe1
-@contextmanager
 def locked(folder):
-    "Keep every other training, of this process too, out of a folder; None: there is none."
-    if folder is None:
-        yield
-        return
+    "A context that keeps every other training, of this process too, out of a folder; None: there is none."
+    if folder is None: return nullcontext()
     from filelock import FileLock, Timeout
     Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder)/'training.lock')
-    try: lock.acquire(timeout=0)
+    try: return FileLock(Path(folder)/'training.lock').acquire(timeout=0)
     except Timeout: raise BlockingIOError(f'{folder} is in use: another training writes there; '
                                           'wait until it ends, or name another folder') from None
-    try: yield
-    finally: lock.release()
 
 # %% ../../nbs/engine/safety.ipynb #3567d5c8
 newest_name, previous_name = 'checkpoint.safetensors', 'checkpoint.previous.safetensors'
