@@ -19,62 +19,54 @@ from .schedule import Schedule, check_schedule
 
 # %% ../nbs/15_solvers.ipynb #eb659c6f
 class Plan(NamedTuple):
-    "What a solver does at each of its N calls; a call's estimate is signal_rate x_0_hat."
+    "What a solver does at each of its N calls, in u = x/noise_rate and p = u - eps_hat."
     ts:list        # where the model is asked, 1..T
-    keep:list      # factors on the point where the step began
-    new:list       # on the estimate of this call
-    old:list       # on the estimate of the call before
+    new:list       # factors on p of this call
+    old:list       # on p of the call before
     arrives:list   # does the step end here? else the result is only a point to ask at
-    lift:list      # factor on the point before it is asked about, and fresh noise added to it
-    sigma:list     # (1 and 0: left alone)
+    lift:list      # factor on u before it is asked about, and fresh noise added to it
+    fresh:list     # (1 and 0: left alone)
 
 # %% ../nbs/15_solvers.ipynb #d11a8981
 def _half_log_snr(sched)->Tensor:
     "(T+1,) float64 on the CPU, infinite at t=0: lambda of DPM-Solver."
     return sched.log_snr.to('cpu', torch.float64)/2
 
-def _hops(sched, begins, ends)->tuple:
-    "Of steps: rates of signal and noise where they begin, factors on x_t and x_0_hat, lengths in lambda."
-    alpha_bar, lam = sched.alpha_bar.to('cpu', torch.float64), _half_log_snr(sched)
-    a_t, a_s = alpha_bar[begins], alpha_bar[ends]
-    keep = ((1 - a_s)/(1 - a_t)).sqrt()
-    return a_t.sqrt(), (1 - a_t).sqrt(), keep, a_s.sqrt() - keep*a_t.sqrt(), lam[ends] - lam[begins]
-
-def _plan(ts, keep, new, old=None, arrives=None, lift=None, sigma=None)->Plan:
+def _plan(ts, new, old, arrives=None, lift=None, fresh=None)->Plan:
     "A plan of tensors (N,); by default every call ends a step, and nothing is added."
-    N = len(ts)
-    of = lambda x, default: [default]*N if x is None else x.tolist()
-    return Plan(list(ts), keep.tolist(), new.tolist(), of(old, 0.0), of(arrives, True),
-                of(lift, 1.0), of(sigma, 0.0))
+    of = lambda x, default: [default]*len(ts) if x is None else x.tolist()
+    # the last row goes to t=0, where u is infinite and x_0 is x_0_hat
+    new[-1] = old[-1] = 0
+    return Plan(list(ts), new.tolist(), old.tolist(), of(arrives, True), of(lift, 1.0),
+                of(fresh, 0.0))
 
 # %% ../nbs/15_solvers.ipynb #9d68b948
 def multistep_plan(
     sched:Schedule,  # alpha_bar, entries 0..T
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
-    "2M: the slope of x_0_hat from the level before. DPM-Solver++ Algorithm 2."
-    signal, _, keep, gain, h = _hops(sched, ts, ts[1:] + [0])
-    slope = torch.zeros_like(h)
+    "2M: the slope of x_0_hat from the level before. Lu et al. 2022."
+    h = _half_log_snr(sched)[ts + [0]].diff()
+    slope, old = torch.zeros_like(h), torch.zeros_like(h)
     # first order at the first step, which has no past, and at the last, where h is infinite
     slope[1:-1] = h[1:-1]/h[:-2]/2
-    old = -gain*slope/torch.cat([signal[:1], signal[:-1]])
-    return _plan(ts, keep, gain*(1 + slope)/signal, old)
+    old[1:] = -h[1:].expm1()*slope[1:]*h[:-1].exp()
+    return _plan(ts, h.expm1()*(1 + slope), old)
 
 # %% ../nbs/15_solvers.ipynb #e84f6dfa
 def single_step_plan(
     sched:Schedule,  # alpha_bar, entries 0..T
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
-    "2S: two levels a step, the first looks ahead to the second. DPM-Solver++ Algorithm 1."
-    signal, _, keep, gain, h = _hops(sched, ts, ts[1:] + [0])
-    new, old = gain/signal, torch.zeros_like(h)
-    arrives = torch.ones(len(ts), dtype=torch.bool, device='cpu')
-    for i in range(0, len(ts) - 2, 2):
-        _, _, wide, whole, _ = _hops(sched, ts[i], ts[i + 2])
-        slope = (h[i] + h[i + 1])/h[i]/2
-        keep[i + 1], arrives[i] = wide, False
-        new[i + 1], old[i + 1] = whole*slope/signal[i + 1], whole*(1 - slope)/signal[i]
-    return _plan(ts, keep, new, old, arrives)
+    "2S: two levels a step, the first looks ahead to the second. Lu et al. 2022."
+    h = _half_log_snr(sched)[ts + [0]].diff()
+    new, old, arrives = h.expm1(), torch.zeros_like(h), torch.ones_like(h).bool()
+    pairs = 2*((len(ts) - 1)//2)    # what is left over is of first order
+    first, both = h[0:pairs:2], h[0:pairs:2] + h[1:pairs:2]
+    slope, gain = both/first/2, both.expm1()
+    new[1:pairs:2], old[1:pairs:2] = gain*slope*(-first).exp(), gain*(1 - slope)
+    arrives[0:pairs:2] = False
+    return _plan(ts, new, old, arrives)
 
 # %% ../nbs/15_solvers.ipynb #a5604aa0
 def _nearest(sched, lam:Tensor)->list:
@@ -103,21 +95,19 @@ def heun_plan(
     ts:list,            # S falling timesteps
     churn:float=0.0,    # EDM's S_churn; 0: no fresh noise
 )->Plan:                # 2S - 1 calls
-    "Heun: a step with the mean of the noise here and at its end. EDM Algorithms 1 and 2."
+    "Heun: a step with the mean of the noise here and at its end. EDM Algorithm 2."
     begins, ends = raised(sched, ts, churn), ts[1:] + [0]
-    signal, _, keep, gain, _ = _hops(sched, begins, ends)
-    new = gain/signal
-    again = new/keep/2                # the mean of two noises, written in estimates of the image
+    lam, alpha_bar = _half_log_snr(sched), sched.alpha_bar.to('cpu', torch.float64)
+    gain, zero = (lam[ends] - lam[begins]).expm1(), torch.zeros(len(ts), dtype=torch.float64)
     # every step asks twice but the last, at whose end there is no noise
     twice = lambda a, b: torch.stack([a, b], 1).flatten()[:-1]
-    one, none = torch.ones_like(keep), torch.zeros_like(keep)
-    arrives = twice(none, one).bool()
+    kept, noise = alpha_bar[begins]/alpha_bar[ts], (1 - alpha_bar).sqrt()
+    arrives = twice(zero, zero + 1).bool()
     arrives[-1] = True
-    alpha_bar = sched.alpha_bar.to('cpu', torch.float64)
-    kept = alpha_bar[begins]/alpha_bar[ts]
-    return _plan(twice(torch.tensor(begins), torch.tensor(ends)).tolist(), twice(keep, keep),
-                 twice(new, again), twice(none, again*(keep - new)), arrives,
-                 twice(kept.sqrt(), one), twice((1 - kept).sqrt(), none))
+    return _plan(twice(torch.tensor(begins), torch.tensor(ends)).tolist(),
+                 twice(gain, gain/2), twice(zero, gain*(1 - gain)/2), arrives,
+                 twice(kept.sqrt()*noise[ts]/noise[begins], zero + 1),
+                 twice((1 - kept).sqrt()/noise[begins], zero))
 
 # %% ../nbs/15_solvers.ipynb #31bb5e3d
 def follow(
@@ -131,25 +121,31 @@ def follow(
     progress=False,  # show a bar
     look=True,       # hand out every step; else only the end
 ):                   # yields (t, x_t, x_0_hat) where a step begins, if `look`, then (0, x_0, x_0)
-    "The loop of all solvers here: x_s = keep x_began + new estimate + old estimate of the call before."
+    "The loop of all solvers here: u_s = u_began + new p + old p_before."
     a_t, _ = levels(sched, plan.ts)
-    signal, drowned = a_t.sqrt().tolist(), (1 - a_t).sqrt().tolist()
-    steps = torch.tensor(plan.ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
-    ask, total, began, before = _asking(model, x_t.dtype, copy=True), x_t.new_zeros(1), x_t, None
-    for i in _bar(range(len(plan.ts)), progress):
-        if plan.sigma[i]: x_t = began = (began*plan.lift[i]).add_(noise(), alpha=plan.sigma[i])
-        eps_hat = ask(x_t, steps[i])
-        estimate = torch.add(x_t, eps_hat, alpha=-drowned[i])
+    rate, up = (1 - a_t).sqrt().tolist(), ((1 - a_t)/a_t).sqrt().tolist()
+    at = torch.tensor(plan.ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
+    ask, total, N = _asking(model, x_t.dtype, copy=False), x_t.new_zeros(1), len(plan.ts)
+    u = began = x_t/(1 - levels(sched, ts)[0][0]).sqrt().item()
+    # memory that is used again and again: new memory takes time
+    p, before, ahead = (torch.empty_like(u) for _ in range(3))
+    for i in _bar(range(N), progress):
+        if plan.fresh[i]: u = began.mul_(plan.lift[i]).add_(noise(), alpha=plan.fresh[i])
+        # the model gets memory of its own, with which it may do what it likes
+        eps_hat = ask(u*rate[i], at[i])
+        torch.sub(u, eps_hat, out=p)
         if clip:
-            estimate.clamp_(*(signal[i]*end for end in clip))
+            p.clamp_(clip[0]/up[i], clip[1]/up[i])
             total.add_(torch.linalg.vector_norm(eps_hat))
-        x_s = (began*plan.keep[i]).add_(estimate, alpha=plan.new[i])
-        if plan.old[i]: x_s.add_(before, alpha=plan.old[i])
-        if look and x_t is began: yield plan.ts[i], x_t.clone(), estimate/signal[i]
-        x_t, before = x_s, estimate
-        if plan.arrives[i]: began = x_t
-    _check_end(x_t, total/len(plan.ts), 1/signal[0])
-    yield 0, x_t, x_t
+        if look and u is began: yield plan.ts[i], u*rate[i], p*up[i]
+        if i == N - 1: break
+        u = began if plan.arrives[i] else ahead
+        torch.add(began, p, alpha=plan.new[i], out=u)
+        if plan.old[i]: u.add_(before, alpha=plan.old[i])
+        p, before = before, p
+    x_0 = p*up[-1]
+    _check_end(x_0, total/N, 1/a_t[0].sqrt().item())
+    yield 0, x_0, x_0
 
 # %% ../nbs/15_solvers.ipynb #c5affd17
 def dpm_solver_sample(
@@ -164,7 +160,7 @@ def dpm_solver_sample(
     device=None,      # None: where the model lives
     progress=False,   # show a bar
 )->Tensor:            # shape, float32 (float64 if x_T is)
-    "Images from noise by DPM-Solver++(2M), in `steps` network calls. Lu et al. 2022, Algorithm 2."
+    "Images from noise by DPM-Solver++(2M), in `steps` network calls. Lu et al. 2022."
     return last(_walk_from(model, sched, shape, steps, multistep_plan,
                            clip, x_T, seeds, device, progress, look=False, walk=follow))
 
@@ -189,7 +185,7 @@ def dpm_single_sample(
     device=None,      # None: where the model lives
     progress=False,   # show a bar
 )->Tensor:            # shape, float32 (float64 if x_T is)
-    "Images from noise by DPM-Solver++(2S), in `steps` network calls. Lu et al. 2022, Algorithm 1."
+    "Images from noise by DPM-Solver++(2S), in `steps` network calls. Lu et al. 2022."
     return last(_walk_from(model, sched, shape, steps, single_step_plan,
                            clip, x_T, seeds, device, progress, look=False, walk=follow))
 
@@ -215,7 +211,7 @@ def heun_sample(
     device=None,      # None: where the model lives
     progress=False,   # show a bar
 )->Tensor:            # shape, float32 (float64 if x_T is)
-    "Images from noise by Heun's method, in 2 `steps` - 1 network calls. EDM Algorithms 1 and 2."
+    "Images from noise by Heun's method, in 2 `steps` - 1 network calls. EDM Algorithm 2."
     return last(_walk_from(model, sched, shape, steps, partial(heun_plan, churn=churn),
                            clip, x_T, seeds, device, progress, look=False, walk=follow))
 
@@ -240,7 +236,7 @@ def uniform_lambda(
     sched:Schedule, # alpha_bar, entries 0..T
     S:int,          # steps wanted, 1..T
 )->list:            # S falling timesteps from T to 1
-    "Distinct timesteps spaced evenly in log SNR. DPM-Solver section 3.3."
+    "Distinct timesteps spaced evenly in log SNR. Lu et al. 2022."
     S, lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
     return _spread(sched, S, torch.linspace(lam[-1], lam[1], S, dtype=lam.dtype, device='cpu'))
 
@@ -249,7 +245,7 @@ def karras(
     S:int,          # steps wanted, 1..T
     power:float=7., # EDM's rho, at least 1: the larger, the more steps near the data
 )->list:            # S falling timesteps from T to 1
-    "Distinct timesteps whose rho, to the power 1/`power`, is spaced evenly. EDM Eq. 5."
+    "Distinct timesteps whose rho, to the power 1/`power`, is spaced evenly. EDM, Karras et al. 2022."
     S, lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
     if not 1 <= check_number(power, 'power') < math.inf:
         raise ValueError(f'power wanted a finite number >= 1, got {power}')

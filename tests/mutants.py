@@ -189,6 +189,22 @@ MUTANTS = {
     'scaled_linear read as linear': ('dialects', '_with_betas(torch.linspace(low**0.5, high**0.5, T, dtype=torch.float64)**2)', 'linear_schedule(T, low, high)', 'test_dialects.py::test_a_scheduler_becomes_a_schedule'),
     'averaged weights forgotten': ('dialects', 'ema.copy_to(net.parameters())', 'pass', 'test_dialects.py::test_a_pipeline_becomes_both_and_averages_are_taken'),
     'our steps in their pipeline one too low': ('dialects', 'expand(len(sample)) + 1', 'expand(len(sample)) + 0', 'test_dialects.py::test_ours_in_their_pipelines'),
+    # solvers
+    'a slope whatever the lengths of the steps': ('solvers', 'slope[1:-1] = h[1:-1]/h[:-2]/2', 'slope[1:-1] = 0.5', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'a line followed to the end of the step': ('solvers', 'slope[1:-1] = h[1:-1]/h[:-2]/2', 'slope[1:-1] = h[1:-1]/h[:-2]', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'the lengths of two steps exchanged': ('solvers', 'slope[1:-1] = h[1:-1]/h[:-2]/2', 'slope[1:-1] = h[:-2]/h[1:-1]/2', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'a look ahead from the point it leads to': ('solvers', 'arrives[0:pairs:2] = False', 'pass', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'Heun with the second noise alone': ('solvers', 'twice(gain, gain/2)', 'twice(gain, gain)', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'two steps of DDIM for one of Heun': ('solvers', 'arrives = twice(zero, zero + 1).bool()', 'arrives = twice(zero + 1, zero + 1).bool()', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'an estimate clamped to the range of x_0': ('solvers', 'p.clamp_(clip[0]/up[i], clip[1]/up[i])', 'p.clamp_(*clip)', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'churn without shrinking': ('solvers', 'twice(kept.sqrt()*noise[ts]/noise[begins], zero + 1)', 'twice(zero + 1, zero + 1)', 'test_solvers.py::test_churn_keeps_the_law_of_the_chain'),
+    'churn with the variance for a standard deviation': ('solvers', 'twice((1 - kept).sqrt()/noise[begins], zero)', 'twice((1 - kept)/noise[begins], zero)', 'test_solvers.py::test_churn_keeps_the_law_of_the_chain'),
+    'churn that is not shared among the steps': ('solvers', 'gamma = min(churn/len(ts), 2**0.5 - 1)', 'gamma = min(churn, 2**0.5 - 1)', 'test_solvers.py::test_churn_goes_as_far_as_edm_says'),
+    'a level visited twice': ('solvers', 'steps[i] = max(steps[i], steps[i - 1] + 1)', 'pass', 'test_solvers.py::test_spacings_give_distinct_falling_steps'),
+    'even in rho for even in a root of it': ('solvers', 'ends = (-lam/power).exp()', 'ends = (-lam/power).exp()**power', 'test_solvers.py::test_spacings_are_even_where_they_say_so'),
+    'the model is handed the state itself': ('solvers', 'ask(u*rate[i], at[i])', 'ask(u.mul_(rate[i]), at[i])/rate[i]', 'test_solvers.py::test_a_model_may_change_what_it_is_given'),
+    'hands out its own memory': ('solvers', 'yield plan.ts[i], u*rate[i]', 'yield plan.ts[i], u.mul_(rate[i])', 'test_solvers.py::test_twin_ends_where_the_sampler_does'),
+    'calls counted as steps': ('engine.cards', "(2*self.steps - 1 if self.sampler == 'heun' else self.steps)", 'self.steps', 'test_solvers.py::test_a_way_of_drawing_carries_the_solver'),
 }
 
 # pieces of the museum that no change of one line makes here

@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from conftest import SCHEDULES, Stub, normal
-from ddpm_lesson import solvers
-from ddpm_lesson.forward import q_sample
+from conftest import Stub, normal
 from ddpm_lesson.oracle import GaussianMixture
-from ddpm_lesson.sampler import ddim_sample, leading, quadratic, timesteps, trailing
+from ddpm_lesson.sampler import ddim_sample, timesteps, trailing
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 from ddpm_lesson.solvers import (
     dpm_single_sample,
@@ -48,8 +46,8 @@ def lam(sched, t): return sched.log_snr[t].item()/2
 # --- the definitions, each written once more, as the papers write them ---------------------------
 
 def first(sched, x, D, t, s):
-    "DPM-Solver++ Eq. 9 with a constant estimate."
-    (a_t, b_t), (a_s, b_s) = rates(sched, t), rates(sched, s)
+    "The exponential integrator of Lu et al. 2022 with a constant estimate."
+    (_, b_t), (a_s, b_s) = rates(sched, t), rates(sched, s)
     h = lam(sched, s) - lam(sched, t)
     return b_s/b_t*x - a_s*math.expm1(-h)*D
 
@@ -122,14 +120,12 @@ def test_gaussian_data_follow_an_independent_recursion():
     world = GaussianMixture([1.], torch.full((1, 1, 2, 2), m), S, LINEAR)
     x_T = normal(5, 1, 2, 2, dtype=torch.float32)
     for steps in range(5, 51):
-        x, before, ts = x_T.double().numpy(), None, trailing(1000, steps)
+        x, before, rho, ts = x_T.double().numpy(), None, 0., trailing(1000, steps)
         for t, s in zip(ts, ts[1:] + [0]):
-            a, b = rates(LINEAR, t)
-            gain = a*S*S/(a*a*S*S + b*b)
-            now = D = m + gain*(x - a*m)
-            a_s, b_s = rates(LINEAR, s)
-            if before is not None and s: D = now + (now - before)*math.log(a_s*b/(a*b_s))/math.log(a*b_p/(a_p*b))/2
-            x, before, a_p, b_p = b_s/b*x + (a_s - a*b_s/b)*D, now, a, b
+            (a, b), (a_s, b_s) = rates(LINEAR, t), rates(LINEAR, s)
+            now = D = m + a*S*S/(a*a*S*S + b*b)*(x - a*m)
+            if before is not None and s: D = now + (now - before)*math.log(a_s*b/(a*b_s))/math.log(a/b*rho)/2
+            x, before, rho = b_s/b*x + (a_s - a*b_s/b)*D, now, b/a
         got = dpm_solver_sample(world, LINEAR, x_T.shape, steps=steps, x_T=x_T)
         assert_close(got.double(), torch.from_numpy(np.asarray(x)), rtol=0, atol=1e-5)
 
@@ -153,14 +149,16 @@ STD_0, STOP = 0.5, 400                         # down to a fixed t > 0
 
 def reached(plan, sched, std_0, stop):
     "The point of the plan that lies at level `stop`, for data N(0, std_0^2) from x = 1; found by the walk itself."
-    x = began = 1.0
+    u = began = 1/sched.noise_rate[plan.ts[0]].item()
     before = 0.0
     for i, t in enumerate(plan.ts):
-        if t == stop and x == began: return x
         a, b = rates(sched, t)
-        estimate = x*a*a*std_0**2/(a*a*std_0**2 + b*b)
-        x, before = began*plan.keep[i] + estimate*plan.new[i] + before*plan.old[i], estimate
-        if plan.arrives[i]: began = x
+        if t == stop and u == began: return u*b
+        x = u*b
+        eps = b*x/(a*a*std_0**2 + b*b)
+        p = u - eps
+        u, before = began + p*plan.new[i] + before*plan.old[i], p
+        if plan.arrives[i]: began = u
 
 
 def levels_down_to(sched, S, stop):
@@ -269,11 +267,10 @@ def test_churn_keeps_the_law_of_the_chain(sched, churn):
     ts = trailing(sched.T, S)
     plan, up = heun_plan(sched, ts, churn), raised(sched, ts, churn)
     for i, (t, high) in enumerate(zip(ts, up)):
-        lift, sigma = plan.lift[2*i], plan.sigma[2*i]
-        a_t, a_h = sched.alpha_bar[t].item(), sched.alpha_bar[high].item()
-        assert high >= t and plan.ts[2*i] == high and (high == t) == (sigma == 0)
-        assert math.isclose(lift*math.sqrt(a_t)*x_0, math.sqrt(a_h)*x_0, rel_tol=1e-12)
-        assert math.isclose(lift**2*(1 - a_t) + sigma**2, 1 - a_h, rel_tol=1e-9)
+        lift, fresh = plan.lift[2*i], plan.fresh[2*i]   # of u = x/noise_rate
+        assert high >= t and plan.ts[2*i] == high and (high == t) == (fresh == 0)
+        assert math.isclose(lift*math.exp(lam(sched, t))*x_0, math.exp(lam(sched, high))*x_0, rel_tol=1e-9)
+        assert math.isclose(lift**2 + fresh**2, 1, rel_tol=1e-9)
     assert raised(sched, ts, 0) == ts
 
 
@@ -339,6 +336,35 @@ def test_2m_is_that_of_diffusers(S):
                            solver_type='midpoint', final_sigmas_type='zero')
     want = theirs(scheduler, world, x_T, S)
     assert_close(dpm_solver_sample(world, LINEAR, x_T.shape, steps=S, x_T=x_T), want, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('S', [2, 5, 10, 25])
+def test_heun_is_that_of_diffusers(S):
+    "Rejects another Heun. Theirs steps in x/signal_rate and starts from N(0, rho^2 + 1)."
+    diffusers = pytest.importorskip('diffusers')
+    g = torch.Generator().manual_seed(0)
+    world = GaussianMixture([1., 2., 1.], torch.randn(3, 1, 2, 3, generator=g), 0.3, LINEAR)
+    x_T = normal(4, 1, 2, 3, dtype=torch.float32)
+    scheduler = with_betas(diffusers.HeunDiscreteScheduler, LINEAR)
+    scheduler.set_timesteps(S)
+    start = x_T*(scheduler.sigmas[0]**2 + 1).sqrt()/scheduler.init_noise_sigma
+    want = theirs(scheduler, world, start, S)
+    assert_close(heun_sample(world, LINEAR, x_T.shape, steps=S, x_T=x_T), want, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize('S', [3, 5, 11])
+def test_2s_is_that_of_diffusers(S):
+    "Rejects another pairing of levels: theirs too looks ahead to the list's next level. With an odd count both end by one first-order step."
+    diffusers = pytest.importorskip('diffusers')
+    world = GaussianMixture([1., 2.], normal(2, 1, 2, 3, dtype=torch.float32), 0.3, LINEAR)
+    x_T = normal(4, 1, 2, 3, dtype=torch.float32)
+    scheduler = diffusers.DPMSolverSinglestepScheduler(
+        num_train_timesteps=1000, trained_betas=LINEAR.beta[1:].numpy(), algorithm_type='dpmsolver++', solver_order=2, solver_type='midpoint',
+        lower_order_final=True, final_sigmas_type='zero')
+    scheduler.set_timesteps(S)
+    ts = [round(t.item()) + 1 for t in scheduler.timesteps]
+    want = theirs(scheduler, world, x_T, S)
+    assert_close(dpm_single_sample(world, LINEAR, x_T.shape, steps=ts, x_T=x_T), want, rtol=0, atol=1e-3)
 
 
 # --- in the engine -------------------------------------------------------------------------------
