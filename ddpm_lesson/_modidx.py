@@ -1096,7 +1096,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_lesson.score.tweedie_cov': ('score.html#tweedie_cov', 'ddpm_lesson/score.py')},
             'ddpm_lesson.solvers': { 'ddpm_lesson.solvers.Plan': ('solvers.html#plan', 'ddpm_lesson/solvers.py'),
                                      'ddpm_lesson.solvers._half_log_snr': ('solvers.html#_half_log_snr', 'ddpm_lesson/solvers.py'),
-                                     'ddpm_lesson.solvers._hops': ('solvers.html#_hops', 'ddpm_lesson/solvers.py'),
                                      'ddpm_lesson.solvers._nearest': ('solvers.html#_nearest', 'ddpm_lesson/solvers.py'),
                                      'ddpm_lesson.solvers._plan': ('solvers.html#_plan', 'ddpm_lesson/solvers.py'),
                                      'ddpm_lesson.solvers._spread': ('solvers.html#_spread', 'ddpm_lesson/solvers.py'),
