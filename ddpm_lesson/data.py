@@ -59,6 +59,7 @@ class Images:
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, pixels=self.pixels.to(device), labels=labels)
 
+# %% ../nbs/01_data.ipynb #64726ef4
 def _said(x)->str:
     "What came, in a few words, for an error message."
     shape = f'{tuple(x.shape)} ' if hasattr(x, 'shape') else ''
@@ -126,6 +127,7 @@ def upright(
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
     return image.convert('RGB' if channels == 3 else 'L')
 
+# %% ../nbs/01_data.ipynb #c4fd06dc
 def _eight_bit(image):
     "Greys 0..65535 as bytes. Pillow's own `convert` would cut everything above 255 to white."
     from PIL import Image
@@ -156,4 +158,5 @@ def fit_square(
     return middle_square(upright(image, channels), size)
 
 # %% ../nbs/01_data.ipynb #b0b4ccec
-__getattr__ = moved_to(__name__, 'engine.files', 'engine.sources', silent=('load_images', 'debug_images'))
+__getattr__ = moved_to(__name__, 'engine.files', 'engine.sources',
+                       silent=('load_images', 'debug_images'))

@@ -68,11 +68,13 @@ def split(
 )->tuple:  # (rest, held out)
     "Images to learn from and to judge by, at random; no copy of a held-out image is learned from."
     n = len(data)
-    if not 0 < held < n: raise ValueError(f'held wanted fewer than the {n} images there are, got {held}')
+    if not 0 < held < n:
+        raise ValueError(f'held wanted fewer than the {n} images there are, got {held}')
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     out = subset(data, order[:held])
     rest = unseen(subset(data, order[held:]), set(image_hashes(out)))
-    if rest is None: raise ValueError(f'{data.name} wanted different images, got {n} copies of a few')
+    if rest is None:
+        raise ValueError(f'{data.name} wanted different images, got {n} copies of a few')
     return rest, out
 
 # %% ../nbs/12_experiments.ipynb #388b627e
@@ -82,12 +84,14 @@ def parts(
     "The training split, and `held` images of the test split; without one, a part set aside."
     source = find_source(data)
     train, test = load_images(source, size), None
-    if source.has_test: test = unseen(load_images(source, size, train=False), set(image_hashes(train)))
+    if source.has_test:
+        test = unseen(load_images(source, size, train=False), set(image_hashes(train)))
     if test is None: return split(train, held)   # nothing for testing, or what is learned from
     return train, test if held >= len(test) else split(test, held)[1]
 
 _judged = {}   # of the last images: what the judge saw in them
 
+# %% ../nbs/12_experiments.ipynb #918b1ed4
 def materials(
     data:str, size:int, held:int, n:int,  # as for `parts`; samples to judge, and real images for the floor
 )->tuple:  # images to learn from, to judge by, `Reference` for KID
@@ -121,12 +125,14 @@ def held_out_losses(
 
 # %% ../nbs/12_experiments.ipynb #f8e0b3d8
 _usual = [('raw', 'ddpm', None)]  # weights, sampler, network calls
+
 _wanted = {'posit-ddim': [(w, 'ddim', s) for w in ('raw', 'ema') for s in (4, 19)]}
 
 def _brightness_spread(pixels)->float:
     "How much the mean brightness of bytes, in [-1, 1], varies from image to image."
     return to_unit(pixels).flatten(1).mean(1).std().item()
 
+# %% ../nbs/12_experiments.ipynb #6a28d2b7
 def measured(
     run:Run, test:Images, # finished; not trained on
     wanted:list, n:int,  # (weights, sampler, calls); samples
@@ -156,9 +162,11 @@ def _kept_rows(path, about)->list:
     found = json.loads(path.read_text(encoding='utf-8'))
     there = found.get('about', {}) if isinstance(found, dict) else {}
     other = ', '.join(k for k in about if there.get(k) != about[k])
-    if other: raise ValueError(f'{path} holds another experiment, it differs in {other}: name another folder')
+    if other:
+        raise ValueError(f'{path} holds another experiment, it differs in {other}: name another folder')
     return found['rows']
 
+# %% ../nbs/12_experiments.ipynb #7871ed87
 def run_cell(
     cell:dict, folder,                           # from `s1_cells` or `s2_cells`; where results go
     data='fashion', size:int=32, held:int=1000,  # as for `parts`
@@ -183,7 +191,8 @@ def run_cell(
     save_png(path.with_suffix('.png'), sheet(to_unit(pixels[:8]), cols=8))
     save_model(folder/'weights'/f'{name}.safetensors', run.net, card)
     result = dict(about=about, rows=rows, torch=torch.__version__)
-    with atomic_write(path) as p: p.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    text = json.dumps(result, indent=1) + '\n'
+    with atomic_write(path) as p: p.write_text(text, encoding='utf-8')
     return rows
 
 # %% ../nbs/12_experiments.ipynb #9fa04aa3
@@ -198,7 +207,8 @@ def run_cells(
     rows, how = [], how | dict(data=find_source(how.get('data', 'fashion')))   # looked up once
     with ProcessPoolExecutor(workers, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
         jobs = [pool.submit(run_cell, cell, folder, **how) for cell in cells]
-        for job in tqdm(as_completed(jobs), 'cells', len(jobs), disable=not progress): rows += job.result()
+        done = tqdm(as_completed(jobs), 'cells', len(jobs), disable=not progress)
+        for job in done: rows += job.result()
     return rows
 
 # %% ../nbs/12_experiments.ipynb #372c7061
@@ -211,7 +221,8 @@ def paired(
     agree = ['seed', *(k for k in settings if k != key)]
     at_a, at_b = ({tuple(r[k] for k in agree): r[value] for r in rows if r[key] == x} for x in (a, b))
     if not at_a or at_a.keys() != at_b.keys():
-        raise ValueError(f'{key} wanted rows in pairs of {a!r} and {b!r}, got {len(at_a)} and {len(at_b)}')
+        came = f'{len(at_a)} and {len(at_b)}'
+        raise ValueError(f'{key} wanted rows in pairs of {a!r} and {b!r}, got {came}')
     of_seed = {}
     for k in at_a: of_seed.setdefault(k[0], []).append(at_b[k] - at_a[k])
     return [sum(d)/len(d) for d in of_seed.values()]

@@ -24,6 +24,7 @@ def shaped(
     there = value.to(x.device, x.dtype, non_blocking=True)
     return there.reshape(value.shape + (1,)*(x.ndim - value.ndim))
 
+# %% ../nbs/03_forward.ipynb #af6c8264
 def q_step(
     sched:Schedule,
     x_s:Tensor,  # (B, ...) images at step t-1

@@ -23,6 +23,7 @@ def said_by(model, name:str):
     parts = model.modules() if isinstance(model, nn.Module) else (model, inside)
     return next((v for part in parts if (v := getattr(part, name, None)) is not None), None)
 
+# %% ../nbs/13_guidance.ipynb #ec13b2e9
 def check_labels(
     model,  # a network with `classes`, or a model around one; any other takes any label
     y,      # (B,) whole numbers, 0 to the number of classes - 1
@@ -40,6 +41,7 @@ def check_labels(
     home = next(model.parameters(), y) if isinstance(model, nn.Module) else y
     return y.to(home.device, torch.int64)
 
+# %% ../nbs/13_guidance.ipynb #ef7851f2
 class Labelled(nn.Module):
     "A model that knows labels, with one for each image: again a model `(x_t, t) -> eps_hat`."
     def __init__(self,
@@ -76,6 +78,7 @@ def _check_push(scale, between)->tuple:
     if not low <= high: raise ValueError(f'between wanted low <= high, got {between!r:.60}')
     return scale, (low, high)
 
+# %% ../nbs/13_guidance.ipynb #a164afb2
 def _pushed(asked, weak, t, scale, between):
     "weak + scale (asked - weak); where t is outside `between`, what was asked, and no call of `weak`."
     if between is None:
@@ -88,6 +91,7 @@ def _pushed(asked, weak, t, scale, between):
     free, inside = weak(), shaped(inside, asked) > 0
     return torch.where(inside, free + scale*(asked - free), asked)
 
+# %% ../nbs/13_guidance.ipynb #54f621f5
 class Guided(Labelled):
     "eps_u + scale (eps_c - eps_u), beyond its label. Ho and Salimans 2022, Eq. 6, scale = 1 + w."
     def __init__(self,

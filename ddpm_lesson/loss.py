@@ -18,7 +18,8 @@ from .schedule import Schedule
 def _difference(got:Tensor, wanted:Tensor)->Tensor:
     "`got - wanted`, a row an image, or an error if their shapes differ: torch would broadcast them."
     if got.shape != wanted.shape:
-        raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, got {tuple(got.shape)}')
+        raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, '
+                         f'got {tuple(got.shape)}')
     wide = torch.promote_types(wanted.dtype, torch.float32)
     # [..., None]: an image may be a single number
     return (got - wanted.to(wide))[..., None].flatten(1)
@@ -61,6 +62,7 @@ def eps_loss(
     "L_simple: how far the network's noise is from the noise mixed in. DDPM Eq. 14."
     return distance(ask(net, sched, x_0, t, eps, labels), eps)
 
+# %% ../nbs/09_objective.ipynb #a33602a7
 def x_0_loss(
     net, # (x_t, t, ...) -> clean images; the rest as in `eps_loss`
     sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
@@ -150,6 +152,7 @@ class PredictsX0(PredictsEps):
         "The network's own answer."
         return self.ask(x_t, self.steps(x_t, t), *labels)
 
+# %% ../nbs/09_objective.ipynb #781925ed
 class PredictsV(PredictsEps):
     "A network trained by `v_loss`, as the model that samplers call."
     def eps(self, x_t, t, v)->Tensor:

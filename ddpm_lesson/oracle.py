@@ -11,6 +11,27 @@ from torch import Tensor
 from .checks import check_float, check_number, check_t, check_whole
 from .schedule import Schedule, check_schedule, wide
 
+# %% ../nbs/05_oracle.ipynb #b7703cdd
+def _check_mixture(weights, means, std)->tuple:
+    "The three, (K,) float64, (K, ...) and a number, or an error that says what was wanted."
+    try:
+        weights = torch.as_tensor(weights, dtype=torch.float64, device='cpu')
+        means = torch.as_tensor(means, device=getattr(means, 'device', 'cpu'))
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise TypeError(f'wanted weights (K,) and means (K, ...) as tensors: {e}') from None
+    check_float(means, 'means')
+    if not means.ndim or not len(means) or weights.shape != means.shape[:1]:
+        raise ValueError('wanted weights (K,) and means (K, ...), '
+                         f'got {tuple(weights.shape)} and {tuple(means.shape)}')
+    if not means.isfinite().all():
+        raise ValueError('means wanted finite numbers, got NaN or infinity')
+    if not (weights > 0).all() or not weights.isfinite().all():
+        raise ValueError('weights wanted positive, finite numbers')
+    std = check_number(std, 'std')
+    if not (std >= 0 and std*std < float('inf')):
+        raise ValueError(f'std wanted a finite number >= 0, got {std}')
+    return weights, means, std
+
 # %% ../nbs/05_oracle.ipynb #a2e410e5
 class GaussianMixture:
     "The exact denoiser of a mixture of round Gaussians, as a model: `eps_hat = mixture(x_t, t)`."
@@ -19,21 +40,7 @@ class GaussianMixture:
         means:Tensor,  # (K, ...) centres, in data units
         std:float, sched:Schedule,  # spread of every component, data units; 0 for points
     ):
-        try:
-            weights = torch.as_tensor(weights, dtype=torch.float64, device='cpu')
-            means = torch.as_tensor(means, device=getattr(means, 'device', 'cpu'))
-        except (TypeError, ValueError, RuntimeError) as e:
-            raise TypeError(f'wanted weights (K,) and means (K, ...) as tensors: {e}') from None
-        check_float(means, 'means')
-        if not means.ndim or not len(means) or weights.shape != means.shape[:1]:
-            raise ValueError('wanted weights (K,) and means (K, ...), '
-                             f'got {tuple(weights.shape)} and {tuple(means.shape)}')
-        if not means.isfinite().all(): raise ValueError('means wanted finite numbers, got NaN or infinity')
-        if not (weights > 0).all() or not weights.isfinite().all():
-            raise ValueError('weights wanted positive, finite numbers')
-        std = check_number(std, 'std')
-        if not (std >= 0 and std*std < float('inf')):
-            raise ValueError(f'std wanted a finite number >= 0, got {std}')
+        weights, means, std = _check_mixture(weights, means, std)
         weights = weights/weights.max()
         self.weights, self.std, self.sched = weights/weights.sum(), std, check_schedule(sched)
         self.means = means.to(wide(means.device), copy=True)
@@ -55,7 +62,8 @@ class GaussianMixture:
         if not check_float(x_t, 'x_t').ndim or x_t.shape[1:] != self.means.shape[1:]:
             raise ValueError(f"x_t wanted shape {('B', *self.means.shape[1:])}, got {tuple(x_t.shape)}")
         x, alpha_bar, means = self._exact(x_t, t)
-        signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar  # of x_t given its component
+        # of x_t given its component
+        signal, var = alpha_bar.sqrt(), alpha_bar*self.std**2 + 1 - alpha_bar
         # -|x - signal mean|^2/(2 var), without the |x|^2 that all components share
         log_p = (signal*(x @ means.T) - alpha_bar*means.square().sum(1)/2)/var
         return x, alpha_bar, var, (log_p + self.weights.to(x).log()).softmax(1) @ means
@@ -74,7 +82,8 @@ class GaussianMixture:
     )->Tensor:  # (n, ...) float32
         "`n` draws of clean data from the mixture."
         k = self.weights.multinomial(check_whole(n, 'n'), replacement=True, generator=generator)
-        noise = torch.randn(n, *self.means.shape[1:], generator=generator, device='cpu', dtype=torch.float32)
+        shape = n, *self.means.shape[1:]
+        noise = torch.randn(shape, generator=generator, device='cpu', dtype=torch.float32)
         home = self.means.device
         return self.means[k.to(home)].float() + self.std*noise.to(home)
 

@@ -47,6 +47,7 @@ def x_0_from_eps(
     if sched.ends_at_zero: check_t(t, sched.T - 1)  # nothing of x_0 is left at T: this would be 0/0
     return (x_t - noise*eps)/signal
 
+# %% ../nbs/04_posterior.ipynb #1ec70078
 def eps_from_x_0(
     sched:Schedule,
     x_t:Tensor,  # (B, ...) images at step t
@@ -70,6 +71,7 @@ def v_from_eps(
     signal, noise = rates(sched, t, x_0)
     return signal*eps - noise*x_0
 
+# %% ../nbs/04_posterior.ipynb #c0359c0b
 def eps_from_v(
     sched:Schedule,
     x_t:Tensor,  # (B, ...) images at step t
@@ -81,6 +83,7 @@ def eps_from_v(
     signal, noise = rates(sched, t, x_t)
     return noise*x_t + signal*v
 
+# %% ../nbs/04_posterior.ipynb #4ef92da3
 def x_0_from_v(
     sched:Schedule, x_t:Tensor, v:Tensor, t,  # as for `eps_from_v`
 )->Tensor:  # (B, ...) clean images

@@ -46,6 +46,7 @@ def _check_count(T, S)->int:
     if 1 <= S <= T: return S
     raise ValueError(f'steps wanted 1..{T}, as many as the schedule has at most, got {S}')
 
+# %% ../nbs/06_ddpm.ipynb #96bee2fa
 def timesteps(
     T:int, steps,  # steps of the schedule; None: all; a count; or falling timesteps in 1..T
 )->list:  # falling ints
@@ -73,7 +74,8 @@ def ddpm_coefs(
     var:str='small',  # 'small': posterior variance; 'large': beta
 )->tuple:  # (direction, sigma), each (S,) float64
     "How much of eps_hat stays and how much fresh noise comes. DDPM Eqs. 7 and 11, on any subsequence."
-    if var not in ('small', 'large'): raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
+    if var not in ('small', 'large'):
+        raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
     a_t, a_s = levels(sched, ts)
     beta = 1 - a_t/a_s  # variance added between s and t
     direction = (1 - beta).sqrt()*(1 - a_s)/(1 - a_t).sqrt()
@@ -99,6 +101,7 @@ def image_noise(
     if x_T is not None: draw()
     return draw
 
+# %% ../nbs/06_ddpm.ipynb #6ac7c282
 def _start(shape, x_T, noise, device)->Tensor:
     "The image at step T: a copy of `x_T` if given, else a draw of `noise`."
     if x_T is None: return noise()
@@ -143,6 +146,7 @@ class eval_mode:
                 del self.users[m]
                 _set_training(m, True)
 
+# %% ../nbs/06_ddpm.ipynb #ed69b735
 def _set_training(part, to:bool):
     "`part.training = to`, several times as fast where the flag is an ordinary attribute."
     if 'training' in vars(part): vars(part)['training'] = to
@@ -156,11 +160,13 @@ def _check_clip(clip)->tuple:
     pair = [check_number(c, 'clip') for c in clip]
     if len(pair) == 2 and pair[0] < pair[1]: return tuple(pair)
     raise ValueError(f'clip wanted None or (lo, hi) with lo < hi, got {clip!r:.60}')
+
 def _with_schedule(model)->list:
     "The model and its parts, as far as they keep a schedule in `sched`. (`getattr` is slow.)"
     return [part for part in (model, *eval_mode(model).parts)
             if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
 
+# %% ../nbs/06_ddpm.ipynb #08f45684
 def _check_match(model, sched)->None:
     "Raise unless both can be used together: a model that keeps a schedule must keep this one."
     cure = from_elsewhere(model)
@@ -225,6 +231,7 @@ def shown(
         over.set()
         thread.join(1)
 
+# %% ../nbs/06_ddpm.ipynb #f59081c0
 def _bar(steps, progress):
     "`steps`, with a bar of progress if wanted."
     with shown(len(steps), 0, progress, 'step', desc='sampling', leave=False) as note:
@@ -275,6 +282,7 @@ def walk(
     _check_end(x_t, total/len(ts), up[0])
     yield 0, x_t, x_t
 
+# %% ../nbs/06_ddpm.ipynb #cf30e9d3
 def _check_end(x_0, answers, lift)->None:
     """Raise if a number is NaN, infinite or far too large: the only look, since a GPU waits for it.
     `answers`: mean norm of what a clamp hid; `lift`: what a deep schedule may multiply noise by."""
@@ -299,6 +307,7 @@ def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False,
         _check_end(x_s, x_s.new_zeros(1), 1)
         yield 0, x_s, x_s
 
+# %% ../nbs/06_ddpm.ipynb #61034728
 def _begin(model, sched, x_t, ts, *more):
     "`walk`, or `_walk_from_0` where it begins at alpha_bar 0."
     from_0 = sched.ends_at_zero and ts[0] == sched.T
@@ -348,6 +357,7 @@ def ddpm_sample(
     return last(_walk_from(model, sched, shape, steps, partial(ddpm_coefs, var=var),
                            clip, x_T, seeds, device, progress, look=False))
 
+# %% ../nbs/06_ddpm.ipynb #4fbc9a01
 def _same_arguments(sample):
     "Show the arguments of `sample` as those of its twin."
     def show(steps):
@@ -393,6 +403,7 @@ def ddim_sample(
     return last(_walk_from(model, sched, shape, steps, partial(ddim_coefs, eta=eta),
                            clip, x_T, seeds, device, progress, look=False))
 
+# %% ../nbs/07_ddim.ipynb #f7ea80c4
 @_same_arguments(ddim_sample)
 def ddim_steps(
     model, sched, shape, *, steps=50, eta=0.0,

@@ -27,6 +27,7 @@ def _table(values, name)->Tensor:
                          f'got shape {tuple(table.shape)}')
     return table
 
+# %% ../nbs/02_schedule.ipynb #35263fb4
 def _check_beta(beta:Tensor)->None:
     "Raise unless `beta` is 0 at entry 0, in (0, 1) after it, and alpha_bar falls without reaching 0."
     if beta[0] != 0:
@@ -45,6 +46,7 @@ def wide(device)->torch.dtype:
     "float64, or what an Apple GPU has instead."
     return torch.float32 if torch.device(device).type == 'mps' else torch.float64
 
+# %% ../nbs/02_schedule.ipynb #7d5ae369
 @dataclass(frozen=True, eq=False)
 class Schedule:
     "A frozen noise schedule: float64 arrays of T+1 entries whose entry t is the paper's t. DDPM Eqs. 2 and 4."
@@ -142,6 +144,7 @@ def schedule_from_alpha_bar(
     beta = 1 - alpha_bar[1:]/alpha_bar[:-1]
     return _with_beta_0(beta.clamp(max=check_number(beta_max, 'beta_max')))
 
+# %% ../nbs/02_schedule.ipynb #93b7a4db
 def cosine_schedule(
     T:int=1000,     # number of steps
     s:float=0.008,  # offset that keeps the first steps from being too small

@@ -45,8 +45,10 @@ weights = dict(uniform=uniform, min_snr=min_snr)  # what a settings file calls t
 # %% ../nbs/10_train.ipynb #92dc6f16
 _kinds = {bool: (bool, 'true or false'), int: (Integral, 'a whole number'), float: (Real, 'a number'),
           str: (str, 'a name')}
+
 _choices = dict(target=targets, distance=distances, weight=weights, optimizer=('adamw', 'muon'),
                 precision=('auto', 'bf16', 'float32'))
+
 # ends included
 _ranges = dict(steps=(1, 1e12), batch=(1, 1e9), lr=(1e-30, 1e30), warmup=(0, 1e12), weight_decay=(0, 1e30),
                beta_2=(0, 1), clip_grad=(0, 1e30), ema_decay=(0, 1), label_drop=(0, 1), seed=(0, 2**63 - 1))
@@ -58,10 +60,12 @@ def _setting(name, value, kind):
     if name in _ranges:
         lo, hi = _ranges[name]
         said, ok = f'{said} in {lo:g}..{hi:g}', ok and lo <= value <= hi
-    if ok and name in _choices: said, ok = f'one of {", ".join(_choices[name])}', value in _choices[name]
+    if ok and name in _choices:
+        said, ok = f'one of {", ".join(_choices[name])}', value in _choices[name]
     if not ok: raise ValueError(f'{name} wanted {said}, got {value!r:.60}')
     return kind(value)
 
+# %% ../nbs/10_train.ipynb #fb3843ea
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides how a network is trained, but not the network, the schedule or the images."
@@ -84,11 +88,14 @@ class Recipe:
     seed:int = 0  # decides weights, batches, times and noise
 
     def __post_init__(self):
-        if self.weight == 'even': object.__setattr__(self, 'weight', 'uniform')  # its name in older cards
+        # its name in older cards
+        if self.weight == 'even': object.__setattr__(self, 'weight', 'uniform')
         for field in fields(self):
-            object.__setattr__(self, field.name, _setting(field.name, getattr(self, field.name), field.type))
+            value = _setting(field.name, getattr(self, field.name), field.type)
+            object.__setattr__(self, field.name, value)
         if self.weight == 'min_snr' and self.distance != 'mse':
-            raise ValueError(f'weight min_snr wanted distance mse, which it was derived for, got {self.distance!r}')
+            raise ValueError('weight min_snr wanted distance mse, which it was derived for, '
+                             f'got {self.distance!r}')
 
 # %% ../nbs/10_train.ipynb #c3f16d18
 def generator(
@@ -123,6 +130,7 @@ class Batch(NamedTuple):
     eps:Tensor        # noise, of the shape of x_0
     y:Tensor = None   # (B,) int64 labels, the number of classes meaning none; None: no labels at all
 
+# %% ../nbs/10_train.ipynb #b00c59f8
 def draw(
     data:Images, recipe:Recipe,  # the images on the device to train on
     T:int, step:int,  # steps of the schedule; which batch, from 0
@@ -135,8 +143,10 @@ def draw(
     i, mirrored, dropped = (v.to(device, non_blocking=device.type == 'cuda') for v in (i, *luck))
     x_0, y = to_unit(data.pixels[i]), None
     if recipe.flip: x_0 = torch.where((mirrored < 0.5)[:, None, None, None], x_0.flip(3), x_0)
-    if data.labels is not None: y = torch.where(dropped < recipe.label_drop, len(data.classes), data.labels[i])
-    eps = torch.randn(x_0.shape, device=device, generator=generator(recipe.seed, 2, step, device=device))
+    if data.labels is not None:
+        y = torch.where(dropped < recipe.label_drop, len(data.classes), data.labels[i])
+    noise = generator(recipe.seed, 2, step, device=device)
+    eps = torch.randn(x_0.shape, device=device, generator=noise)
     return Batch(x_0, t, eps, y)
 
 # %% ../nbs/10_train.ipynb #4dbd6a63
@@ -152,6 +162,7 @@ def float_state(net:nn.Module)->dict:
     "Parameters and running statistics of batch norm by name, sharing the network's memory."
     return {k: v for k, v in net.state_dict().items() if v.is_floating_point()}
 
+# %% ../nbs/10_train.ipynb #7db41e69
 class Ema:
     "A running average of a network's numbers (never of tables), with a short memory at first."
     def __init__(self, net:nn.Module, decay:float=0.999):
@@ -188,6 +199,7 @@ def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
     return torch.optim.AdamW(params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,
                              fused=kind in ('cpu', 'cuda'), capturable=kind == 'cuda')
 
+# %% ../nbs/10_train.ipynb #e39b26ec
 def gradient_step(
     net:nn.Module, sched:Schedule, opt, recipe:Recipe, batch:Batch,
     bf16:bool=False,  # run the network in bfloat16?
@@ -205,6 +217,7 @@ def gradient_step(
     opt.zero_grad()
     return loss.detach()
 
+# %% ../nbs/10_train.ipynb #520d9f8a
 def train_step(
     net:nn.Module, sched:Schedule, opt, recipe:Recipe, batch:Batch, step:int, bf16:bool=False,
 )->Tensor:
@@ -258,12 +271,14 @@ def lr_sweep(
         if len(averages) and not averages[-1] <= 4*averages.min(): break
     return rates[:len(losses)], torch.tensor(losses, dtype=torch.float64)
 
+# %% ../nbs/10_train.ipynb #5e0ac33e
 def suggest_lr(
     rates:Tensor, losses:Tensor,  # (N,) each, from `lr_sweep`
 )->float:
     "A tenth of the rate at which the smoothed loss is least: large, and far from the edge."
     known = losses.isfinite()
-    if known.sum() < 10: raise ValueError(f'wanted at least 10 steps to judge by, got {known.sum()}: start lower')
+    if known.sum() < 10:
+        raise ValueError(f'wanted at least 10 steps to judge by, got {known.sum()}: start lower')
     best = smoothed(losses[known])[9:].argmin() + 9
     return rates[known][best].item()/10
 

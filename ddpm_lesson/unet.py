@@ -37,6 +37,7 @@ def zeroed(layer:nn.Module)->nn.Module:
     for p in layer.parameters(): nn.init.zeros_(p)
     return layer
 
+# %% ../nbs/08_unet.ipynb #282dc23e
 class ResBlock(nn.Module):
     "Two convolutions on a branch, with the time added between them. DDPM appendix B."
     def __init__(self,
@@ -135,6 +136,7 @@ def _way_down(c, levels, blocks, stage):
             skips.append(c)
     return parts, skips
 
+# %% ../nbs/08_unet.ipynb #f2e14cd2
 def _way_up(skips, levels, blocks, stage):
     "The parts on the way up, each stage with a skip beside it; and the channels that leave."
     parts, c = nn.ModuleList(), skips[-1]
@@ -165,7 +167,8 @@ class UNet(nn.Module):
         if min(width, blocks, patch, channels, *mults) < 1:
             raise ValueError('channels, width, mults, blocks and patch wanted numbers >= 1')
         if width < 4 or width % 2:
-            raise ValueError(f'width wanted an even number, at least 4, for the time embedding, got {width}')
+            raise ValueError('width wanted an even number, at least 4, for the time embedding, '
+                             f'got {width}')
         if not {*attend} <= {*levels}:
             raise ValueError(f'attend wanted levels among {levels}, as mults has, got {attend}')
         self.settings = dict(channels=channels, width=width, mults=list(mults), blocks=blocks, attend=attend,
@@ -186,7 +189,8 @@ class UNet(nn.Module):
     def embed(self, t:Tensor, y:Tensor=None)->Tensor:
         "Time and label, as for `forward`, in one vector an image, (B, 4 width); label `classes` means none."
         emb = self.time(time_embedding(t, self.width).to(self.out.weight.dtype))
-        if y is not None and not self.classes: raise ValueError('this network knows no labels, yet y was given')
+        if y is not None and not self.classes:
+            raise ValueError('this network knows no labels, yet y was given')
         if not self.classes: return emb
         if y is None: y = torch.full_like(t, self.classes)
         if y.dtype != torch.int64 or y.shape != t.shape:

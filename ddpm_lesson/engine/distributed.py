@@ -52,6 +52,7 @@ def _meet(seconds):
                          f'in {seconds:g} seconds: {how} ({e})') from e
     return store, rank, count
 
+# %% ../../nbs/21_scale.ipynb #dd04dc4d
 def rank_and_world()->tuple:
     "Who we are, from 0, among how many processes that work together; (0, 1) alone."
     joined = dist.is_available() and dist.is_initialized()
@@ -61,6 +62,7 @@ def launched_alone()->bool:
     "Whether nobody else was started with this process."
     return os.environ.get('WORLD_SIZE', '1') in ('', '1')
 
+# %% ../../nbs/21_scale.ipynb #071e548f
 @contextmanager
 def process_group(
     device:str='cpu',   # cpu or cuda; each process on a machine gets a GPU of its own
@@ -105,6 +107,7 @@ def _agree(heard):
     dist.all_reduce(asked)
     return heard or ('a signal to another process' if asked else None)
 
+# %% ../../nbs/21_scale.ipynb #ab6877db
 def _check_alike(what):
     "Raise, in all processes, unless all have the same card and images: each has read them itself."
     digest = hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=7).digest()
@@ -114,6 +117,7 @@ def _check_alike(what):
     if others: raise ValueError('the processes wanted one card and the same images, and '
                                 f'{others.item()} of them have others than the first')
 
+# %% ../../nbs/21_scale.ipynb #57a82e03
 def run_here(
     card:dict, data, device='cpu', compiled=False, graphs=True, # as for `Run`
 )->Run:
@@ -122,7 +126,8 @@ def run_here(
     if world == 1: return Run(card, data, device, compiled, graphs)
     run = Run(card, data, device, compiled, processes=Processes(rank, world, _mean, _agree))
     batch = run.recipe.batch
-    if batch % world: raise ValueError(f'batch wanted a multiple of {world}, the number of processes, got {batch}')
+    if batch % world:
+        raise ValueError(f'batch wanted a multiple of {world}, the number of processes, got {batch}')
     _check_alike([run.card, run.images])
     if rank == 0 and any(isinstance(m, nn.BatchNorm2d) for m in run.net.modules()):
         warnings.warn('batch norm sees only the part of a batch that its process has: '
@@ -149,6 +154,7 @@ def resume_here(run:Run, folder)->Run:
     run.losses, run.bf16 = list(losses), bool(bf16)
     return run
 
+# %% ../../nbs/21_scale.ipynb #d7c3f163
 def fit_here(
     run:Run, folder=None, every=500, # as for `fit`
     report=None,  # made by `report()` in the first process only
