@@ -169,7 +169,7 @@ def contents(books):
     parts['Look up'] += ['api/index']
     parts['Solutions'] = ['nbs/solutions/index'] if parts['Solutions'] else []
     project = ['README <README>', *(name for name in ('CONTRIBUTING', 'CHANGELOG') if (ROOT/f'{name}.md').exists())]
-    return '\n'.join(toctree(part, entries) for part, entries in ({'Try it': ['play', 'live']} | parts | {'Project': project}).items() if entries)
+    return '\n'.join(toctree(part, entries) for part, entries in ({'Try it': ['play', 'schedule', 'live']} | parts | {'Project': project}).items() if entries)
 
 
 # Modules
@@ -335,7 +335,7 @@ def part(name): return (SITE/f'{name}.html').read_text(encoding='utf-8')
 def stage(repository, branch):
     "Lay out everything for Sphinx."
     shutil.rmtree(MINE, ignore_errors=True)
-    shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'live.html', 'playground.html'))
+    shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'live.html', 'playground.html', 'designer.html'))
     shutil.copytree(ROOT/'images', STAGE/'images')
     shutil.copytree(ROOT/'images', EXTRA/'images', ignore=shutil.ignore_patterns('*.md', 'steps.png'))
     (STAGE/'images'/'README.md').unlink()
@@ -354,11 +354,11 @@ def stage(repository, branch):
     site_live.stage_first(STATIC)
     slots = claims(readme) | {
         'source button': f'<a class="button" href="{html.escape(repository)}">Read the source</a>' if repository else '<a class="button" href="README.html">Read the source</a>',
-        'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': part('live'), 'live page': part('live').replace('<form class="live">', '<form class="live" data-address>'), 'playground': part('playground'), 'lessons': section(readme, 'The lessons'),
+        'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': part('live'), 'live page': part('live').replace('<form class="live">', '<form class="live" data-address>'), 'playground': part('playground'), 'designer': part('designer'), 'lessons': section(readme, 'The lessons'),
         'toc': contents(books), 'megabytes': f'{coming/1e6:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
         'films': film('images/forward.gif', 'There: ten garments drown in noise') + '\n\n' + film('images/way.gif', 'And back: twenty garments appear from noise'),
     }
-    for name in 'index.md', 'live.md', 'play.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')
+    for name in 'index.md', 'live.md', 'play.md', 'schedule.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')
 
 
 def check_replaces(out):

@@ -1,4 +1,4 @@
-"Where the lessons lead to the playground: after which cell, in which words, with which setting."
+"Where the lessons lead to the playground and to the schedule designer: after which cell, in which words, with which setting."
 import html
 from urllib.parse import urlencode
 
@@ -7,6 +7,10 @@ LINKS = {  # lesson: cell: (words, setting)
         'd3a652de': ('The same in the plane, and you move the centres', dict(data='two', spread=0.1, steps=100, eta=0, particles=100, show='paths,density')),
         '6004a40b': ('Try it with a few points: where does every walk end?', dict(data='ring', steps=50, eta=1, particles=100, show='paths')),
         '941c9502': ('Watch the average become one point', dict(data='two', steps=30, eta=0, particles=20, at=0.2, show='guesses,density')),
+    },
+    '02_schedule': {
+        'fc69ce96': ('Drag a schedule of your own, and see which pictures it drowns', dict(start='cosine', pixels=12288)),
+        'e059b08c': ("S2's schedule, live: move its end until nothing is left to change", dict(start='s2', pixels=12288)),
     },
     '05_oracle': {
         '9f3c2017': ('Score and density of your own mixture, at any t', dict(data='two', spread=0.2, steps=30, eta=0, particles=1, at=0.5, show='score,density')),
@@ -26,7 +30,8 @@ LINKS = {  # lesson: cell: (words, setting)
 
 
 def link(words, setting):
-    return f'\n\n<p class="play-link"><a href="../play.html?{html.escape(urlencode(setting, safe=","))}">{words}</a> in the playground.</p>\n'
+    page, name = ('schedule', 'schedule designer') if 'start' in setting else ('play', 'playground')
+    return f'\n\n<p class="play-link"><a href="../{page}.html?{html.escape(urlencode(setting, safe=","))}">{words}</a> in the {name}.</p>\n'
 
 
 def with_links(lesson, cells):

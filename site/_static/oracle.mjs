@@ -10,6 +10,10 @@ export const schedules = {
     const f = Array.from({length: T + 1}, (_, t) => Math.cos((t/T + s)/(1 + s)*Math.PI/2)**2);
     return product(f.slice(1).map((v, i) => Math.min(1 - v/f[i], 0.999)));
   },
+  rate(T = 1000, most = 0.95, least = 0.02) {
+    const [from, to] = [Math.acos(most), Math.acos(least)];
+    return [1, ...Array.from({length: T}, (_, i) => Math.cos(from + (to - from)*i/(T - 1))**2)];
+  },
 };
 
 // How far each round Gaussian of spread `std` around a mean, drowned to alpha_bar `a`, speaks for one point: weights that sum to 1,

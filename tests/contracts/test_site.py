@@ -4,11 +4,13 @@ What is missing is installed where that can be done (Chromium by apt, as root); 
 """
 import ast
 import base64
+import contextlib
 import functools
 import gzip
 import html
 import http.server
 import importlib
+import io
 import json
 import math
 import os
@@ -21,6 +23,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urldefrag, urlencode, urlparse
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -32,7 +35,7 @@ from ddpm_lesson.guidance import Guided
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.pretrained import load_card, load_pretrained
 from ddpm_lesson.sampler import ddim_steps, ddpm_steps, image_noise, trailing
-from ddpm_lesson.schedule import cosine_schedule, linear_schedule
+from ddpm_lesson.schedule import cosine_schedule, diagnose, linear_schedule, rate_schedule, schedule_from_alpha_bar
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tools'))
@@ -112,7 +115,7 @@ def visit(chromium, served):
     assert not wrong, '\n'.join(wrong)
 
 
-MODULES = 'sampler', 'oracle', 'mistakes', 'worlds', 'packed'
+MODULES = 'sampler', 'oracle', 'mistakes', 'worlds', 'packed', 'clinic'
 
 
 def node(script, data):
@@ -212,11 +215,11 @@ def test_javascript_guides_as_python_does(y, scale):
 # The playground's denoisers and mistakes in JavaScript
 
 POINTS = torch.tensor([[-0.7, -0.2], [0.4, 0.9], [0.1, -0.5]], dtype=torch.float64)
-SCHEDULES = dict(cosine=cosine_schedule(), linear=linear_schedule())
+SCHEDULES = dict(cosine=cosine_schedule(), linear=linear_schedule(), rate=rate_schedule())
 
 
 def test_javascript_has_pythons_schedules():
-    tables = node('console.log(JSON.stringify({cosine: oracle.schedules.cosine(), linear: oracle.schedules.linear()}))', 0)
+    tables = node('console.log(JSON.stringify({cosine: oracle.schedules.cosine(), linear: oracle.schedules.linear(), rate: oracle.schedules.rate()}))', 0)
     for name, sched in SCHEDULES.items(): assert_close(torch.tensor(tables[name], dtype=torch.float64), sched.alpha_bar.double(), rtol=1e-12, atol=0)
     with pytest.raises(AssertionError): assert_close(torch.tensor(tables['cosine'], dtype=torch.float64), SCHEDULES['linear'].alpha_bar.double(), rtol=1e-2, atol=0)
 
@@ -244,6 +247,20 @@ def test_javascript_density_is_the_mixtures():
         a = sched.alpha_bar[t].double()
         parts = torch.distributions.Normal(a.sqrt()*POINTS, (a*std**2 + 1 - a).sqrt()).log_prob(x[:, None]).sum(2)
         assert_close(torch.tensor(logs, dtype=torch.float64), parts.logsumexp(1) - math.log(3), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('pixels', [784, 12288])
+@pytest.mark.parametrize('name', ['cosine', 'linear', 'rate', 'short', 'coarse', 'own'])
+def test_javascript_diagnoses_as_python_does(name, pixels):
+    u, rates = [0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1], [1, 0.9, 0.8, 0.6, 0.599, 0.3, 0.2, 0.01]
+    bent = np.interp(np.arange(101)/100, u, rates)
+    others = dict(short=linear_schedule(300), coarse=cosine_schedule(20), own=schedule_from_alpha_bar(torch.from_numpy(bent**2)))
+    sched = (SCHEDULES | others)[name]
+    got = node('''const table = data.rates ? clinic.fromRates(data.u, data.rates, 100) : data.alpha_bar;
+    console.log(JSON.stringify(clinic.diagnose(table, data.pixels)))''', dict(alpha_bar=sched.alpha_bar.tolist(), pixels=pixels, u=u, rates=rates if name == 'own' else None))
+    wanted = diagnose(sched, pixels)
+    assert got.pop('advice') == list(wanted.advice)
+    for field, value in got.items(): assert math.isclose(value, getattr(wanted, field), rel_tol=1e-6), field
 
 
 def step_of(name, sched, eta):
@@ -450,15 +467,20 @@ def test_minutes_have_one_source():
     assert len(rows) >= 15 and not [(path, minutes, said[path] and said[path][1]) for _, path, minutes in rows if not said[path] or said[path][1] != minutes]
 
 
+def switches(): return re.findall(r'^  (\w+): \{$', (ROOT/'site'/'_static'/'mistakes.mjs').read_text(encoding='utf-8'), re.M)
+
+
 def test_lessons_lead_to_the_playground(site):
     "Each link with a setting that the form of the playground has."
-    form = Tags((site/'play.html').read_text(encoding='utf-8')).found
-    names = {a['name'] for tag, a in form if tag in ('input', 'select') and a.get('name')} | {'at'}
-    shown = {a['value'] for tag, a in form if a.get('name') == 'show'} | {''}
+    forms = {page: Tags((site/f'{page}.html').read_text(encoding='utf-8')).found for page in ('play', 'schedule')}
+    names = {page: {a['name'] for tag, a in form if tag in ('input', 'select') and a.get('name')} | {'at'} for page, form in forms.items()}
+    values = {a['value'] for form in forms.values() for tag, a in form if a.get('name') == 'show' or tag == 'option' and 'value' in a} | {'', *switches()}
     for lesson, links in site_play.LINKS.items():
-        found = re.findall(r'href="../play.html\?([^"]+)"', (site/'nbs'/f'{lesson}.html').read_text(encoding='utf-8'))
+        found = re.findall(r'href="../(play|schedule).html\?([^"]+)"', (site/'nbs'/f'{lesson}.html').read_text(encoding='utf-8'))
         assert len(found) == len(links)
-        for _, setting in links.values(): assert set(setting) <= names and set(setting['show'].split(',')) <= shown
+        for page, setting in found:
+            setting = dict(pair.split('=') for pair in html.unescape(setting).split('&'))
+            assert set(setting) <= names[page] and {part for k, v in setting.items() if not re.fullmatch(r'[\d.]+', v) for part in v.split(',')} <= values
     with pytest.raises(SystemExit, match='has no cells'): site_play.with_links('07_ddim', [])
 
 
@@ -549,14 +571,14 @@ def test_every_page_opens_in_peace_and_fits_a_phone(visit, site):
         if found := misfits(page): wrong.append((path, found))
     assert not wrong, wrong
     page = visit('nbs/04_posterior.html', page)
-    page.add_style_tag(content='.formula.display .katex-html { margin-left: -99px; } .tag { margin-left: -99px; } article pre { overflow: hidden !important; }')
+    page.add_style_tag(content='.formula.display .base { transform: translateX(-400px); } .formula.display .tag { transform: translateX(-700px); } article pre { overflow: hidden !important; }')
     assert {'left', 'over its number', 'hidden'} <= {what for what, _ in page.evaluate(MISFITS)}  # faults it must see
 
 
 @pytest.mark.parametrize('width', [320, 820, 1440])
 def test_pages_fit_other_screens(visit, width):
     page, wrong = None, []
-    for path in ('index.html', 'live.html', 'play.html', 'nbs/04_posterior.html', 'nbs/07_ddim.html', 'nbs/09_objective.html', 'nbs/reference/museum.html', 'nbs/reference/equations.html', 'api/sampler.html'):
+    for path in ('index.html', 'live.html', 'play.html', 'schedule.html', 'nbs/04_posterior.html', 'nbs/07_ddim.html', 'nbs/09_objective.html', 'nbs/reference/museum.html', 'nbs/reference/equations.html', 'api/sampler.html'):
         page = visit(path, page, viewport=dict(width=width, height=900))
         if found := misfits(page): wrong.append((path, found))
     assert not wrong, wrong
@@ -898,6 +920,41 @@ def test_playground_by_finger_and_without_motion(play):
     assert len(query(page)['data'].split('_')) == 3
     page.get_by_role('button', name='Play').tap()
     page.wait_for_function('document.querySelector("form.play output.t").value === "t = 0"')
+
+
+def verdict(page): return page.locator('form.designer .verdict').inner_text() + page.locator('form.designer .status').inner_text()
+
+
+def test_a_schedule_is_designed_and_copied_as_python(visit):
+    "S2's line loses the brightness; its end, dragged down, keeps it; and the Python on the page says the same."
+    page = visit('schedule.html?start=s2&pixels=12288')
+    page.wait_for_selector('form.designer[data-ready]')
+    assert '11 %' in verdict(page) and 'not noise yet' in verdict(page)
+    box = page.locator('form.designer .curve canvas').bounding_box()
+    page.mouse.move(box['x'] + box['width'] - 3, box['y'] + box['height']*0.5)
+    page.mouse.down()
+    page.mouse.move(box['x'] + box['width'] - 3, box['y'] + box['height'] - 2, steps=4)
+    page.mouse.up()
+    for _ in range(3): page.keyboard.press('ArrowLeft')
+    page.locator('form.designer .curve canvas').focus()
+    page.keyboard.press('ArrowDown')
+    scope = {}
+    exec(page.locator('form.designer pre.python').inner_text(), scope)
+    found = diagnose(scope['sched'], 12288)
+    assert f'{found.signal_T:.4f}' in verdict(page) and f'{found.kept_ddpm:.0%}'.replace('%', ' %') in verdict(page) and found.signal_T < 0.01
+    again = visit(page.url.rpartition('/')[2])
+    again.wait_for_selector('form.designer[data-ready]')
+    assert verdict(again) == verdict(page)
+
+
+@pytest.mark.parametrize('query', ['', '?start=magic&pixels=-1', '?rates=1_2_3&T=7', '?start=own&rates=NaN_0_0_0_0_0_0', '?start=linear', '?start=s1&pixels=784'])
+def test_the_designer_opens_with_any_address(visit, query):
+    page = visit(f'schedule.html{query}')
+    page.wait_for_selector('form.designer[data-ready]')
+    settled(page)
+    scope = {}
+    with contextlib.redirect_stdout(io.StringIO()) as said: exec(page.locator('form.designer pre.python').inner_text(), scope)
+    assert 'schedule of 1000 steps' in said.getvalue() and page.evaluate('() => { const c = document.querySelector(".drowning"); return c.getContext("2d").getImageData(0, 0, c.width, c.height).data.some(v => v > 0 && v < 255); }')
 
 
 def test_five_hundred_dots_move_smoothly(play):
