@@ -13,7 +13,7 @@ from torch import Tensor
 from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import at, q_sample, rates, shaped
 from ddpm_lesson.sampler import (
-    _asking, _bar, _check_end, _same_arguments, _walk_from, last, levels,
+    _asking, _bar, _check_end, _same_arguments, _walk_from, eval_mode, last, levels,
 )
 from .schedule import Schedule, check_schedule
 
@@ -44,7 +44,7 @@ def tweedie(
 # %% ../nbs/14_score.ipynb #27b9deb8
 def _jacobian(model, x_t, t)->Tensor:
     "The slopes of each output of a model by each number of its own image: (B, D, D), for D numbers an image."
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x = x_t.detach().clone().requires_grad_()
         out = model(x, t).flatten(1)
         rows = [torch.autograd.grad(o.sum(), x, retain_graph=True)[0] for o in out.unbind(1)]
@@ -116,7 +116,7 @@ def reverse_step(
     check_pair(x_t, score, 'x_t', 'score')
     check_pair(x_t, z, 'x_t', 'z')
     dt = sde_time(sched, t) - sde_time(sched, s)
-    if (dt < 0).any(): raise ValueError(f's wanted steps below t, got t={t} and s={s}')
+    if (dt <= 0).any(): raise ValueError(f's wanted steps below t, got t={t} and s={s}')
     eta, dt = _check_eta(eta), shaped(dt, x_t)
     return x_t + (x_t + (1 + eta**2)*score)*dt/2 + eta*dt.sqrt()*z
 

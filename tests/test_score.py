@@ -88,6 +88,14 @@ def test_the_covariance_takes_one_step_an_image_and_any_shape():
     with torch.inference_mode(): assert_close(tweedie_cov(world, sched, x, t), whole)
 
 
+def test_the_covariance_is_that_of_the_network_at_rest():
+    "Rejects slopes taken while dropout is on, and a network that is left in eval mode."
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 3).double())
+    model = type('Model', (nn.Module,), {'forward': lambda self, x, t: net(x)})()
+    model.net, sched, x = net, linear_schedule(), normal(2, 3)
+    assert torch.equal(tweedie_cov(model, sched, x, 9), tweedie_cov(model, sched, x, 9)) and net.training
+
+
 def test_the_covariance_completes_the_variance_of_a_step_back(sched):
     "(4.7) with Tweedie's variance is the variance of x_(t-1) given x_t by its own density. Rejects c_0 without its square."
     if sched.T < 2: return
