@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['most_pixels', 'kept_names', 'best_device', 'clean', 'Screen', 'sentence', 'main', 'Place', 'Number', 'wanted_labels',
-           'fingerprint', 'wrong_entry', 'side_of', 'read_sheet', 'places', 'sample', 'train', 'find_lr', 'judges',
-           'to_judge_by', 'labels_like', 'evaluate', 'experiment', 'diagnose', 'lessons', 'make_class', 'progress']
+           'fingerprint', 'wrong_entry', 'side_of', 'read_sheet', 'places', 'sample', 'edit_photo', 'train', 'find_lr',
+           'judges', 'to_judge_by', 'labels_like', 'evaluate', 'experiment', 'diagnose', 'lessons', 'make_class',
+           'progress']
 
 # %% ../nbs/interface/cli.ipynb #88937b2b
 import getpass
@@ -37,9 +38,9 @@ from PIL import Image
 
 from . import classroom, experiments
 from . import train as training
-from .data import Images, to_pixels
+from .data import Images, to_pixels, to_unit
 from .engine import draw, run as runs, sources
-from .engine.cards import decisive, image_shape, sampling_of, schedules, to_image_range
+from .engine.cards import decisive, image_shape, sampling_of, schedules, to_image_range, units
 from .engine.distributed import fit_here, launched_alone, process_group, rank_and_world, resume_here, run_here
 from .engine.files import atomic_write, full_path, open_regular, save_gif, save_png, sheet, to_pil, writable, write_table
 from .engine.presets import card_for, numbers, plan, prepared, presets
@@ -433,6 +434,44 @@ def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch
     if not like: return
     if warning := _unlike(said, now): click.echo(f'{path}: {warning}', err=True)
     click.echo(f'{path} and {out}: {_compared(picture, to_pil(pixels))}')
+
+# %% ../nbs/interface/cli.ipynb #053f2dc0
+from . import edit as editing
+
+@main.command('edit', epilog='Example: ddpm_lesson edit shirt.png --strength 0.4')
+@click.argument('photo', type=Place(exists=True, dir_okay=False))
+@_flag('--weights', Place(), 'A shipped model, the folder of a run, or a .safetensors file.', 'fashion')
+@_flag('--strength', Number(0, 1, min_open=True), 'How much is drawn anew; 1: everything.', 0.5)
+@_flag('--mask', Place(exists=True, dir_okay=False), 'A picture: what is white in it is made up, the rest of PHOTO kept.')
+@_flag('--invert inverted', None, 'Find the noise that PHOTO comes from, and draw it again from there.', is_flag=True)
+@_flag('--steps', _whole(1), 'Steps of the whole walk.', shown=f'{_said}50')
+@_flag('--count', _whole(1, 1000), 'Variants to draw.', 4)
+@_flag('--seed', _seed, 'Variant i is drawn from seed + i.', 0)
+@_flag('--out', _file, 'The sheet to write: PHOTO, then the variants.', 'edited.png')
+@_flag('--zoom', _whole(1), 'Side of a pixel.', 4)
+@_device
+def edit_photo(photo, weights, strength, mask, inverted, steps, count, seed, out, zoom, device):
+    "Change a photo with a finished model: draw it anew in part, make up what a mask hides, or invert it (lesson 18)."
+    if mask and inverted: raise ValueError('--invert wanted no --mask beside it')
+    _check_outputs(out=(out, '.png'))
+    device, card = best_device(device), load_card(weights)
+    how, (_, channels, side, _) = _how(card, None, steps=steps), image_shape(card, 1)
+    count = 1 if inverted else count
+    _check_pixels(out=_sheet_size(count + 1, 8, zoom, side))
+    image = to_unit(sources.read_image(photo, side, channels))[None].to(device)
+    known = mask and (sources.read_image(mask, side, 1) < 128)[None].to(device)
+    (model, sched), (mean, std) = load_pretrained(weights, device), (v.to(device) for v in units(card))
+    x = ((image - mean)/std).expand(count, -1, -1, -1)
+    asked = dict(steps=how.steps, clip=how.clip, seeds=range(seed, seed + count), progress=_terminal())
+    if inverted:
+        x_T = editing.invert(model, sched, x, steps=how.steps)
+        images = editing.ddim_sample(model, sched, x.shape, steps=how.steps, x_T=x_T)
+    elif mask: images = editing.inpaint_guided(model, sched, x, known, sigma_y=0.02, rounds=4, **asked)
+    else: images = editing.sdedit(model, sched, x, strength=strength, **asked)
+    done = 'invert' if inverted else 'mask' if mask else f'strength {strength:g}'
+    said = dict(photo=photo, weights=weights, edit=done, seed=seed, steps=how.steps) | versions()
+    save_png(out, sheet(torch.cat([image.cpu(), to_image_range(card, images).cpu()]), 8, zoom), said)
+    click.echo(f'{photo} and {count} made of it ({done}): {out}')
 
 # %% ../nbs/interface/cli.ipynb #32743248
 kept_names = 'model.safetensors', 'model.json', 'samples.png'  # what `train` writes beside its checkpoints

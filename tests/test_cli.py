@@ -606,3 +606,27 @@ def test_lessons_listen_at_an_address_and_nothing_else(ip, monkeypatch, tmp_path
     assert status == 1 and '--ip wanted an address' in said and harmless(said) and not started
     for good in '0.0.0.0', '::1', 'localhost', '*':
         assert call('lessons', '--ip', good)[0] == 0 and f'--ip={good}' in started[-1]
+
+
+# ---- edit: a photo changed by a finished model
+
+@pytest.mark.parametrize('flags, made', [([], 4), (['--strength', 1, '--count', 2], 2), (['--invert'], 1), (['--mask', 'mask.png', '--count', 2], 2)])
+def test_a_photo_is_edited_and_the_sheet_begins_with_it(here, flags, made):
+    "Rejects a sheet of another size, a mask the wrong way round, and two runs that differ."
+    save_png('photo.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
+    mask = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    mask[:, 8:] = 255
+    save_png('mask.png', mask)
+    sheets = []
+    for out in 'a.png', 'b.png':
+        status, said = call('edit', 'photo.png', '--weights', 'm.safetensors', '--steps', 4, '--zoom', 1, '--out', out, *flags)
+        assert status == 0 and f'and {made} made of it' in said, said
+        sheets.append(Image.open(out))
+    assert sheets[0].size == (18*(made + 1) + 2, 20) and sheets[0].tobytes() == sheets[1].tobytes()
+
+
+@pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--out', 'photo.png'], 'wanted a new name'), (['--steps', 51], 'steps')])
+def test_an_edit_that_cannot_be_says_why(here, flags, error):
+    save_png('photo.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
+    status, said = call('edit', 'photo.png', '--weights', 'm.safetensors', *flags)
+    assert status and error in said and 'Traceback' not in said
