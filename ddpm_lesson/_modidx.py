@@ -101,6 +101,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_lesson.cli.best_device': ('interface/cli.html#best_device', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.clean': ('interface/cli.html#clean', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.diagnose': ('interface/cli.html#diagnose', 'ddpm_lesson/cli.py'),
+                                 'ddpm_lesson.cli.edit_photo': ('interface/cli.html#edit_photo', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.evaluate': ('interface/cli.html#evaluate', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.experiment': ('interface/cli.html#experiment', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.find_lr': ('interface/cli.html#find_lr', 'ddpm_lesson/cli.py'),
