@@ -1,0 +1,230 @@
+"The audit: every planted fault is named, and no right sampler is accused."
+import json
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.schedulers import UniPCMultistepScheduler
+
+from ddpm_lesson.audit import Report, _table, audit, from_zero, load_sampler, of_scheduler
+from ddpm_lesson.sampler import ddim_sample, ddpm_sample
+from ddpm_lesson.schedule import cosine_schedule, schedule_from_alpha_bar
+from ddpm_lesson.solvers import dpm_solver_sample, heun_sample
+
+DDIM = '''
+def sampler(model, alpha_bar, x_T, steps, eta):
+    T = len(alpha_bar) - 1
+    beta = 1 - alpha_bar[1:]/alpha_bar[:-1]
+    ts = [round(T*(steps - i)/steps) for i in range(steps)]
+    x = x_T
+    for i, t in enumerate(ts):
+        s = ts[i + 1] if i + 1 < len(ts) else 0
+        eps = model(x, torch.full((len(x),), t))
+        a_t, a_s = alpha_bar[t], alpha_bar[s]
+        x_0 = (x - (1 - a_t).sqrt()*eps)/a_t.sqrt()
+        sigma = eta*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
+        direction = (1 - a_s - sigma**2).clamp(min=0).sqrt()
+        z = torch.randn_like(x)
+        x = a_s.sqrt()*x_0 + direction*eps + sigma*z
+    return x
+'''
+DDPM = '''
+def sampler(model, alpha_bar, x_T, steps):
+    T = len(alpha_bar) - 1
+    ts = [round(T*(steps - i)/steps) for i in range(steps)]
+    x = x_T
+    for i, t in enumerate(ts):
+        s = ts[i + 1] if i + 1 < len(ts) else 0
+        eps = model(x, torch.full((len(x),), t))
+        a_t, a_s = alpha_bar[t], alpha_bar[s]
+        beta = 1 - a_t/a_s
+        one = 1 - a_t/alpha_bar[t - 1]
+        mean = (x - beta/(1 - a_t).sqrt()*eps)/(1 - beta).sqrt()
+        sigma = (beta*(1 - a_s)/(1 - a_t)).sqrt()
+        z = torch.randn_like(x)
+        x = mean + sigma*z
+    return x
+'''
+# name -> the right program, its line, the wrong line, what the report must say
+PLANTED = {
+    'noise at the last step': (DDPM, 'sigma = (beta*(1 - a_s)/(1 - a_t)).sqrt()', 'sigma = beta.sqrt()', 'noise is added at the last step'),
+    'one step beta in sigma at the end': (DDIM, 'x = a_s.sqrt()*x_0 + direction*eps + sigma*z', 'x = a_s.sqrt()*x_0 + direction*eps + (sigma if s else 0.1*eta)*z', 'noise is added at the last step'),
+    'eta not squared': (DDIM, 'sigma = eta*(', 'sigma = eta**0.5*(', 'eta is not squared in sigma^2'),
+    'eta squared twice': (DDIM, 'sigma = eta*(', 'sigma = eta**2*(', 'eta is squared twice'),
+    'eta twice': (DDIM, '+ sigma*z', '+ eta*sigma*z', 'eta is multiplied in twice'),
+    'variance as std': (DDIM, '(1 - a_t/a_s)).sqrt()', '(1 - a_t/a_s))', 'a variance is used'),
+    'variance as std, DDPM': (DDPM, '(1 - a_t)).sqrt()\n        z', '(1 - a_t))\n        z', 'a variance is used as the standard deviation'),
+    'another divisor': (DDPM, '(beta*(1 - a_s)/(1 - a_t)).sqrt()', '(beta*(1 - a_s)/beta).sqrt()', 'another divisor'),
+    'eta ignored': (DDIM, 'sigma = eta*(', 'sigma = 1.0*(', 'eta is ignored'),
+    'never noisy': (DDIM, 'sigma = eta*(', 'sigma = 0*(', 'eta is ignored'),
+    'forgotten noise': (DDIM, ' + sigma*z', '', 'the fresh noise is left out'),
+    'direction forgets sigma': (DDIM, '(1 - a_s - sigma**2)', '(1 - a_s)', 'the direction to x_t forgets sigma'),
+    'direction is sigma': (DDIM, 'direction = (1 - a_s - sigma**2).clamp(min=0).sqrt()', 'direction = sigma', 'the direction is sigma'),
+    'direction subtracts std': (DDIM, '(1 - a_s - sigma**2).clamp(min=0).sqrt()', '((1 - a_s).sqrt() - sigma)', 'subtracts standard deviations'),
+    'direction without root': (DDIM, '(1 - a_s - sigma**2).clamp(min=0).sqrt()', '(1 - a_s - sigma**2)', 'the direction lacks its root'),
+    'direction with sigma': (DDIM, '(1 - a_s - sigma**2).clamp(min=0)', '(1 - a_s - sigma).clamp(min=0)', 'the direction subtracts sigma, not its square'),
+    'direction of t': (DDIM, '(1 - a_s - sigma**2)', '(1 - a_t - sigma**2)', 'the direction is that of t'),
+    'one step beta': (DDPM, 'beta = 1 - a_t/a_s', 'beta = 1 - a_t/alpha_bar[t - 1]', "one step's beta"),
+    'one step beta in the noise': (DDPM, 'sigma = (beta*', 'sigma = (one*', "one step's beta"),
+    'one entry early': (DDIM, 'a_t, a_s = alpha_bar[t], alpha_bar[s]', 'a_t, a_s = alpha_bar[t - 1], alpha_bar[s - 1 if s else 0]', 'one entry too early'),
+    'told one less': (DDIM, 'torch.full((len(x),), t)', 'torch.full((len(x),), t - 1)', 'the model is told one step less'),
+    'a_t early': (DDIM, 'a_t, a_s = alpha_bar[t]', 'a_t, a_s = alpha_bar[max(t - 1, 1)]', 'alpha_bar_t is read one entry too early'),
+    'a_s early': (DDIM, 'alpha_bar[s]\n', 'alpha_bar[max(s - 1, 0)]\n', 'the step before is one table entry too early'),
+    'fixed distance': (DDIM, 's = ts[i + 1] if i + 1 < len(ts) else 0', 's = max(t - T//steps, 0)', 'the step before is t - T//S'),
+    'always t - 1': (DDIM, 's = ts[i + 1] if i + 1 < len(ts) else 0', 's = t - 1', 'the step before is always t - 1'),
+    'ends at the first entry': (DDIM, 'else 0\n', 'else 1\n', 'it ends at alpha_bar_1'),
+    'stops short': (DDIM, 'for i, t in enumerate(ts):', 'for i, t in enumerate(ts[:-1]):', '-1 call of the network'),
+    'one call more': (DDIM, '    return x\n', '    model(x, torch.full((len(x),), 1))\n    return x\n', '+1 call of the network'),
+    'steps ignored': (DDIM, 'ts = [round', 'steps = T\n    ts = [round', 'the number of steps is ignored'),
+    'leading': (DDIM, '[round(T*(steps - i)/steps) for i in range(steps)]', '[1 + i*(T//steps) for i in reversed(range(steps))]', 'the walk starts below T'),
+    'upward': (DDIM, 'x = x_T\n', 'x = x_T\n    ts = ts[::-1]\n', 'the steps do not fall'),
+    'clamped inside': (DDIM, 'direction*eps + sigma*z', 'direction*eps + sigma*z\n        x = x.clamp(-1, 1)', 'x_t is clamped'),
+    'uniform noise': (DDIM, 'torch.randn_like(x)', 'torch.rand_like(x)', 'not centred'),
+    'uniform, centred': (DDIM, 'torch.randn_like(x)', '(torch.rand_like(x) - 0.5)*12**0.5', 'not Gaussian'),
+    'one noise for all': (DDIM, 'torch.randn_like(x)', 'torch.randn_like(x[:1]).expand_as(x)', 'one noise for all images'),
+    'the same noise each step': (DDIM, 'z = torch.randn_like(x)', 'z = torch.randn(x.shape, generator=torch.Generator().manual_seed(5)).to(x)', 'the same noise at every step'),
+    'plus in x_0': (DDIM, '(x - (1 - a_t).sqrt()*eps)', '(x + (1 - a_t).sqrt()*eps)', 'x_0_hat adds the noise'),
+    'alpha_bar without root': (DDIM, '/a_t.sqrt()', '/a_t', 'x_0_hat divides by alpha_bar'),
+    'noise without root': (DDIM, '(x - (1 - a_t).sqrt()*eps)', '(x - (1 - a_t)*eps)', 'x_0_hat subtracts 1 - alpha_bar'),
+    'alpha for alpha_bar': (DDIM, 'x_0 = (x - (1 - a_t).sqrt()*eps)/a_t.sqrt()', 'al = 1 - beta[t - 1]\n        x_0 = (x - (1 - al).sqrt()*eps)/al.sqrt()', 'alpha is used where alpha_bar belongs'),
+    'a_s without root': (DDIM, 'x = a_s.sqrt()*x_0', 'x = a_s*x_0', 'x_0_hat is scaled by alpha_bar_s'),
+    'a_s left out': (DDIM, 'x = a_s.sqrt()*x_0', 'x = x_0', 'x_0_hat is not scaled'),
+    'mean without root': (DDPM, 'beta/(1 - a_t).sqrt()*eps', 'beta/(1 - a_t)*eps', 'the mean divides by 1 - alpha_bar'),
+    'mean divided by alpha_bar': (DDPM, '/(1 - beta).sqrt()', '/a_t.sqrt()', 'the mean is divided by the root of alpha_bar'),
+    'mean not divided': (DDPM, '/(1 - beta).sqrt()', '', 'the mean is not divided'),
+    'beta for its root': (DDPM, 'sigma = (beta*(1 - a_s)/(1 - a_t)).sqrt()', 'sigma = beta*(s > 0)', 'scaled by beta, not by its root'),
+    'own start': (DDIM, 'x = x_T\n', 'x = torch.randn_like(x_T)\n', 'it does not begin with the x_T'),
+    'told a share': (DDIM, 'torch.full((len(x),), t)', 'torch.full((len(x),), t/T)', 'the model is told no whole step'),
+    'told beyond': (DDIM, 'torch.full((len(x),), t)', 'torch.full((len(x),), t + 1)', 'outside 1..T'),
+    'shown as [0, 1]': (DDIM, '    return x\n', '    return (x + 1)/2\n', 'another range'),
+    'fails': (DDIM, 'a_t, a_s = alpha_bar[t]', 'a_t, a_s = alphabar[t]', 'it fails'),
+    'two at once': (DDIM, 'sigma = eta*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()\n        direction = (1 - a_s - sigma**2)', 'sigma = eta**0.5*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()\n        direction = (1 - a_s)', 'forgets sigma'),
+}
+
+def program(right, line='', wrong=''):
+    assert not line or right.count(line) == 1, (line, right.count(line))
+    names = dict(torch=torch, math=math)
+    exec(right.replace(line, wrong) if line else right, names)
+    return names['sampler']
+
+
+@pytest.mark.parametrize('name', PLANTED)
+def test_planted_faults_are_named(name):
+    "Rejects an audit that sees nothing, or calls one fault by the name of another."
+    right, line, wrong, said = PLANTED[name]
+    report = audit(program(right, line, wrong), name=name)
+    assert not report.right and any(said in f.fault for f in report.findings), str(report)
+    assert all(f.evidence and ('lesson' in f.lesson or 'museum' in f.lesson) for f in report.findings)
+
+
+def ours(sample, **options):
+    def run(model, alpha_bar, x_T, steps): return sample(model, schedule_from_alpha_bar(alpha_bar), x_T.shape, steps=steps, x_T=x_T, **options)
+    return run
+
+
+def ours_with_eta(model, alpha_bar, x_T, steps, eta): return ddim_sample(model, schedule_from_alpha_bar(alpha_bar), x_T.shape, steps=steps, x_T=x_T, eta=eta)
+
+
+# which public configurations count as right, written down before any was examined; counts: the numbers of steps for which it does
+CORRECT = {
+    'the plain DDIM above': (program(DDIM), None), 'the plain DDPM above': (program(DDPM), None),
+    'ours: ddim_sample': (ours_with_eta, None), 'ours: ddim_sample, clip': (ours(ddim_sample, clip=(-1, 1)), None),
+    'ours: ddpm_sample': (ours(ddpm_sample), None), 'ours: ddpm_sample, large': (ours(ddpm_sample, var='large'), None), 'ours: heun_sample': (ours(heun_sample), None), 'ours: dpm_solver_sample': (ours(dpm_solver_sample), None),
+    'diffusers: DDIM, trailing, S divides T': (of_scheduler(DDIMScheduler(clip_sample=False, timestep_spacing='trailing')), (42, 7)),
+    'diffusers: DDIM, trailing, clip_sample, S divides T': (of_scheduler(DDIMScheduler(timestep_spacing='trailing')), (42, 7)),
+    'diffusers: DDPM, trailing, fixed_small': (of_scheduler(DDPMScheduler(timestep_spacing='trailing')), None),
+    'diffusers: DPMSolverMultistep, trailing, final sigma 0': (of_scheduler(DPMSolverMultistepScheduler(timestep_spacing='trailing', final_sigmas_type='zero')), (42, 7)),
+    'diffusers: UniPC, trailing, final sigma 0': (of_scheduler(UniPCMultistepScheduler(timestep_spacing='trailing', final_sigmas_type='zero')), (42, 7)),
+}
+
+
+@pytest.mark.parametrize('name', CORRECT)
+def test_right_samplers_are_not_accused(name):
+    "Rejects a detector that sees faults everywhere."
+    sampler, counts = CORRECT[name]
+    report = audit(sampler, counts=counts, name=name)
+    assert report.right, str(report)
+
+
+@pytest.mark.parametrize('options, counts, said', [
+    (dict(), (7,), 'the walk starts below T'), (dict(timestep_spacing='trailing'), (5,), 'the step before is t - T//S'),
+    (dict(timestep_spacing='trailing', set_alpha_to_one=False), (7, 42), 'it ends at alpha_bar_1')])
+def test_what_is_known_of_diffusers_ddim_is_found(options, counts, said):
+    report = audit(of_scheduler(DDIMScheduler(clip_sample=False, **options)), counts=counts)
+    assert any(said in f.fault for f in report.findings), str(report)
+
+
+def test_what_is_known_of_diffusers_ddpm_is_found():
+    report = audit(of_scheduler(DDPMScheduler(timestep_spacing='trailing', variance_type='fixed_large')))
+    assert [f.fault for f in report.findings] == ['noise is added at the last step'], str(report)
+
+
+def test_lucidrains_is_not_accused():
+    "Its own table and its own start are given to the audit: both are arguments of no function of it."
+    theirs = pytest.importorskip('denoising_diffusion_pytorch')
+    class Net(torch.nn.Module):
+        channels = out_dim = 1
+        self_condition = random_or_learned_sinusoidal_cond = False
+    def make(steps):
+        diffusion = theirs.GaussianDiffusion(Net(), image_size=8, timesteps=60, sampling_timesteps=steps, beta_schedule='cosine', objective='pred_noise', ddim_sampling_eta=0.5, auto_normalize=False)
+        return diffusion.double()
+    table = torch.cat([torch.ones(1, dtype=torch.float64), make(60).alphas_cumprod.double()])
+    def walk(of):
+        def run(model, alpha_bar, x_T, steps, **more):
+            diffusion = make(steps)
+            for k, v in more.items(): diffusion.ddim_sampling_eta = v
+            diffusion.model.forward = lambda x, t, *rest: model(x, t + 1)
+            real, starts = torch.randn, [x_T]
+            def randn(*a, **k): return starts.pop() if starts else real(*a, **k, dtype=torch.float64)
+            torch.randn = randn
+            try: return of(diffusion, tuple(x_T.shape))
+            finally: torch.randn = real
+        return run
+    def ddim(model, alpha_bar, x_T, steps, eta): return walk(lambda d, shape: d.ddim_sample(shape))(model, alpha_bar, x_T, steps, eta=eta)
+    def ddpm(model, alpha_bar, x_T, steps): return walk(lambda d, shape: d.p_sample_loop(shape))(model, alpha_bar, x_T, steps)
+    sched = schedule_from_alpha_bar(table)
+    for sampler, counts in (ddim, (42, 7)), (ddpm, (60,)):
+        report = audit(sampler, sched, counts)
+        assert report.right, str(report)
+
+
+def test_another_table_and_one_that_counts_from_zero():
+    "Rejects an audit bound to its own schedule, and a wrapper that shifts only the table."
+    assert audit(program(DDIM), cosine_schedule(100)).right
+    zero = '''
+def sampler(model, alphas_cumprod, x_T, steps, eta):
+    T = len(alphas_cumprod)
+    ts = [round(T*(steps - i)/steps) - 1 for i in range(steps)]
+    x = x_T
+    for i, t in enumerate(ts):
+        a_t, a_s = alphas_cumprod[t], alphas_cumprod[ts[i + 1]] if i + 1 < len(ts) else torch.ones(()).double()
+        eps = model(x, torch.full((len(x),), t))
+        sigma = eta*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
+        x = a_s.sqrt()*(x - (1 - a_t).sqrt()*eps)/a_t.sqrt() + (1 - a_s - sigma**2).clamp(min=0).sqrt()*eps + sigma*torch.randn_like(x)
+    return x
+'''
+    assert audit(from_zero(program(zero))).right and not audit(program(zero)).right
+
+
+def test_a_report_is_a_conformance_file(tmp_path):
+    "Rejects a badge without versions, and one that says right where it is not."
+    report = audit(program(DDPM, *PLANTED['noise at the last step'][1:3]), name='mine')
+    badge = json.loads(report.to_json())
+    assert badge['right'] is False and badge['sampler'] == 'mine' and badge['findings'][0]['fault'] == 'noise is added at the last step'
+    assert set(badge['versions']) >= {'ddpm_lesson', 'torch', 'python'} and badge['runs']
+    assert 'lesson 6' in str(report) and isinstance(report, Report) and json.loads(audit(program(DDIM)).to_json())['right'] is True
+
+
+def test_a_file_is_loaded(tmp_path):
+    file = tmp_path/'mine.py'
+    file.write_text('import torch\n' + DDIM + '\nfrom diffusers import DDIMScheduler as Theirs\n', encoding='utf-8')
+    assert audit(load_sampler(f'{file}:sampler'), counts=(10,)).right
+    assert not audit(load_sampler(f'{file}:Theirs'), counts=(10,)).right
+    for where, said in (f'{file}', 'wanted FILE.py:FUNCTION'), (f'{tmp_path}/none.py:sampler', 'which is none'), (f'{file}:other', "has no 'other'"):
+        with pytest.raises(ValueError, match=said): load_sampler(where)
+
+
+def test_the_table_of_the_audit_tells_neighbours_apart():
+    ab = _table().alpha_bar
+    assert (ab.diff().abs()[:-1] > 1e-3).all()
