@@ -218,6 +218,13 @@ MUTANTS = {
     'the model is handed the state itself': ('solvers', 'ask(u*rate[i], at[i])', 'ask(u.mul_(rate[i]), at[i])/rate[i]', 'test_solvers.py::test_a_model_may_change_what_it_is_given'),
     'hands out its own memory': ('solvers', 'yield plan.ts[i], u*rate[i]', 'yield plan.ts[i], u.mul_(rate[i])', 'test_solvers.py::test_twin_ends_where_the_sampler_does'),
     'calls counted as steps': ('engine.cards', "(2*self.steps - 1 if self.sampler == 'heun' else self.steps)", 'self.steps', 'test_solvers.py::test_a_way_of_drawing_carries_the_solver'),
+    # audit
+    'every sampler is right': ('audit', "if not near or abs(C - C_seen) > 0.035*C + 2e-3 and not quiet: return False", 'pass', 'test_audit.py::test_planted_faults_are_named'),
+    'fresh noise is not looked at': ('audit', 'abs(C - C_seen) > 0.035*C + 2e-3', 'False', 'test_audit.py::test_planted_faults_are_named'),
+    'an audit too strict for chance': ('audit', '0.035*C + 2e-3', '0.0001*C', 'test_audit.py::test_right_samplers_are_not_accused'),
+    'the last step may be noisy': ('audit', 'if noisy_end:', 'if False:', 'test_audit.py::test_what_is_known_of_diffusers_ddpm_is_found'),
+    'a start below T is taken for T': ('audit', 'below = [r for r in traces if max(r.told) < T]', 'below = []', 'test_audit.py::test_what_is_known_of_diffusers_ddim_is_found'),
+    'two runs with other noise': ('audit', '    torch.manual_seed(0)\n    model, g = _Scripted', '    torch.manual_seed(seed)\n    model, g = _Scripted', 'test_audit.py::test_right_samplers_are_not_accused'),
 }
 
 # pieces of the museum that no change of one line makes here

@@ -221,7 +221,8 @@ def test_a_file_is_loaded(tmp_path):
     file.write_text('import torch\n' + DDIM + '\nfrom diffusers import DDIMScheduler as Theirs\n', encoding='utf-8')
     assert audit(load_sampler(f'{file}:sampler'), counts=(10,)).right
     assert not audit(load_sampler(f'{file}:Theirs'), counts=(10,)).right
-    for where, said in (f'{file}', 'wanted FILE.py:FUNCTION'), (f'{tmp_path}/none.py:sampler', 'which is none'), (f'{file}:other', "has no 'other'"):
+    (tmp_path/'broken.py').write_text('1/0', encoding='utf-8')
+    for where, said in (f'{tmp_path}/broken.py:sampler', 'fails: ZeroDivisionError'), (f'{file}', 'wanted FILE.py:FUNCTION'), (f'{tmp_path}/none.py:sampler', 'which is none'), (f'{file}:other', "has no 'other'"):
         with pytest.raises(ValueError, match=said): load_sampler(where)
 
 
