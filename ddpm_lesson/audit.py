@@ -198,6 +198,10 @@ _ddim_knobs = [   # what a knob is turned to: its name, and where it is explaine
      "sigma has one step's beta in it, whatever the jump", f'{L6} and {M}'),
     (dict(sigma='exchanged', mean_sigma='exchanged'), 'alpha_bar_t and alpha_bar_s are exchanged in sigma', L7),
     (dict(sigma='exchanged'), 'alpha_bar_t and alpha_bar_s are exchanged in the fresh noise', L7),
+]
+
+# %% ../nbs/interface/audit.ipynb #4d894cf2
+_ddim_knobs += [
     (dict(direction='forgets'), 'the direction to x_t forgets sigma: 1 - alpha_bar_s without - sigma^2', L7),
     (dict(direction='is_sigma'), 'the direction is sigma: the old noise is thrown away', M),
     (dict(direction='minus'), 'the direction subtracts standard deviations where variances are subtracted', L7),
@@ -215,6 +219,8 @@ _ddim_knobs = [   # what a knob is turned to: its name, and where it is explaine
     (dict(target='none'), 'x_0_hat is not scaled by the signal rate of the step before', L7),
     (dict(target='at_t'), 'x_0_hat is scaled by the signal rate of t, not of the step before', L7),
 ]
+
+# %% ../nbs/interface/audit.ipynb #0158f6c9
 _ddpm_knobs = [
     (dict(mean='one_step'), "one step's beta on a subsequence of steps", f'{L6} and {M}'),
     (dict(mean='one_step', sigma='one_step'), "one step's beta on a subsequence of steps", f'{L6} and {M}'),
