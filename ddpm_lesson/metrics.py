@@ -46,6 +46,7 @@ def _pair_mean(x)->float:
 
 _limit = 1e20  # of a feature: the interval squares the cube of a product, and float64 ends at 1e308
 
+# %% ../nbs/11_evaluate.ipynb #9148de7b
 def _check_features(x, name='x', least=2)->Tensor:
     "(N, D) features in float64 on the CPU, since some GPUs have none; or an error."
     if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -58,6 +59,7 @@ def _check_features(x, name='x', least=2)->Tensor:
     if bad: raise ValueError(f'{name} wanted finite features below {_limit:g}, got {bad} others')
     return x
 
+# %% ../nbs/11_evaluate.ipynb #1aa96f6f
 def _check_both(x, y)->tuple:
     "Two sets of features that can be compared."
     x, y = _check_features(x), _check_features(y, 'y')
@@ -174,6 +176,7 @@ def lite0_judge(
     net._fc = nn.Identity()   # its last features, without names for them
     return Judge(net, size, 127, 128, f'Lite0 at {size} px', device)
 
+# %% ../nbs/11_evaluate.ipynb #2e926cf9
 @torch_defaults()
 def inception_judge(
     device='cpu',
@@ -185,7 +188,8 @@ def inception_judge(
     except (OSError, RuntimeError) as e:
         raise ValueError(f'Inception could not be downloaded ({e}). Offline: lite0_judge()') from e
     net.fc, net.transform_input = nn.Identity(), False  # the judge scales bytes to [-1, 1]
-    return Judge(net, 299, 127.5, 127.5, f'Inception ({"torchvision" if weights else "untrained"})', device)
+    name = f'Inception ({"torchvision" if weights else "untrained"})'
+    return Judge(net, 299, 127.5, 127.5, name, device)
 
 # %% ../nbs/11_evaluate.ipynb #e9cc383d
 def _name(judge)->str:
@@ -196,7 +200,8 @@ def features(
     judge, images,  # (N, C, H, W) uint8 -> (N, D); Images, or (N, C, H, W) uint8
 )->Tensor:          # (N, D) float64
     "What a judge sees in images, checked."
-    if not callable(judge): raise TypeError(f'judge wanted a function from uint8 pixels to features, got {judge!r}')
+    if not callable(judge):
+        raise TypeError(f'judge wanted a function from uint8 pixels to features, got {judge!r}')
     pixels, name = _as_pixels(images), f'the judge {_name(judge)}'
     x = _check_features(judge(pixels), name, least=1)
     n = len(pixels)
@@ -235,18 +240,21 @@ def reference(
     n, real = check_whole(n, 'n'), _as_pixels(real, 'real')
     if len(real) < 4: raise ValueError(f'real wanted at least 4 images, got {len(real)}')
     source = real if other is None else _as_pixels(other, 'other')
-    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).to(source.device)
+    g = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(source), generator=g).to(source.device)
     k = min(n, len(real)//2) if other is None else n
     if other is None: real = real[order[k:]]
     other = source[order[:k]]
     _check_shapes(real.shape[1:], other.shape[1:], 'real and other')
     return Reference(judge, features(judge, real), features(judge, other), tuple(real.shape[1:]))
 
+# %% ../nbs/11_evaluate.ipynb #d4acbbcd
 def _as_reference(real, judge, other, n)->Reference:
     "A Reference as it is, if its judge is the one asked for; or one made of real images."
     if not isinstance(real, Reference): return reference(real, judge, other, n)
     if judge in (None, real.judge): return real
-    raise ValueError(f'this Reference was made by {_name(real.judge)}, and {_name(judge)} was asked to judge')
+    raise ValueError(f'this Reference was made by {_name(real.judge)}, '
+                     f'and {_name(judge)} was asked to judge')
 
 # %% ../nbs/11_evaluate.ipynb #c0ee1808
 def evaluate_samples(
@@ -276,6 +284,8 @@ class Counted(nn.Module):
     def forward(self, x_t, *rest):
         self.seen += len(x_t)
         return self.model(x_t, *rest)
+
+# %% ../nbs/11_evaluate.ipynb #0747d503
 @torch_defaults()
 def draw_pixels(
     model, sched:Schedule, shape,  # (x_t, t) -> eps_hat, with labels (x_t, t, y); its schedule; (N, C, H, W)
@@ -290,9 +300,11 @@ def draw_pixels(
     progress:bool=False,      # show a bar
 )->tuple:                     # (N, C, H, W) uint8; network calls an image, counted
     "Samples as bytes, in batches. Each image depends on its own seed and label only."
-    shape, device, counted, done = check_shape(shape), device or device_of(model), Counted(model), []
+    shape, device = check_shape(shape), device or device_of(model)
+    counted, done = Counted(model), []
     for asked, some in in_batches(counted, shape[0], labels, guidance, seeds, batch, progress):
-        x = sampler(asked, sched, (len(some), *shape[1:]), steps=steps, clip=clip, seeds=some, device=device)
+        shape_here, how = (len(some), *shape[1:]), dict(steps=steps, clip=clip, device=device)
+        x = sampler(asked, sched, shape_here, seeds=some, **how)
         done.append(to_pixels(x).cpu())
     return torch.cat(done), counted.seen//shape[0]
 
@@ -375,6 +387,7 @@ def subset(images:Images, index:Tensor)->Images:
     labels = None if images.labels is None else images.labels[index]
     return replace(images, pixels=images.pixels[index], labels=labels)
 
+# %% ../nbs/11_evaluate.ipynb #f8504529
 @torch_defaults()
 def unseen(
     images:Images, seen:set,  # the hashes of what was learned from
@@ -400,7 +413,8 @@ def held_out(
     n, device = len(pixels), device or device_of(model)
     if n < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {n}')
     known = () if labels is None else (check_labels(model, labels).to(device),)
-    if known and len(known[0]) != n: raise ValueError(f'labels wanted one an image, {n}, got {len(known[0])}')
+    if known and len(known[0]) != n:
+        raise ValueError(f'labels wanted one an image, {n}, got {len(known[0])}')
     t, each = torch.randint(1, sched.T + 1, (n,), generator=g), []
     with eval_mode(model):
         for x, some, *y in zip(*(v.split(batch) for v in (pixels, t, *known))):
@@ -411,6 +425,7 @@ def held_out(
     each = torch.cat(each)
     return each.mean().item(), each.std().item()/n**0.5
 
+# %% ../nbs/11_evaluate.ipynb #c4669085
 def noise_loss(
     model, sched:Schedule, images,  # as for `held_out`
     *, error=mean_square,           # or mean_abs, as S1 has it
@@ -419,6 +434,7 @@ def noise_loss(
     "How far eps_hat is from the noise mixed in, over uniform steps. DDPM Eq. 14."
     return held_out(model, sched, images, lambda x_0, x_t, t, eps, eps_hat: error(eps_hat, eps), **how)
 
+# %% ../nbs/11_evaluate.ipynb #910f9bb0
 def image_loss(
     model, sched:Schedule, images, *, error=mean_square,  # as for `noise_loss`
     clip=(-1, 1),       # for x_0_hat; None: the last steps, which divide by little, decide alone
