@@ -1,0 +1,85 @@
+"Ready for other people's computers: Windows names and encodings by simulation, and the files that Binder, Codespaces and a release read."
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from configparser import ConfigParser
+from pathlib import Path, PureWindowsPath
+
+import pytest
+import yaml
+
+from ddpm_lesson import cli
+from ddpm_lesson.classroom import course_files
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted((ROOT/'ddpm_lesson').rglob('*.py'))
+RESERVED = {'con', 'prn', 'aux', 'nul', *(f'{k}{n}' for k in ('com', 'lpt') for n in range(1, 10))}
+
+
+def calls(tree):
+    "The calls of a module: what is called, its arguments, its keywords."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call): yield getattr(node.func, 'attr', getattr(node.func, 'id', '')), node, {k.arg for k in node.keywords}
+
+
+def without_encoding(text):
+    "The lines of a module where text is read or written in whatever encoding the computer has: cp1252 on many."
+    for name, node, named in calls(ast.parse(text)):
+        if name in ('read_text', 'write_text') and not {'encoding', None} & named: yield node.lineno
+        if name == 'open' and isinstance(node.func, ast.Name):
+            mode = node.args[1].value if len(node.args) > 1 and isinstance(node.args[1], ast.Constant) else 'r'
+            if 'b' not in mode and not {'encoding', None} & named: yield node.lineno
+
+
+def test_text_is_read_and_written_in_one_encoding():
+    "Rejects a page with an e acute that Windows reads as two letters, or can not read at all."
+    wrong = [(path.name, line) for path in MODULES for line in without_encoding(path.read_text(encoding='utf-8'))]
+    assert len(MODULES) > 30 and wrong == []
+    assert list(without_encoding("Path('a').read_text()\nopen('b')\nopen('c', 'rb')\nopen('d', encoding='utf-8')")) == [1, 2]
+
+
+def test_every_name_is_one_that_windows_takes():
+    "Rejects names with a colon or a star, reserved ones, and two that differ in case alone."
+    paths = [p.as_posix() for p in course_files(ROOT)] + [p.relative_to(ROOT).as_posix() for p in MODULES]
+    assert len(paths) > 100
+    for path in paths:
+        for part in PureWindowsPath(path).parts: assert not re.search(r'[<>:"|?*\\\x00-\x1f]|[ .]$', part) and part.split('.')[0].lower() not in RESERVED, path
+        assert len(path) < 120
+    assert max(Counter(p.lower() for p in paths).values()) == 1
+
+
+@pytest.mark.parametrize('env', [dict(PYTHONUTF8='0', PYTHONIOENCODING='cp1252'), dict(PYTHONUTF8='0', LC_ALL='C', PYTHONIOENCODING='ascii'), dict(PYTHONIOENCODING='utf-16')], ids=['cp1252', 'ascii', 'utf-16'])
+def test_commands_speak_on_a_screen_of_another_encoding(env, tmp_path):
+    "Rejects a program that ends at the first letter which the screen does not have."
+    done = subprocess.run([sys.executable, '-m', 'ddpm_lesson', 'progress'], cwd=tmp_path, capture_output=True, env=os.environ | env | dict(XDG_DATA_HOME=str(tmp_path)), timeout=120)
+    assert done.returncode == 0 and b'Traceback' not in done.stderr, done.stderr[-500:]
+
+
+def settings():
+    config = ConfigParser(delimiters=['='])
+    config.read(ROOT/'settings.ini', encoding='utf-8')
+    return config['DEFAULT']
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8'))
+    assert citation['version'] == settings()['version'] and citation['license'] == 'Apache-2.0' and citation['authors']
+
+
+def test_what_others_start_asks_for_extras_and_commands_that_exist():
+    "Rejects a workflow, a container or a notebook server that calls a command or an extra of another day."
+    files = [*(ROOT/'.github'/'workflows').glob('*.yml'), ROOT/'.devcontainer'/'devcontainer.json', ROOT/'binder'/'requirements.txt']
+    for path in files:
+        text = path.read_text(encoding='utf-8')
+        if path.suffix == '.yml': assert yaml.safe_load(text)['jobs']
+        if path.suffix == '.json': assert json.loads(text)['image']
+        for extra in re.findall(r'\.\[(\w+)\]|whl\)\[(\w+)\]', text): assert f'{"".join(extra)}_requirements' in settings(), (path.name, extra)
+        for command in re.findall(r'ddpm_lesson ([a-z-]+)\b', re.sub(r'python -c.*', '', text)): assert command in cli.main.commands, (path.name, command)
+        for test in re.findall(r'tests/\w+\.py', text): assert (ROOT/test).exists(), test
+    assert len(files) >= 6
+    release = (ROOT/'RELEASE.md').read_text(encoding='utf-8')
+    for path in re.findall(r'`(\.github/[\w./]+|tools/\w+\.py|tests/[\w/]+\.py|CITATION\.cff|settings\.ini)', release): assert (ROOT/path).exists(), path
