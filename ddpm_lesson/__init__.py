@@ -11,7 +11,7 @@ A model is anything called as `eps_hat = model(x_t, t)`: x_t is (B, ...), t is (
     schedules     Schedule, linear_schedule, cosine_schedule           lessons 2 and 3
     samplers      ddpm_sample, ddim_sample                             lessons 6 and 7
     images        Images, load_images, bundled_fashion                 lesson 1
-    training      Recipe, fit                                          lesson 10
+    training      train_on, draw_from, Recipe, fit                     lesson 10
     models        load_pretrained, load_card, save_model               lesson 10
     labels        Labelled, Guided                                     lesson 13
 
@@ -24,6 +24,7 @@ import sys
 import warnings
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pkgutil import iter_modules
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,7 @@ _HOME = {   # what a user calls -> the module it lives in, imported when it is f
     'Schedule': 'schedule', 'linear_schedule': 'schedule', 'cosine_schedule': 'schedule',
     'ddpm_sample': 'sampler', 'ddim_sample': 'sampler', 'Labelled': 'guidance', 'Guided': 'guidance',
     'Images': 'data', 'load_images': 'data', 'bundled_fashion': 'data', 'Recipe': 'train', 'fit': 'train',
-    'load_pretrained': 'pretrained', 'load_card': 'pretrained', 'save_model': 'pretrained',
+    'train_on': 'own', 'draw_from': 'own', 'load_pretrained': 'pretrained', 'load_card': 'pretrained', 'save_model': 'pretrained',
 }
 _MOVED = {   # where modules were, and where they are
     'files': 'engine.files', 'safety': 'engine.safety', 'scale': 'engine.distributed', 'presets': 'engine.presets',
@@ -46,7 +47,7 @@ def __getattr__(name):
     return getattr(import_module(f'{__name__}.{_HOME[name]}'), name)
 
 
-def __dir__(): return sorted([*globals(), *_HOME])
+def __dir__(): return sorted([*_HOME, '__doc__', '__version__', *(m.name for m in iter_modules(__path__) if m.name[0] != '_')])
 
 
 def _header(thing):

@@ -87,20 +87,26 @@ def load_card(
     return _with_names(copy)
 
 # %% ../nbs/interface/pretrained.ipynb #99558613
+def _wanted(net, card)->dict:
+    "The weights that a file should hold: those of a card's network, or, whatever its dtype, of your own."
+    if net is None: return outline(card).state_dict()
+    return {k: v.float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+
 @torch_defaults()
 def load_pretrained(
     wanted='fashion', # a name in `shipped()`, a .safetensors file made by `save_model`, or the folder of a finished run
     device=None,  # where the model should live; None: the CPU
-    dtype=None,  # of its weights; None: float32
+    dtype=None,  # of its weights; None: float32, or that of `net`
+    net:nn.Module=None,  # your own network, to be given the weights of one that you trained
 )->tuple:  # the model `(x_t, t) -> eps_hat`, also `(x_t, t, labels)`; its schedule
     "A trained model and its schedule. A missing, damaged or foreign file is refused before anything is built."
     path = weights_path(wanted)
     card = load_card(path)
-    if wrong := describe_mismatch(outline(card).state_dict(), read_header(path)[0], halved=True):
+    if wrong := describe_mismatch(_wanted(net, card), read_header(path)[0], halved=True):
         raise ValueError(f'{path.name} does not fit its card: {wrong}')
-    with OwnDraws(0): model, sched = build(card)
+    with OwnDraws(0): model, sched = build(card, net)
     model.net.load_state_dict(load_tensors(path)[0])
-    return model.to(device or 'cpu', dtype or torch.float32), sched
+    return model.to(device or 'cpu', dtype or (None if net else torch.float32)), sched
 
 # %% ../nbs/interface/pretrained.ipynb #3664d17a
 def _unwrapped(net):
@@ -114,7 +120,7 @@ def _to_write(net, card:dict, dtype)->dict:
     "The weights of a network, name -> tensor, if `load_pretrained` will take them for this card."
     *around, net = _unwrapped(net)
     if not isinstance(net, nn.Module): raise TypeError(f'wanted a network, a torch.nn.Module, got {type(net).__name__}')
-    made_as, plan = getattr(net, 'made_as', {}), outline(card)
+    made_as, plan = getattr(net, 'made_as', {}), net if card['network'].get('kind') == 'own' else outline(card)
     both = made_as.keys() & card.keys()
     if wrong := differences({k: made_as[k] for k in both}, {k: card[k] for k in both}):
         raise ValueError(f'the card says otherwise than the one this network was made from: {wrong}')
@@ -125,7 +131,7 @@ def _to_write(net, card:dict, dtype)->dict:
             raise ValueError(f'the card says target {card["target"]} and schedule {card["schedule"]}, '
                              'and this model has others')
     weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    wrong = describe_mismatch(plan.state_dict(), weights, halved=True)
+    wrong = '' if plan is net else describe_mismatch(plan.state_dict(), weights, halved=True)
     if wrong := wrong or differences(*(getattr(each, 'settings', {}) for each in (plan, net))):
         raise ValueError(f'the network does not fit its card: {wrong}')
     for k, v in weights.items():

@@ -7,6 +7,7 @@ __all__ = ['trailing', 'leading', 'quadratic', 'timesteps', 'levels', 'ddpm_coef
 
 # %% ../nbs/06_ddpm.ipynb #61f0fb70
 import inspect
+import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -208,7 +209,7 @@ def shown(
     wanted:bool=True, unit:str='img',
     **options,  # of tqdm
 ):  # yields a note to keep: done; said, a few words
-    "A bar of progress, if wanted, that can neither end nor delay the work."
+    "A bar of progress, if wanted, that can neither end nor delay the work; in a log file a line a minute."
     note, over = SimpleNamespace(done=done, said=''), threading.Event()
     if not wanted:
         yield note
@@ -216,11 +217,13 @@ def shown(
     from tqdm import tqdm
     class Bar(tqdm): monitor_interval = 0
     Bar.set_lock(threading.RLock())  # its own: a write that fails would leave all bars locked
+    log = not sys.stderr.isatty() and 'ipykernel' not in sys.modules
     def draw():
         about = dict(total=total, initial=done, unit=unit, unit_scale=True) | options
-        with suppress(Exception), Bar(**about) as bar:
+        with suppress(Exception), Bar(**about, disable=log) as bar:
             while True:
-                last = over.wait(0.2)
+                last = over.wait(60 if log else 0.2)
+                if log: print(f'{note.done:,} of {total:,} {unit} {note.said}', file=sys.stderr, flush=True)
                 bar.set_postfix_str(note.said, refresh=False)
                 bar.update(note.done - bar.n)
                 if last: break

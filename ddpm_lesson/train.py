@@ -50,8 +50,8 @@ _choices = dict(target=targets, distance=distances, weight=weights, optimizer=('
                 precision=('auto', 'bf16', 'float32'))
 
 # ends included
-_ranges = dict(steps=(1, 1e12), batch=(1, 1e9), lr=(1e-30, 1e30), warmup=(0, 1e12), weight_decay=(0, 1e30),
-               beta_2=(0, 1), clip_grad=(0, 1e30), ema_decay=(0, 1), label_drop=(0, 1), seed=(0, 2**63 - 1))
+_ranges = dict(steps=(1, 1e12), batch=(1, 1e9), accumulate=(1, 1e9), lr=(1e-30, 1e30), warmup=(0, 1e12),
+               weight_decay=(0, 1e30), beta_2=(0, 1), clip_grad=(0, 1e30), ema_decay=(0, 1), label_drop=(0, 1), seed=(0, 2**63 - 1))
 
 def _setting(name, value, kind):
     "The value as Python's own bool, int, float or str (numpy's numbers are welcome), or an error."
@@ -74,6 +74,7 @@ class Recipe:
     weight:str = 'uniform'         # how much each time counts: uniform or min_snr
     steps:int = 1000  # batches seen
     batch:int = 64  # images a batch
+    accumulate:int = 1  # parts that a batch is learned in, one by one: less memory
     optimizer:str = 'adamw'        # adamw or muon
     lr:float = 2e-3                # highest learning rate
     warmup:int = 100               # steps until it is reached
@@ -200,22 +201,28 @@ def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
                              fused=kind in ('cpu', 'cuda'), capturable=kind == 'cuda')
 
 # %% ../nbs/10_train.ipynb #e39b26ec
+def _parts(batch, n):
+    "A batch in n parts, fewer if it has fewer images."
+    return [Batch(*part) for part in zip(*([None]*n if v is None else v.chunk(n) for v in batch))]
+
 def gradient_step(
     net:nn.Module, sched:Schedule, opt, recipe:Recipe, batch:Batch,
     bf16:bool=False,  # run the network in bfloat16?
 )->Tensor:  # () the loss, still on the device
     "Loss, gradient, clipped, applied at the learning rate that the optimizer has."
-    x_0, t, eps, y = Batch(*batch)
-    labels = () if y is None else (y,)
-    loss_of, distance = targets[recipe.target][0], distances[recipe.distance]
-    with torch.autocast(x_0.device.type, torch.bfloat16, enabled=bf16):
-        losses = loss_of(net, sched, x_0, t, eps, *labels, distance=distance)
-    loss = weights[recipe.weight](losses, sched, t, recipe.target).mean()
-    loss.backward()
+    loss_of, distance, total = targets[recipe.target][0], distances[recipe.distance], 0
+    for x_0, t, eps, y in _parts(Batch(*batch), recipe.accumulate):
+        labels = () if y is None else (y,)
+        with torch.autocast(x_0.device.type, torch.bfloat16, enabled=bf16):
+            losses = loss_of(net, sched, x_0, t, eps, *labels, distance=distance)
+        loss = weights[recipe.weight](losses, sched, t, recipe.target).mean()
+        loss = loss*(len(x_0)/len(batch[0]))
+        loss.backward()
+        total = total + loss.detach()
     if recipe.clip_grad: nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_grad)
     opt.step()
     opt.zero_grad()
-    return loss.detach()
+    return total
 
 # %% ../nbs/10_train.ipynb #520d9f8a
 def train_step(

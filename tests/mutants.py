@@ -179,6 +179,10 @@ MUTANTS = {
     'goes on with other images': ('engine.run', "for k in ('images', 'arithmetic') if k in about", "for k in ('arithmetic',) if k in about", 'test_run.py::test_a_run_does_not_go_on_with_other_images'),
     'every error of reading is damage': ('engine.safety', 'except Damaged as e', 'except (ValueError, OSError) as e', 'test_crash.py::test_what_the_system_can_not_read_is_passed_on_and_nothing_is_renamed'),
     'a report that can not be written ends the run': ('engine.run', 'except OSError as e: warnings.warn(', 'except ZeroDivisionError as e: warnings.warn(', 'test_run.py::test_what_is_shown_ends_no_training'),
+    'parts of a batch that count alike': ('train', 'loss = loss*(len(x_0)/len(batch[0]))', 'loss = loss/recipe.accumulate', 'test_own.py::test_a_batch_learned_in_parts_is_one_step'),
+    'a run that its caller stops is lost': ('engine.run', 'except BaseException:\n        keep()', 'except BaseException:', 'test_own.py::test_what_is_called_each_step_may_end_the_run_and_nothing_is_lost'),
+    'notes for a class that keep the answers': ('classroom', "if not answers: book['cells'] = without_answers(book['cells'])", 'pass', 'test_classroom.py::test_students_get_every_page_without_answers'),
+    'a page saved with the version of its Python': ('classroom', "book['metadata'] = {'kernelspec': _kernel}", 'pass', 'test_classroom.py::test_opening_and_saving_changes_no_byte'),
     'a tensor left out of the clip': ('train', 'nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_grad)', 'nn.utils.clip_grad_norm_(list(net.parameters())[1:], recipe.clip_grad)', 'test_train.py::test_a_step_moves_every_tensor_along_its_own_gradient'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_train.py::test_an_epoch_shows_each_image_once'),
     # dialects

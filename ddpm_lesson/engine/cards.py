@@ -29,8 +29,11 @@ from ..unet import UNet
 schedules = dict(  # what a card or a command calls them
     cosine=cosine_schedule, linear=linear_schedule, rescaled_linear=rescaled_linear_schedule, rate=rate_schedule,
     posit_linear=posit_linear_schedule, posit_linear_fixed=posit_linear_fixed_schedule)
+def _of_its_author(sched, target, name='a network', **settings):
+    raise ValueError(f'{name!r:.60} is not a network of ours: give it, as in load_pretrained(folder, net=MyNetwork())')
+
 networks = dict(unet=lambda sched, target, **s: UNet(**s), posit_unet=PositUNet,
-                simple=lambda sched, target, **s: SimpleUNet(**s))
+                simple=lambda sched, target, **s: SimpleUNet(**s), own=_of_its_author)
 _former = dict(  # words that no longer mean anything
     posit='a network of an earlier version, which was not wired as S1 published it',
     eps_on_image="of an earlier version: a noise network judged by its image; S1's image arm predicts x_0")
@@ -98,7 +101,7 @@ def to_image_range(card:dict, x:Tensor)->Tensor:
 def image_shape(card:dict, count:int)->tuple:
     "(count, C, H, W) of what the model of a card draws."
     side, channels = card.get('size'), card['network'].get('channels')
-    if side and channels: return count, channels, side, side
+    if side and channels: return count, channels, *(side if isinstance(side, list) else (side, side))
     lacks = 'network.channels' if side else 'size'
     raise ValueError(f'to draw with it, the card wanted entries size and network.channels, and lacks {lacks}')
 
@@ -193,7 +196,8 @@ def check_card(card)->dict:
     _check_network(network)
     _need(isinstance(schedule, dict), 'schedule a dictionary', schedule)
     _need_whole('T', schedule.get('T', 1000))
-    _need_whole('size', card.get('size', 1))
+    side = card.get('size', 1)
+    for each in side if isinstance(side, list) and len(side) == 2 else [side]: _need_whole('size', each)
     _need(_shown(card.get('data', '')), 'data a name that can be shown', card.get('data'))
     _need_list('classes', names := card.get('classes', []), _shown, 'names that can be shown', limits['classes'][1])
     if 'classes' in card and len(names) != (n := network.get('classes', 0)):
@@ -221,13 +225,16 @@ def outline(card:dict)->nn.Module:
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'the card describes no network or schedule of this version ({e})') from e
 
-def build(card:dict)->tuple:
-    "The model a card describes, in eval mode, with fresh weights, if they need no more than `most_bytes`; its schedule."
-    needs = 4*sum(v.numel() for v in outline(check_card(card)).state_dict().values())
+def _fresh(card, sched):
+    needs = 4*sum(v.numel() for v in outline(card).state_dict().values())
     if needs > most_bytes:
         raise ValueError(f'the card wanted at most {most_bytes/1e9:g} GB of weights, and asks for {needs/1e9:,.0f}')
-    sched = make_schedule(**card['schedule'])
-    net = make_network(sched, card['target'], **card['network'])
+    return make_network(sched, card['target'], **card['network'])
+
+def build(card:dict, net:nn.Module=None)->tuple:
+    "The model a card describes, in eval mode, with fresh weights or around your own network; its schedule."
+    sched = make_schedule(**check_card(card)['schedule'])
+    net = net or _fresh(card, sched)
     net.made_as = {k: card[k] for k in ('schedule', 'target', 'size', 'units') if k in card}
     net.went_without = _no_guidance(card) != 'never went without'
     return targets[card['target']][1](net, sched).eval(), sched
@@ -235,7 +242,7 @@ def build(card:dict)->tuple:
 # %% ../../nbs/engine/cards.ipynb #af7cd971
 def settled(card:dict, data)->dict:
     "A copy of a card with what `Images` to learn from decide; what contradicts them is refused."
-    card, channels, side = copy.deepcopy(check_card(card)), *data.pixels.shape[1:3]
+    card, (channels, h, w) = copy.deepcopy(check_card(card)), data.pixels.shape[1:]
     recipe, network = card.get('recipe'), card['network']
     _need(isinstance(recipe, dict), 'an entry recipe, as make_card(network, Recipe()) writes it', recipe)
     names, known = [] if data.labels is None else list(data.classes), network.get('classes', 0)
@@ -244,7 +251,7 @@ def settled(card:dict, data)->dict:
     if len(names) != known:
         raise ValueError(f'{data.name} has {len(names) or "no"} labels and the network {known or "no"} classes')
     _need(not known or recipe.get('label_drop') != 1, 'label_drop wanted less than 1, to show a label', 1, '')
-    for k, v in dict(data=data.name, size=side, classes=names).items():
+    for k, v in dict(data=data.name, size=h if h == w else [h, w], classes=names).items():
         if (own := card.setdefault(k, v)) != v:
             raise ValueError(f'{data.name}: the card says {k} {own!r:.60}, the images {v!r:.60}')
     warmup, steps = recipe.get('warmup'), recipe.get('steps')

@@ -11,7 +11,7 @@ from dataclasses import fields
 import torch
 
 from ..data import Images, to_unit
-from .run import make_card
+from .run import as_images, make_card
 from ..train import Recipe, batch_indices
 
 # %% ../../nbs/engine/presets.ipynb #0b03a769
@@ -114,7 +114,7 @@ def card_for(
         if (steps := way.get('steps', 50)) is not None: way['steps'] = min(steps, p['T'])
         more['sample'] = way
     network = _network(p, data.pixels.shape[1], len(data.classes))
-    return make_card(network, recipe, p['schedule'], p['T'], data.name, data.classes, data.pixels.shape[-1], **more)
+    return make_card(network, recipe, p['schedule'], p['T'], data.name, data.classes, **more)
 
 # %% ../../nbs/engine/presets.ipynb #30921d2d
 def preset_card(
@@ -122,7 +122,8 @@ def preset_card(
     **changes,  # settings other than the preset's
 )->tuple:  # the card; the images as it wants them
     "A preset on your images, for `Run`."
-    p, (channels, side) = plan(changes, preset), data.pixels.shape[1:3]
+    data, p = as_images(data), plan(changes, preset)
+    channels, side, _ = data.pixels.shape[1:]
     for k, v in dict(size=side, channels=channels).items():
         if (said := changes.get(k) or v) != v:
             raise ValueError(f'{data.name}: {k} wanted {said}, and the images have {v}: load_images takes it')

@@ -175,7 +175,7 @@ def learn(run, step:int, recipe:Recipe)->Tensor:
     with out_of_memory(**run.needs), _own_stream(device, *key) if drops else nullcontext():
         whole = draw(run.data, run.recipe, run.sched.T, step)
         batch = [v if v is None else v[every.rank::every.world] for v in whole]
-        batch[0] = (batch[0] - run.mean)/run.std
+        batch[0], batch[2] = ((batch[0] - run.mean)/run.std).to(run.dtype), batch[2].to(run.dtype)
         if run.replayed is None:
             return every.mean(train_step(run.called, run.sched, run.opt, recipe, Batch(*batch), step, run.bf16))
         inputs = (v for v in batch if v is not None)
@@ -212,6 +212,7 @@ class Run:
         device='cpu', compiled:bool=False,  # torch.compile first? minutes lost, then faster steps
         graphs:bool=True,                   # on a GPU, record the step once and replay it?
         processes:Processes=Processes(),
+        net:nn.Module=None,                 # your own, (x_t, t) or (x_t, t, y) -> what the recipe predicts
     ):
         card, data = _as_json(card), as_images(data)
         self.card = card = settled(card, data)
@@ -219,11 +220,12 @@ class Run:
         self.images, self.processes = fingerprint(data), processes
         self.needs = dict(batch=r.batch, width=card['network'].get('width'), size=data.pixels.shape[-1])
         with out_of_memory(**self.needs), OwnDraws(r.seed):
-            self.model, self.sched = build(card)
+            self.model, self.sched = build(card, net)
             self.net, self.data = self.model.to(device).net, data.to(device)
             self.called = self.net  # many processes call it through a wrapper
             self.ema, self.opt = Ema(self.net, r.ema_decay), make_optimizer(self.net, r)
             self.bf16 = bf16_helps(device) if r.precision == 'auto' else r.precision == 'bf16'
+        self.dtype = next(iter(float_state(self.net).values())).dtype
         if compiled: self.net.compile()
         (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
         self.compiled, self.graphs, self.replayed = bool(compiled), graphs, _step_on_gpu(self, graphs)
@@ -282,21 +284,29 @@ def _note(run):
 def as_trained(card)->dict:
     "What of a card decides a training; what an older one leaves open is as it was then."
     if not isinstance(card, dict) or not all(isinstance(card.get(k), dict) for k in ('network', 'recipe')): return {}
-    recipe = dict(weight='uniform', optimizer='adamw') | card['recipe']
+    recipe = dict(weight='uniform', optimizer='adamw', accumulate=1) | card['recipe']
     if recipe['weight'] == 'even': recipe['weight'] = 'uniform'
     decides = {k: v for k, v in card.items() if k not in ('sample', 'data', 'size', 'classes')}
     return decides | dict(network=dict(scale_shift=False) | card['network'], recipe=recipe)
+
+def _as_long(decides:dict, steps:int)->dict:
+    "What decided a training, had it been so long: a run may be extended."
+    return decides | dict(recipe=decides['recipe'] | dict(steps=steps)) if 'recipe' in decides else decides
 
 def _check_checkpoint(path, run, tensors, about):
     "Raise if a checkpoint belongs to another run or is incomplete; warn where its last bits may differ."
     here = _note(run)
     asked = [k for k in ('images', 'arithmetic') if k in about]
     was, now = (as_trained(note.get('card')) | {k: note[k] for k in asked} for note in (about, here))
+    steps, was['recipe'] = was.get('recipe', {}).get('steps'), _as_long(was, run.recipe.steps).get('recipe')
     if was != now: raise ValueError(f'{path} is a checkpoint of another run: {differences(was, now)}')
     if type(step := about.get('step')) is not int or step < 0 or 'bf16' not in about:
         raise ValueError(f'{path} does not fit its card: its note lacks step or precision')
     if wrong := describe_mismatch(run.state() | dict(losses=torch.empty(step, device='meta')), tensors):
         raise ValueError(f'{path} does not fit its card: {wrong}')
+    if steps != run.recipe.steps:
+        warnings.warn(f'a run of {steps} steps goes on as one of {run.recipe.steps}, with the learning rates of that one',
+                      stacklevel=5)
     if len(asked) < 2:
         warnings.warn(f'{path} is of an earlier version and does not say which images it learned from', stacklevel=5)
     if moved := differences(about.get('where') or here['where'] | dict(torch=about.get('torch')), here['where']):
@@ -344,7 +354,7 @@ def _check_ahead(run, folder):
     "Raise if a folder holds another run, or one that has come further."
     if not (found := folder and latest_checkpoint(folder)): return
     path, _, about = found
-    if as_trained(about.get('card')) != as_trained(run.card) or about.get('images', run.images) != run.images:
+    if _as_long(as_trained(about.get('card')), run.recipe.steps) != as_trained(run.card) or about.get('images', run.images) != run.images:
         raise ValueError(f'{path} is not of this run, which would replace it: name another folder')
     if about.get('step', 0) > len(run.losses):
         raise ValueError(f'{folder} holds a run already, {about["step"]} steps along, and this one has done '
@@ -358,14 +368,22 @@ def _tell(run, report, ear):
                                        stacklevel=5)
     finally: ear.at_once = False
 
-def _loop(run, folder, every, report, ear, bar):
+def _call(each, loss, step, run, keep):
+    "Call what the caller wants called; if it raises, what was learned is kept first."
+    try: each(loss, step, run)
+    except BaseException:
+        keep()
+        raise
+
+def _loop(run, folder, every, report, ear, bar, each):
     "Steps, checkpoints, reports; the signal that ended them, or None."
     def keep():  # first
         if folder: run.save(folder/newest_name, keep=folder/previous_name)
         if report and not ear.heard: _tell(run, report, ear)
     stop = None
-    for step, _ in run.steps():
+    for step, loss in run.steps():
         bar.done = step*run.recipe.batch
+        if each: _call(each, loss, step, run, keep)
         if step % 50 == 0: bar.said = f'step={step}, loss={torch.stack(run.losses[-50:]).mean().item():.3f}'
         if stop := run.processes.agree(ear.heard): break
         due = step % every == 0 and step < run.recipe.steps
@@ -379,6 +397,7 @@ def fit(
     every:int=500,        # steps between checkpoints
     progress:bool=True,   # show a bar
     report=None,          # called with the run after each checkpoint, and at the end
+    each=None,            # called after each step: (loss, a () tensor on the device; step, from 1; run)
 )->Run:
     "Train to the end. After Ctrl-C or SIGTERM the step is finished, a checkpoint written, `Stopped` raised."
     if not isinstance(run, Run): raise TypeError(f'fit wanted a Run, got {type(run).__name__}: fit(Run(card, data))')
@@ -388,7 +407,7 @@ def fit(
     bar = shown(run.recipe.steps*batch, len(run.losses)*batch, progress)
     with locked(folder), Listener(patient=run.processes.world > 1) as ear, bar as note:
         _check_ahead(run, folder)
-        try: stop = _loop(run, folder, every, report, ear, note)
+        try: stop = _loop(run, folder, every, report, ear, note, each)
         except (FloatingPointError, OSError, MemoryError) as e: raise add_to_error(e, _last_good(folder)) from e
         except KeyboardInterrupt:  # while reporting, or a second one
             if not ear.heard: raise
