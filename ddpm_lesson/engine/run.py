@@ -175,7 +175,8 @@ def learn(run, step:int, recipe:Recipe)->Tensor:
     with out_of_memory(**run.needs), _own_stream(device, *key) if drops else nullcontext():
         whole = draw(run.data, run.recipe, run.sched.T, step)
         batch = [v if v is None else v[every.rank::every.world] for v in whole]
-        batch[0], batch[2] = ((batch[0] - run.mean)/run.std).to(run.dtype), batch[2].to(run.dtype)
+        dtype = next(run.net.parameters()).dtype
+        batch[0], batch[2] = ((batch[0] - run.mean)/run.std).to(dtype), batch[2].to(dtype)
         if run.replayed is None:
             return every.mean(train_step(run.called, run.sched, run.opt, recipe, Batch(*batch), step, run.bf16))
         inputs = (v for v in batch if v is not None)
@@ -225,7 +226,6 @@ class Run:
             self.called = self.net  # many processes call it through a wrapper
             self.ema, self.opt = Ema(self.net, r.ema_decay), make_optimizer(self.net, r)
             self.bf16 = bf16_helps(device) if r.precision == 'auto' else r.precision == 'bf16'
-        self.dtype = next(iter(float_state(self.net).values())).dtype
         if compiled: self.net.compile()
         (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
         self.compiled, self.graphs, self.replayed = bool(compiled), graphs, _step_on_gpu(self, graphs)
@@ -391,6 +391,7 @@ def _loop(run, folder, every, report, ear, bar, each):
     keep()
     return stop
 
+# %% ../../nbs/engine/run.ipynb #623bd1c4
 def fit(
     run:Run,
     folder=None,          # where checkpoints go; None: nowhere
