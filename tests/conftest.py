@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault('MPLBACKEND', 'agg')
+if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1')   # several workers share the cores
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))   # `benchmarks`, which is not installed
 
 import pytest
