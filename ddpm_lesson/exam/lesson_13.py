@@ -121,7 +121,8 @@ def _interval_cases(g):
     "Four images at four steps, below, inside, at an end of and above the interval."
     draw = lambda: torch.randn(4, 2, 3, 5, generator=g, dtype=torch.float64)
     return [Case((draw(), draw(), torch.tensor(t), w, low, high), f'{low}..{high}, t={t}')
-            for t, w, low, high in (([50, 400, 700, 900], 3.0, 200, 700), ([900, 100, 20, 600], 2.0, 100, 800))]
+            for t, w, low, high in (([50, 400, 700, 900], 3.0, 200, 700), ([900, 100, 20, 600], 2.0, 100, 800),
+                                ([10, 300, 500, 950], 1.5, 300, 500))]
 
 def _pushed_where(inside, outside=1.0):
     "(13.4), with one scale an image: the guided one where `inside` says so."

@@ -43,13 +43,13 @@ ex_slope = Exercise('15-slope',
 
 # %% ../../nbs/solutions/15_solvers.ipynb #0e5406b0
 ex_calls = Exercise('15-calls',
-    'How many levels may DDIM, 2M and Heun visit with 31 calls of the network?',
-    paper=True, truth=(31, 31, 16), rtol=0, atol=1e-6,
+    'How many levels Heun visits with 31 calls of the network, the last step among them.',
+    paper=True, truth=16, rtol=0, atol=1e-6,
     mutants={
-        'These are steps counted as if each were one call; Heun asks twice.': (31, 31, 31),
-        'The last of Heun\'s steps asks only once: there is no noise at its end.': (31, 31, 15),
-        '2M remembers its second estimate; it does not ask for it.': (31, 16, 16),
-        'It is the other way round: Heun asks twice for a level, so it visits fewer.': (31, 31, 61),
+        'This counts a step as one call; Heun asks twice.': 31,
+        'The last step asks only once: there is no noise at its end.': 15,
+        'Half of the calls, and the last step asks once: one half is left over.': 15.5,
+        'It is the other way round: Heun asks twice for a level, so it visits fewer.': 61,
     })
 
 # %% ../../nbs/solutions/15_solvers.ipynb #38025cf1

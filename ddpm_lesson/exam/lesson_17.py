@@ -16,11 +16,12 @@ page = '17_likelihood'   # asks these questions
 
 # %% ../../nbs/solutions/17_likelihood.ipynb #9339d4d3
 def _trace_cases(g):
-    "Matrices that are not symmetric, of three sizes, each with a few sign vectors."
-    def one(n, d):
+    "Matrices that are not symmetric, of three sizes, each with a few probes: signs, or normal numbers."
+    def one(n, d, kind):
         J = torch.randn(d, d, generator=g, dtype=torch.float64)
-        return J, torch.randn(n, d, generator=g, dtype=torch.float64).sign()
-    return [Case(one(n, d), f'{n} probes, d={d}') for n, d in ((1, 3), (4, 5), (3, 8))]
+        return J, kind(torch.randn(n, d, generator=g, dtype=torch.float64))
+    return [Case(one(n, d, kind), f'{n} probes, d={d}')
+            for n, d, kind in ((1, 3, torch.sign), (4, 5, torch.sign), (3, 8, torch.clone))]
 
 # %% ../../nbs/solutions/17_likelihood.ipynb #ce52f25b
 ex_hutchinson = Exercise('17-hutchinson', 'The trace of J from probes alone.',
@@ -44,7 +45,7 @@ ex_hutchinson = Exercise('17-hutchinson', 'The trace of J from probes alone.',
 # %% ../../nbs/solutions/17_likelihood.ipynb #fe094ac6
 def _bits(log_p, d, cell=2/255): return -(log_p/d + math.log(cell))/math.log(2)
 
-ex_bits = Exercise('17-bits', 'Bits per dimension from a log density of d numbers in nats.',
+ex_bits = Exercise('17-cell', 'Bits per dimension from a log density of d numbers in nats.',
     inputs=few((2000.0, 784), (-350.0, 12), (9000.0, 3072)),
     truth=lambda log_p, d: _bits(log_p, d),
     mutants={
@@ -93,7 +94,7 @@ ex_speed = Exercise('17-speed', 'dx/dphi from x, eps_hat and alpha_bar.',
     })
 
 # %% ../../nbs/solutions/17_likelihood.ipynb #2c985def
-ex_noise = Exercise('17-noise',
+ex_noise = Exercise('17-mostly',
     'Bits per dimension that it costs at most to replace 99 of 100 samples by noise, 28 x 28.',
     paper=True, truth=math.log2(100)/784, rtol=1e-2, atol=0,
     mutants={
