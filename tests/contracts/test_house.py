@@ -221,3 +221,16 @@ def test_an_answer_has_the_number_of_its_question(page):
         if found := re.search(r'^## (\d*)', pages.source(c), re.M): number = found[1]
         answered += [(number, name) for name in re.findall(r"= Exercise\('([\w-]+)'", pages.source(c))]
     assert asked and asked == answered
+
+
+# tested where they are used
+ELSEWHERE = dict(cases='test_grade', cards='test_pretrained', draw='test_pretrained', journal='test_cli',
+                 safety='test_run', files='test_crash', sources='test_hostile', plot='test_museum',
+                 published='test_experiments', presets='test_experiments')
+
+
+def test_each_module_has_its_test_file():
+    "Rejects a module whose tests nobody finds by its name."
+    files = {p.stem for p in Path(__file__).parents[1].rglob('test_*.py')}
+    for name in [m.split('.')[-1] for m in MODULES]:
+        if not name.startswith(('_', 'lesson_')): assert ELSEWHERE.get(name, f'test_{name}') in files, name
