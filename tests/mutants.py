@@ -237,6 +237,7 @@ NOT_OURS = {
     'cosine read at t = -1': 'alpha_bar[0] is stored and checked to be 1, so no entry before it is read',
     'quadratic squares its ends': 'there is no quadratic beta schedule',
     'average over tables too': 'the average holds parameters; schedule tables are no part of a network',
+    'noise paired inside, asked for as drawn': 'the package pairs noise before a loss, never inside one',
     'a distance from too few samples': 'a choice of the caller, not a line',
 }
 

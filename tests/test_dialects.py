@@ -46,7 +46,7 @@ from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss
 from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.posterior import v_from_eps, x_0_from_eps
-from ddpm_lesson.sampler import ddim_sample, ddim_steps, ddpm_sample
+from ddpm_lesson.sampler import ddim_sample, ddim_steps, ddpm_sample, ddpm_steps
 from ddpm_lesson.schedule import Schedule, cosine_schedule, linear_schedule, schedule_from_alpha_bar
 from ddpm_lesson.solvers import dpm_solver_sample, heun_sample
 from ddpm_lesson.unet import UNet
@@ -156,6 +156,10 @@ def test_a_walk_from_nothing_shows_its_steps_and_draws_its_law():
     seen = [t for t, *_ in ddim_steps(world, sched, (2, 1), steps=5)]
     assert seen == [1000, 800, 600, 400, 200, 0]
     torch.manual_seed(0)
+    (_, x_T, x_0_hat), (_, x_500, _), _ = ddpm_steps(world, sched, (4000, 1), steps=[1000, 500])
+    a_s = sched.alpha_bar[500].item()
+    fresh = x_500 - a_s**0.5*x_0_hat                                    # all noise of the first step is fresh
+    assert abs(fresh.std()/(1 - a_s)**0.5 - 1) < 4/8000**0.5 and abs((fresh*x_T).mean()) < 4/4000**0.5
     x = ddpm_sample(world, sched, (4000, 1), steps=1000)
     assert abs(x.mean() - 0.3) < 4*0.5/4000**0.5 and abs(x.std() - 0.5) < 4*0.5/8000**0.5 + 2e-3
 
