@@ -43,7 +43,7 @@ make_site, export_onnx, site_finish, site_live, site_play = map(importlib.import
 
 REPOSITORY = 'https://github.com/someone/ddpm_lesson'
 ADDRESS = 'https://someone.github.io/ddpm_lesson/'
-SHOWN = ('index.html', 'nbs/03_forward.html', 'live.html', 'play.html')  # looked at most closely
+SHOWN = ('index.html', 'nbs/03_forward.html', 'live.html', 'play.html', 'schedule.html')  # looked at most closely
 
 
 # What the tests need
