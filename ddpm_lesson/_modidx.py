@@ -126,6 +126,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_lesson.cli._recipe_flag': ('interface/cli.html#_recipe_flag', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._report': ('interface/cli.html#_report', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._same_weights': ('interface/cli.html#_same_weights', 'ddpm_lesson/cli.py'),
+                                 'ddpm_lesson.cli._say_if_busy': ('interface/cli.html#_say_if_busy', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._screens': ('interface/cli.html#_screens', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._sheet_size': ('interface/cli.html#_sheet_size', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._shuffled': ('interface/cli.html#_shuffled', 'ddpm_lesson/cli.py'),

@@ -162,7 +162,7 @@ _students = """# The course, for students
 Pages to read, change and run. Your right answers are remembered on your computer, and nowhere else.
 
 1. Open a terminal in this folder (Windows: PowerShell). You need Python 3.10 or newer.
-2. Make an environment and install. This takes about 1.5 GB of disk and, once, 400 MB of download.
+2. Make an environment and install. Reckon with 2 GB of disk.
 
 | | |
 |---|---|

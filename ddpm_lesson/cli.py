@@ -356,6 +356,13 @@ _drawing = _flags(
     _flag('--seed', _seed, 'Image i is drawn from seed + i.', 0),
     _flag('--batch', _whole(1, 4096), 'Images at once.', 64), _device)
 
+def _say_if_busy(device:str):
+    "Threads wait for each other where other programs have the cores."
+    load, cores = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0, os.cpu_count() or 1
+    if device != 'cpu' or torch.get_num_threads() == 1 or load <= cores: return
+    click.echo(f'This machine is busy ({load:.0f} programs on {cores} cores): '
+               'with OMP_NUM_THREADS=1 before the command it may be several times as fast', err=True)
+
 def _terminal(rank:int=0)->bool: return sys.stderr.isatty() and not rank
 
 def _strip(way:list, zoom:int):
@@ -399,6 +406,7 @@ def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch
     _check_pixels(out=size(count, cols), gif=film, strip=row)
 
     # Draw.
+    _say_if_busy(device)
     with process_group(device) as device:
         (model, sched), rank = load_pretrained(weights, device), rank_and_world()[0]
         images, way = draw.draw_images(model, sched, shape, how, labels, range(seed, seed + count), batch,
@@ -543,6 +551,8 @@ def _again(given:dict, folder:Path)->tuple:
 def train(preset, folder, resume, start, every, tensorboard, half, compiled, graphs, device, **given):
     "Train a model; Ctrl-C and SIGTERM are safe, --resume FOLDER goes on. Under torchrun, all processes train one model."
     # Where to keep it, and what to learn; the first process alone writes there.
+    if resume and folder and Path(resume) != Path(folder): raise ValueError(f'--resume {resume} wanted no other --folder, got {folder}')
+    if start and resume is not None: raise ValueError('--start wanted a run that begins, got --resume')
     again, folder, device = resume is not None, Path(resume or folder or f'runs/{preset}'), best_device(device)
     if tensorboard is None: tensorboard = importlib.util.find_spec('tensorboard') is not None
     if launched_alone() or os.environ.get('RANK') == '0': _check_folder(folder, again)

@@ -630,3 +630,13 @@ def test_an_edit_that_cannot_be_says_why(here, flags, error):
     save_png('photo.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
     status, said = call('edit', 'photo.png', '--weights', 'm.safetensors', *flags)
     assert status and error in said and 'Traceback' not in said
+
+
+@pytest.mark.parametrize('load, threads, said', [(9.0, 2, True), (0.5, 2, False), (9.0, 1, False)])
+def test_a_busy_machine_is_told(load, threads, said, here, monkeypatch):
+    "Two threads on a machine whose cores others have: 71 seconds for what one thread drew in 15. Rejects saying nothing, and saying it always."
+    monkeypatch.setattr(os, 'getloadavg', lambda: (load, load, load))
+    monkeypatch.setattr(os, 'cpu_count', lambda: 2)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    status, out = call(*DRAW, '--out', 'x.png')
+    assert status == 0 and ('OMP_NUM_THREADS=1' in out) == said

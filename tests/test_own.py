@@ -170,6 +170,7 @@ def test_resume_needs_the_folder_and_nothing_else(tmp_path, monkeypatch):
     assert len(load_card(tmp_path/'run')['classes']) == 2 and load_card(tmp_path/'run')['recipe']['steps'] == 5
     status, said = call('train', '--resume', tmp_path/'run', '--width', 16, '--device', 'cpu', '--no-tensorboard')
     assert status == 1 and 'width' in said, said
+    for more in ['--folder', tmp_path/'x'], ['--start', 'fashion']: assert call('train', '--resume', tmp_path/'run', *more, '--device', 'cpu')[0] == 1
     shutil.copytree(tmp_path/'run', tmp_path/'sent')
     about = json.loads((tmp_path/'sent'/'run.json').read_text())
     (tmp_path/'sent'/'run.json').write_text(json.dumps(about | dict(id='f'*32)))       # as a stranger's folder would say
