@@ -362,8 +362,11 @@ def _judge(sampler, traces, ab, T):
         if any(not 0 <= t <= T for t in r.told):
             add('the model is told a step outside 1..T', f'{run}: told {min(r.told):g}..{max(r.told):g}', L6)
     if any(f.fault.startswith('the model is told') for f in found): return found, notes
-    if all(not (r.bent > 1e-3).any() for r in traces) or not all(r.remembers for r in traces): _judge_steps(traces, ab, T, add, found)
+    plain = all(not (r.bent > 1e-3).any() for r in traces) or not all(r.remembers for r in traces)
+    if plain: _judge_steps(traces, ab, T, add, found)
     else: _judge_others(sampler, traces, ab, T, add, notes)
+    r = traces[0]
+    if plain and not found and r.S > 3 and (said := _clamps(sampler, ab, r.S, r.eta)): notes.append(said)
     return found, notes
 
 # %% ../nbs/interface/audit.ipynb #645fe59c
@@ -427,6 +430,27 @@ def _judge_noise(r, run, add):
         other = (r.noise[i + 1] - r.k[i + 1])/r.C[i + 1]
         alike = (z*other).mean()
         if alike > 0.5: add('the same noise at every step', f'{run}: two steps in a row correlate by {alike:.2f}', L6)
+
+# %% ../nbs/interface/audit.ipynb #763e6eae
+def _clamps(sampler, ab, S, eta):
+    "What a sampler does with an x_0_hat of 3, in a sentence; nothing where it does nothing."
+    calls, g = [], torch.Generator().manual_seed(0)
+    def model(x, t, *more, **named):
+        step = int(torch.as_tensor(t).flatten()[0])
+        a = ab[min(max(step, 1), len(ab) - 1)]
+        eps = (x.double() - 3*a.sqrt())/(1 - a).sqrt()
+        calls.append((step, x.double().mean(), eps.mean()))
+        return eps.to(x.dtype)
+    torch.manual_seed(0)
+    x_T = torch.randn(64, 1, 8, 16, generator=g, dtype=torch.float64)
+    sampler(model, ab.clone(), x_T, S, **({} if eta is None else dict(eta=eta)))
+    (t, x, eps), (s, after, _) = calls[len(calls)//2], calls[len(calls)//2 + 1]
+    a_t, a_s = ab[t], ab[s]
+    for way in 0.0, 1.0:    # with the fresh noise of DDIM at eta 0, or of DDPM
+        direction = (1 - a_s - _step(ab.tolist(), t, s, way)[2]**2).sqrt()
+        anew = (x - a_t.sqrt())/(1 - a_t).sqrt()
+        for noise, said in (anew, 'derives eps anew'), (eps, 'keeps the old eps'):
+            if (a_s.sqrt() + direction*noise - after).abs() < 0.03: return f'x_0_hat is clamped to [-1, 1], and it {said}'
 
 # %% ../nbs/interface/audit.ipynb #74c6057a
 def _with_ends(ab, t, s, eta, S=1, T=1, end=None, previous=None, **knobs):

@@ -160,6 +160,14 @@ def test_what_is_known_of_diffusers_ddpm_is_found():
     assert [f.fault for f in report.findings] == ['noise is added at the last step'], str(report)
 
 
+def test_what_becomes_of_an_estimate_out_of_range_is_said_and_not_accused():
+    "Rejects an audit that takes a clamp for a fault, and one that does not look."
+    kept = audit(of_scheduler(DDIMScheduler(timestep_spacing='trailing')), counts=(7,))
+    anew = audit(ours(ddim_sample, clip=(-1, 1)), counts=(7,))
+    assert kept.right and 'keeps the old eps' in str(kept) and anew.right and 'derives eps anew' in str(anew)
+    assert not audit(program(DDIM), counts=(7,)).notes
+
+
 def test_lucidrains_is_not_accused():
     "Its own table and its own start are given to the audit: both are arguments of no function of it."
     theirs = pytest.importorskip('denoising_diffusion_pytorch')
