@@ -14,6 +14,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_lesson.audit._Scripted.__init__': ( 'interface/audit.html#_scripted.__init__',
                                                                              'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._ancestral': ('interface/audit.html#_ancestral', 'ddpm_lesson/audit.py'),
+                                   'ddpm_lesson.audit._clamps': ('interface/audit.html#_clamps', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._counts': ('interface/audit.html#_counts', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._ends_elsewhere': ('interface/audit.html#_ends_elsewhere', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._evidence': ('interface/audit.html#_evidence', 'ddpm_lesson/audit.py'),
