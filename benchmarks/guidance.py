@@ -25,6 +25,7 @@ from ddpm_lesson.train import Recipe, fit
 
 def weak_network(card, steps):
     "A smaller network of the same kind, trained for a short time from seed 0; with its schedule inside."
+    torch.manual_seed(0)
     model, sched = build(card | {'network': card['network'] | {'width': 8}})
     known = {f.name for f in fields(Recipe)}
     recipe = Recipe(**{k: v for k, v in card['recipe'].items() if k in known} | {'steps': steps, 'warmup': steps//10, 'optimizer': 'adamw', 'ema_decay': 0.99})
@@ -69,8 +70,8 @@ def main():
             images.append(to_pixels(x))
         seen = features(judge, torch.cat(images))
         kid, half = kid_interval(seen, real)
-        low, high = between or ('', '')
-        rows.append({'away_from': name, 'w': w, 'low': low, 'high': high, 'kid': kid, 'half': half, 'variety': variety(seen, y)/of_real,
+        where = dict(zip(('low', 'high'), between or ()))
+        rows.append({'away_from': name, 'w': w, **where, 'kid': kid, 'half': half, 'variety': variety(seen, y)/of_real,
                      'obeyed': (test.labels[torch.cdist(seen, real).argmin(1)] == y).double().mean().item(),
                      'calls': counted.seen/told.count, 'count': told.count, 'steps': told.steps, 'judge': 'Lite0 at 96 px'})
         print(rows[-1], flush=True)
