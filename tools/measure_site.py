@@ -66,7 +66,7 @@ def main(book, out=ROOT/'benchmarks'/'site.csv'):
         rows = [dict(page=name, unit='kB, gzipped') | weighed(browser, address + path, name.endswith('drawn')) for name, path in PAGES.items()]
         browser.close()
     server.shutdown()
-    write_table(out, rows)
+    write_table(rows, out)
     for row in rows: print(*row.values(), sep='\t')
 
 

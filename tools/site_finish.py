@@ -147,8 +147,8 @@ def cells_of(row): return re.findall(r'<t[hd][^>]*>\s*(?:<p>)?(.*?)(?:</p>)?\s*<
 def regrouped(text):
     "The catalogue in four columns, so that none is cut: what and where, how much, who finds it, who does not."
     for table in re.findall(r'<table.*?</table>', text, re.S):
-        head, *rows = re.findall(r'<tr.*?</tr>', table, re.S)
-        if tuple(map(plain, cells_of(head))) == CATALOGUE: text = text.replace(table, catalogue(map(cells_of, rows)))
+        rows = [cells_of(row) for row in re.findall(r'<tr.*?</tr>', table, re.S)]
+        if rows and tuple(map(plain, rows[0])) == CATALOGUE: text = text.replace(table, catalogue(rows[1:]))
     return text
 
 
