@@ -92,7 +92,7 @@ def make_optimizer(net:nn.Module, recipe:Recipe):
     if recipe.optimizer == 'adamw': return adamw(list(net.parameters()), recipe)
     kernels = between_channels(net)
     if not kernels:
-        raise ValueError('muon wanted convolutions between at least 16 channels, got none: take adamw')
+        raise ValueError('muon wanted convolutions between at least 16 channels, and this network has none: take adamw')
     rest = [p for p in net.parameters() if all(p is not k for k in kernels)]
     return JoinedOptimizer(Muon(kernels, recipe.lr, weight_decay=recipe.weight_decay), adamw(rest, recipe))
 
@@ -364,8 +364,8 @@ def _tell(run, report, ear):
     "Report, or warn. Meanwhile a signal acts at once, unless other processes would wait."
     ear.at_once = run.processes.world == 1
     try: report(run)
-    except OSError as e: warnings.warn(f'nothing could be shown at step {len(run.losses)} ({e}); the training goes on',
-                                       stacklevel=5)
+    except OSError as e: warnings.warn(f'what was to be shown at step {len(run.losses)} could not be ({e}); '
+                                       'the training goes on', stacklevel=5)
     finally: ear.at_once = False
 
 def _call(each, loss, step, run, keep):
