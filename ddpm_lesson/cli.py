@@ -36,6 +36,7 @@ from click import Choice
 from PIL import Image
 
 from . import classroom, experiments
+from . import edit as editing
 from . import train as training
 from .data import Images, to_pixels, to_unit
 from .engine import draw, run as runs, sources
@@ -429,8 +430,6 @@ def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch
     click.echo(f'{path} and {out}: {_compared(picture, to_pil(pixels))}')
 
 # %% ../nbs/interface/cli.ipynb #053f2dc0
-from . import edit as editing
-
 @main.command('edit', epilog='Example: ddpm_lesson edit shirt.png --strength 0.4')
 @click.argument('photo', type=Place(exists=True, dir_okay=False))
 @_flag('--weights', Place(), 'A shipped model, the folder of a run, or a .safetensors file.', 'fashion')
