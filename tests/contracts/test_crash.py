@@ -452,7 +452,7 @@ def test_signals_save_and_leave_and_the_same_command_goes_on(tmp_path, record):
         if more: said = CliRunner().invoke(main, [*COMMAND, '--folder', str(folder), '--resume'])  # a second training in the same folder
         p.send_signal(getattr(signal, name))
         _, errors = p.communicate(timeout=600)
-        assert p.returncode == 1 and 'the same command with --resume goes on' in errors and 'Traceback' not in errors, errors
+        assert p.returncode == 1 and f'ddpm_lesson train --resume {folder} goes on' in errors and 'Traceback' not in errors, errors
         assert f'after {latest_checkpoint(folder)[2]["step"]} steps' in errors and not halves(folder), (errors, halves(folder))
     assert said.exit_code == 1 and 'another training writes there' in said.output
     path, tensors, about = latest_checkpoint(folder)
