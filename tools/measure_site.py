@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 from ddpm_lesson.engine.files import write_table
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = {'document': 'page', 'stylesheet': 'styles', 'script': 'scripts', 'font': 'fonts', 'image': 'pictures'}
+KINDS = {'document': 'html', 'stylesheet': 'styles', 'script': 'scripts', 'font': 'fonts', 'image': 'pictures'}
 PAGES = {
     'first page': 'index.html', 'lesson': 'nbs/07_ddim.html', 'museum': 'nbs/reference/museum.html', 'index of equations': 'nbs/reference/equations.html',
     'signatures': 'api/sampler.html', 'playground': 'play.html', 'live': 'live.html', 'live, first garment drawn': 'live.html',
@@ -63,7 +63,7 @@ def main(book, out=ROOT/'benchmarks'/'site.csv'):
     server, address = served(book)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=program, args=['--no-sandbox'])
-        rows = [dict(page=name, unit='kB, gzipped') | weighed(browser, address + path, name.endswith('drawn')) for name, path in PAGES.items()]
+        rows = [dict(page=name, unit='kB gzipped') | weighed(browser, address + path, name.endswith('drawn')) for name, path in PAGES.items()]
         browser.close()
     server.shutdown()
     write_table(rows, out)
