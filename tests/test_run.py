@@ -277,7 +277,7 @@ def test_a_checkpoint_says_all_that_the_next_step_reads(tmp_path, recwarn):
 def test_what_is_shown_ends_no_training(tmp_path):
     "A report that can not be written is told and passed over; one that is wrong is raised, after the checkpoint."
     def full(run): raise OSError(28, 'No space left on device')
-    with pytest.warns(UserWarning, match=r'nothing could be shown at step \d+ .*No space left.* goes on') as said: run = fit(Run(card(), DATA), tmp_path/'a', every=4, progress=False, report=full)
+    with pytest.warns(UserWarning, match=r'step \d+ could not be .*No space left.* goes on') as said: run = fit(Run(card(), DATA), tmp_path/'a', every=4, progress=False, report=full)
     assert len(run.losses) == 10 and len(said) == 3 and steps_in(tmp_path/'a'/'checkpoint.safetensors') == 10
     def wrong(run): raise KeyError('loss')
     with pytest.raises(KeyError): fit(Run(card(), DATA), tmp_path/'b', every=4, progress=False, report=wrong)
