@@ -151,7 +151,8 @@ def train_on(
     folder=None,           # where checkpoints, journal and model go; None: nowhere
     every:int=500,         # steps between checkpoints
     each:Callable=None,    # called after each step: (loss, step, run)
-    device='auto', progress:bool=True,
+    device='auto',         # 'cpu', 'cuda', 'mps'; 'auto': the fastest there is
+    progress:bool=True,    # show a bar
     **settings,            # other than the preset's: size, steps, batch, lr, width, accumulate ...
 )->Run:                    # finished: see `draw_from`; run.averaged() is the model, run.sched its schedule
     "Train on your images. With a folder: go on with the run that is there."

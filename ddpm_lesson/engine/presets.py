@@ -11,6 +11,7 @@ from dataclasses import fields
 import torch
 
 from ..data import Images, to_unit
+from .cards import settled
 from .run import as_images, make_card
 from ..train import Recipe, batch_indices
 
@@ -114,7 +115,7 @@ def card_for(
         if (steps := way.get('steps', 50)) is not None: way['steps'] = min(steps, p['T'])
         more['sample'] = way
     network = _network(p, data.pixels.shape[1], len(data.classes))
-    return make_card(network, recipe, p['schedule'], p['T'], data.name, data.classes, **more)
+    return settled(make_card(network, recipe, p['schedule'], p['T'], **more), data)
 
 # %% ../../nbs/engine/presets.ipynb #30921d2d
 def preset_card(
