@@ -11,7 +11,6 @@ from dataclasses import fields
 import torch
 
 from ..data import Images, to_unit
-from .cards import settled
 from .run import as_images, make_card
 from ..train import Recipe, batch_indices
 
@@ -114,8 +113,9 @@ def card_for(
             for k in 'guidance', 'steps': way.pop(k, None)
         if (steps := way.get('steps', 50)) is not None: way['steps'] = min(steps, p['T'])
         more['sample'] = way
-    network = _network(p, data.pixels.shape[1], len(data.classes))
-    return settled(make_card(network, recipe, p['schedule'], p['T'], **more), data)
+    channels, h, w = data.pixels.shape[1:]
+    network, size = _network(p, channels, len(data.classes)), h if h == w else [h, w]
+    return make_card(network, recipe, p['schedule'], p['T'], data.name, data.classes, size, **more)
 
 # %% ../../nbs/engine/presets.ipynb #30921d2d
 def preset_card(
