@@ -21,7 +21,7 @@ for (const summary of document.querySelectorAll('nav summary')) summary.setAttri
 const reachable = () => {
   for (const box of document.querySelectorAll('span.formula')) {
     const room = box.closest('p, li, td, th, dd, div')?.clientWidth ?? innerWidth;
-    box.classList.toggle('wide', [...box.querySelectorAll('.base')].some(part => part.getBoundingClientRect().width > room + 1));
+    box.classList.toggle('wide', [...box.querySelectorAll('.katex-base')].some(part => part.getBoundingClientRect().width > room + 1));
   }
   for (const box of document.querySelectorAll('.formula.display, span.formula.wide, pre')) box.scrollWidth > box.clientWidth + 1 ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
   document.documentElement.dataset.reachable = innerWidth;

@@ -549,7 +549,8 @@ MISFITS = """() => {
   if (document.documentElement.scrollWidth > room) wrong.push(['page', document.documentElement.scrollWidth]);
   for (const e of document.querySelectorAll('.formula')) {
     if (!seen(e)) continue;
-    const parts = [...e.querySelectorAll('.base')].filter(seen), tag = e.querySelector('.tag'), left = Math.min(...parts.map(p => box(p).left));
+    const parts = [...e.querySelectorAll('.katex-base')].filter(seen), tag = e.querySelector('.katex-tag'), left = Math.min(...parts.map(p => box(p).left));
+    if (!parts.length) wrong.push(['nothing drawn', e.textContent.slice(0, 40)]);
     if (left < box(e).left - 1 || left < 0) wrong.push(['left', e.textContent.slice(0, 40)]);
     if (tag && box(tag).left < Math.max(...parts.map(p => box(p).right)) - 1) wrong.push(['over its number', e.textContent.slice(0, 40)]);
   }
@@ -576,7 +577,7 @@ def test_every_page_opens_in_peace_and_fits_a_phone(visit, site):
         if found := misfits(page): wrong.append((path, found))
     assert not wrong, wrong
     page = visit('nbs/04_posterior.html', page)
-    page.add_style_tag(content='.formula.display .base { transform: translateX(-400px); } .formula.display .tag { transform: translateX(-700px); } article pre { overflow: hidden !important; }')
+    page.add_style_tag(content='.formula.display .katex-base { transform: translateX(-400px); } .formula.display .katex-tag { transform: translateX(-900px); } article pre { overflow: hidden !important; }')
     assert {'left', 'over its number', 'hidden'} <= {what for what, _ in page.evaluate(MISFITS)}  # faults it must see
 
 
@@ -615,7 +616,7 @@ def test_a_link_to_a_formula_leads_there(visit):
 @pytest.mark.parametrize('path', ['index.html', 'nbs/07_ddim.html'])
 def test_a_page_is_light(visit, path):
     "At most 600 kB before pictures, as gzip sends it; before, formulas and icons alone took 1.2 MB."
-    page = visit('404.html')
+    page = visit('api/index.html')
     sizes = {}
     page.on('response', lambda r: r.request.resource_type not in ('image', 'media') and r.ok and sizes.__setitem__(r.url, len(gzip.compress(r.body()))))
     visit(path, page)
@@ -648,7 +649,7 @@ def test_garments_walk_out_of_noise(visit):
 
 
 def test_garments_stand_still_where_motion_is_unwelcome(visit):
-    page = visit('404.html', reduced_motion='reduce')
+    page = visit('api/index.html', reduced_motion='reduce')
     asked = []
     page.on('request', lambda r: asked.append(r.url))
     visit('index.html', page)
