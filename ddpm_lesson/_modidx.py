@@ -1106,6 +1106,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'ddpm_lesson.sampler._check_match': ('ddpm.html#_check_match', 'ddpm_lesson/sampler.py'),
                                      'ddpm_lesson.sampler._checked': ('ddpm.html#_checked', 'ddpm_lesson/sampler.py'),
                                      'ddpm_lesson.sampler._first_weights': ('ddpm.html#_first_weights', 'ddpm_lesson/sampler.py'),
+                                     'ddpm_lesson.sampler._in_a_log': ('ddpm.html#_in_a_log', 'ddpm_lesson/sampler.py'),
                                      'ddpm_lesson.sampler._same_arguments': ('ddpm.html#_same_arguments', 'ddpm_lesson/sampler.py'),
                                      'ddpm_lesson.sampler._set_training': ('ddpm.html#_set_training', 'ddpm_lesson/sampler.py'),
                                      'ddpm_lesson.sampler._start': ('ddpm.html#_start', 'ddpm_lesson/sampler.py'),

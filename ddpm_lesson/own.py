@@ -170,7 +170,7 @@ def train_on(
 
 def draw_from(
     run:Run,        # from `train_on`
-    count:int=16,
+    count:int=16,   # images wanted
     label:str=None, # a class; None: all in turn
     seeds=None,     # one an image; None: 0, 1, 2, ...
     **asked,        # steps, sampler, guidance ...: other than the card says

@@ -203,6 +203,11 @@ def _asking(model, dtype, copy, what=None):
     return ask
 
 # %% ../nbs/06_ddpm.ipynb #31368cc6
+def _in_a_log()->bool:
+    "Does what is shown go to a file, which a bar would fill?"
+    try: return not (sys.stderr.isatty() or 'ipykernel' in sys.modules)
+    except (AttributeError, ValueError): return False  # there is no screen, or it is closed
+
 @contextmanager
 def shown(
     total:int, done:int,  # units to do; those done already
@@ -217,7 +222,7 @@ def shown(
     from tqdm import tqdm
     class Bar(tqdm): monitor_interval = 0
     Bar.set_lock(threading.RLock())  # its own: a write that fails would leave all bars locked
-    log = not sys.stderr.isatty() and 'ipykernel' not in sys.modules
+    log = _in_a_log()
     def draw():
         about = dict(total=total, initial=done, unit=unit, unit_scale=True) | options
         with suppress(Exception), Bar(**about, disable=log) as bar:

@@ -252,10 +252,12 @@ def test_nearest_step_is_nearest():
 def test_pairs_are_the_best_of_all():
     "Rejects the assignment applied to the wrong side: the inverse permutation, or none."
     from itertools import permutations
-    x_0, eps = normal(5, 1, 2), normal(5, 1, 2, seed=1)
+    x_0, eps = normal(5, 1, 2), normal(5, 1, 2, seed=2)
     cost = lambda e: (x_0 - e).square().sum().item()
     best = min(cost(eps[list(p)]) for p in permutations(range(5)))
     got = pair_noise(x_0, eps)
+    order = [eps.flatten(1)[:, 0].tolist().index(v) for v in got.flatten(1)[:, 0].tolist()]
+    assert [order[i] for i in order] != list(range(5))   # else the inverse would be the same
     assert abs(cost(got) - best) < 1e-9 and sorted(got.flatten().tolist()) == sorted(eps.flatten().tolist())
     with pytest.raises(ValueError, match='wanted one shape'): pair_noise(x_0, eps[:4])
 

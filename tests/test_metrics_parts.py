@@ -160,6 +160,7 @@ def test_a_bar_is_shown_when_asked_and_cannot_end_the_drawing(monkeypatch, capsy
     draw = lambda **options: draw_pixels(Stub(), SCHED, (5, 1, 6, 7), steps=2, batch=2, **options)[0]
     quiet = draw()
     assert not capsys.readouterr().err
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True)
     assert torch.equal(draw(progress=True), quiet)
     said = capsys.readouterr().err
     assert 'drawing' in said and '5.00/5.00' in said

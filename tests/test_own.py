@@ -14,6 +14,7 @@ from torch import nn
 import ddpm_lesson
 from ddpm_lesson import cli, draw_from, load_card, load_pretrained, train_on
 from ddpm_lesson.data import Images
+from ddpm_lesson.engine.safety import latest_checkpoint
 from ddpm_lesson.journal import remembered
 from ddpm_lesson.own import card_from, to_images
 from ddpm_lesson.train import Recipe, adamw, draw, gradient_step
@@ -78,6 +79,7 @@ def test_what_is_called_each_step_may_end_the_run_and_nothing_is_lost(tmp_path):
     def stop(loss, step, run):
         if step == 4: raise StopIteration('enough')
     with pytest.raises((StopIteration, RuntimeError)): train_on(PIXELS, steps=9, folder=tmp_path, each=stop, **TINY)
+    assert latest_checkpoint(tmp_path)[2]['step'] == 4
     assert len(train_on(PIXELS, steps=9, folder=tmp_path, **TINY).losses) == 9
 
 

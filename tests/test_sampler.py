@@ -568,7 +568,8 @@ def test_a_bar_can_neither_end_nor_hold_up_a_sampler(slow, stub, monkeypatch):
     assert not other.is_alive()
 
 
-def test_a_bar_shows_how_far_a_sampler_is(stub, capsys):
+def test_a_bar_shows_how_far_a_sampler_is(stub, capsys, monkeypatch):
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True)
     way = ddim_steps(stub, LINEAR, (2, 3), steps=2, progress=True)
     next(way), next(way)
     time.sleep(0.5)
@@ -577,8 +578,9 @@ def test_a_bar_shows_how_far_a_sampler_is(stub, capsys):
     assert 'sampling' in said and '1.00/2.00' in said and '2.00/2.00' in said
 
 
-def test_a_bar_says_what_it_counts(capsys):
+def test_a_bar_says_what_it_counts(capsys, monkeypatch):
     "And starts no thread but its own, so that none is left."
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True)
     others = set(threading.enumerate())
     with shown(3, 1) as note:
         assert (note.done, note.said) == (1, '')
@@ -589,6 +591,23 @@ def test_a_bar_says_what_it_counts(capsys):
     assert '1.00/3.00' in said and '3.00/3.00' in said and 'img/s' in said and 'nearly' in said
     with shown(3, 0, False, 'step') as note: note.done = 2
     assert note.done == 2 and not capsys.readouterr().err and not set(threading.enumerate()) - others
+
+
+def test_a_log_file_gets_a_line_and_no_bar(capsys):
+    "Rejects a bar that fills a file, a line for each of its turns."
+    with shown(3, 1) as note:
+        time.sleep(0.5)
+        note.done, note.said = 3, 'nearly'
+    said = capsys.readouterr().err
+    assert said.count('\n') == 1 and '3 of 3 img nearly' in said and '|' not in said
+
+
+@pytest.mark.parametrize('screen', [None, io.StringIO()], ids=['none', 'closed'])
+def test_without_a_screen_nothing_is_shown_and_nothing_ends(screen, stub, monkeypatch):
+    "Rejects a question to a screen that is not there: a program without a window has sys.stderr None."
+    if screen: screen.close()
+    monkeypatch.setattr('sys.stderr', screen)
+    assert ddim_sample(stub, LINEAR, (2, 3), steps=5, seeds=[1, 2], progress=True).isfinite().all()
 
 
 def test_the_twins_show_the_same_arguments():

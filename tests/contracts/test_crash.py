@@ -93,7 +93,7 @@ def many_lives(folder, kills, seed):
     began, whole = time.time(), Run(card(steps), DATA)
     fit(whole, progress=False)
     step = 2*(time.time() - began)/steps
-    while killed < kills:
+    while killed < kills or writing < kills//5 and seed < 10:
         child = forked(lambda: life(folder, steps))
         die_at_some_time(child, folder, luck, step)
         if (status := ended(child)) == 0: break  # done before its time
@@ -202,13 +202,13 @@ def server():
 
 def survives(server, record, folder, kills):
     killed, writing, seed = 0, 0, 0
-    while killed < kills:  # a training that was done before its time leaves some kills to the next
+    while killed < kills or writing < kills//5 and seed < 10:  # a training that was done before its time leaves some kills to the next
         (folder/str(seed)).mkdir()
-        found = server('many_lives', folder/str(seed), kills - killed, seed)
+        found = server('many_lives', folder/str(seed), max(kills - killed, 5), seed)
         assert not found['different'] and found['order'] and not found['left'], found
         assert {n.split('.')[0] for n in found['names']} == {'net', 'ema', 'opt', 'losses'}
         killed, writing, seed = killed + found['killed'], writing + found['writing'], seed + 1
-    assert writing >= killed//5, (writing, killed)
+    assert writing >= kills//5, (writing, killed)
     record('A training killed by SIGKILL at a random moment goes on to the same bits', killed)
     record('A training killed while a checkpoint was half written goes on to the same bits (counted above as well)', writing)
 
