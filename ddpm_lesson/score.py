@@ -43,7 +43,7 @@ def tweedie(
 
 # %% ../nbs/14_score.ipynb #27b9deb8
 def _jacobian(model, x_t, t)->Tensor:
-    "The slopes of each output of a model by each number of its own image: (B, D, D), for D numbers an image."
+    "Slopes of a model's outputs by the D numbers of their own image, (B, D, D)."
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x = x_t.detach().clone().requires_grad_()
         out = model(x, t).flatten(1)
@@ -56,7 +56,7 @@ def tweedie_cov(
     x_t:Tensor,     # (B, ...) images at step t, D numbers each
     t,              # int or (B,) int64, 1..T
 )->Tensor:          # (B, D, D) covariance Cov[x_0 | x_t], data units squared
-    "(1 - alpha_bar)/alpha_bar (I - noise_rate d eps_hat/d x_t), Tweedie's formula of second order; D backward passes."
+    "(1 - alpha_bar)/alpha_bar (I - noise_rate d eps_hat/d x_t): Tweedie again; D backward passes."
     check_pair(x_t, x_t, 'x_t', 'x_t')
     last_step = check_schedule(sched).T - sched.ends_at_zero
     steps = check_t(t, last_step, len(x_t), low=1).to(x_t.device).expand(len(x_t))
@@ -73,7 +73,7 @@ def dsm_loss(
     t,              # int or (B,) int64, 1..T
     eps:Tensor,     # shape of x_0, standard normal
 )->Tensor:          # (B,) squared distance to the slope of log q(x_t | x_0), summed over an image
-    "Denoising score matching for the score of a noise model: |eps_hat - eps|^2/(1 - alpha_bar). Vincent 2011."
+    "Denoising score matching: |eps_hat - eps|^2/(1 - alpha_bar). Vincent 2011."
     x_t = q_sample(sched, x_0, t, eps)
     steps = check_t(t, sched.T, len(x_0), low=1).to(x_0.device).expand(len(x_0))
     off = score_from_eps(sched, model(x_t, steps), steps) - score_from_eps(sched, eps, steps)
@@ -141,7 +141,7 @@ def langevin_step(
     h,              # size, data units squared: a number, or (B,)
     z:Tensor,       # shape of x, standard normal
 )->Tensor:          # (B, ...) images at the same step
-    "x + h score + sqrt(2 h) z: up the slope, and noise so that not everything ends on the top. Song et al. 2021, Alg. 4 and 5."
+    "x + h score + sqrt(2 h) z: up the slope, with noise. Song et al. 2021, Alg. 4 and 5."
     check_pair(x, score, 'x', 'score')
     check_pair(x, z, 'x', 'z')
     h = torch.as_tensor(h, dtype=torch.float64)
@@ -201,7 +201,7 @@ def sde_sample(
     device=None,     # None: where the model lives
     progress=False,  # show a bar
 )->Tensor:           # shape, float32 (float64 if x_T is)
-    "Images from noise by Euler-Maruyama on the reverse SDE; S + corrections (S - 1) network calls. Song et al. 2021, Alg. 3."
+    "Images by Euler-Maruyama, in S + corrections (S - 1) network calls. Song et al. 2021, Alg. 3."
     return last(_sde_from(model, sched, shape, steps, eta, corrections, size, clip=clip, x_T=x_T,
                           seeds=seeds, device=device, progress=progress))
 
@@ -226,7 +226,7 @@ def pf_ode(
     device=None,     # None: where the model lives
     progress=False,  # show a bar
 )->Tensor:           # shape, float32 (float64 if x_T is)
-    "Images from noise along the probability-flow ODE, by Euler's method in `sde_time`; `steps` network calls. Song et al. 2021, Eq. 13."
+    "Images by Euler's method in `sde_time`, in `steps` network calls. Song et al. 2021, Eq. 13."
     return last(_sde_from(model, sched, shape, steps, 0.0, clip=clip, x_T=x_T, seeds=seeds,
                           device=device, progress=progress))
 
