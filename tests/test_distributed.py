@@ -244,7 +244,7 @@ def test_the_real_compiler_learns_alike(card):
 
 
 def test_what_a_network_costs():
-    "Of a network without attention or labels: each convolution and linear layer by (19.1), less the gradient of the image, which nobody asks for."
+    "Of a network without attention or labels: each convolution and linear layer by (21.1), less the gradient of the image, which nobody asks for."
     card = make_card(dict(channels=3, width=8, mults=[1, 2], blocks=1, attend=[], patch=1), size=12)
     net, want = build(card)[0].net, 0
     def add(m, i, o):

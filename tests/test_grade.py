@@ -344,7 +344,7 @@ def test_a_word_belongs_to_one_exercise():
 
 def test_what_was_remembered_under_an_old_number_counts():
     "Rejects a list of old names, which the next renumbering makes wrong; and a guess between two exercises of one word."
-    old = {'18-roof': '19-roof', '18-flops': '19-flops', '20-eta': 'M-eta', '20-suspect': 'M-suspect', '21-parts': 'T-parts', '21-veil': 'T-veil'}
+    old = {'18-roof': '21-roof', '18-flops': '21-flops', '20-eta': 'M-eta', '20-suspect': 'M-suspect', '21-parts': 'T-parts', '21-veil': 'T-veil'}
     old |= {f'77-{word}': names[0] for word, names in words().items() if len(names) == 1}
     left = {'77-clip': '77-clip', '14-nosuch': '14-nosuch', 'half-life-and-more': 'half-life-and-more'}
     for stored, now in {**old, **left}.items():
@@ -355,12 +355,12 @@ def test_what_was_remembered_under_an_old_number_counts():
 
 def test_old_and_new_names_are_one_exercise_with_the_earlier_day():
     "Rejects a translation that lets a later day win, that writes a name twice, or that drops what it does not know."
-    progress_file().write_text(json.dumps({'done': {'19-roof': '2026-03-01', '18-roof': '2026-02-01', '77-clip': '2026-01-01'}}))
-    assert read_progress() == {'19-roof': '2026-02-01', '77-clip': '2026-01-01'}
+    progress_file().write_text(json.dumps({'done': {'21-roof': '2026-03-01', '18-roof': '2026-02-01', '77-clip': '2026-01-01'}}))
+    assert read_progress() == {'21-roof': '2026-02-01', '77-clip': '2026-01-01'}
     assert check('03-std', exercises['03-std'].truth)
     kept = json.loads(progress_file().read_text())['done']
-    assert set(kept) == {'19-roof', '77-clip', '03-std'} and kept['19-roof'] == '2026-02-01'
-    assert json.loads(report('Ada', 'json'))['right'] == ['03-std', '19-roof']
+    assert set(kept) == {'21-roof', '77-clip', '03-std'} and kept['21-roof'] == '2026-02-01'
+    assert json.loads(report('Ada', 'json'))['right'] == ['03-std', '21-roof']
 
 
 def test_lessons_begin_unsolved():
