@@ -120,6 +120,7 @@ def in_batches(
     seeds=None,           # one whole number an image; None: 0, 1, 2, ...
     batch:int=64,         # images at once
     progress:bool=False,  # show a bar
+    between=None,         # None, or (low, high): guided only at steps low..high
 ):                        # yields a model (x_t, t) -> eps_hat and the seeds of its images
     "Who draws which images: for each batch the model with its labels, and the seeds."
     seeds = list(range(n) if seeds is None else seeds)
@@ -133,7 +134,7 @@ def in_batches(
             here = slice(i, i + batch)
             if labels is None: yield model, seeds[here]
             elif guidance == 1: yield Labelled(model, labels[here]), seeds[here]
-            else: yield Guided(model, labels[here], guidance), seeds[here]
+            else: yield Guided(model, labels[here], guidance, between), seeds[here]
             note.done = min(i + batch, n)
 
 # %% ../nbs/13_guidance.ipynb #3b2b0321

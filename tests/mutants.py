@@ -221,7 +221,7 @@ MUTANTS = {
     'even in rho for even in a root of it': ('solvers', 'ends = (-lam/power).exp()', 'ends = (-lam/power).exp()**power', 'test_solvers.py::test_spacings_are_even_where_they_say_so'),
     'the model is handed the state itself': ('solvers', 'ask(u*rate[i], at[i])', 'ask(u.mul_(rate[i]), at[i])/rate[i]', 'test_solvers.py::test_a_model_may_change_what_it_is_given'),
     'hands out its own memory': ('solvers', 'yield plan.ts[i], u*rate[i]', 'yield plan.ts[i], u.mul_(rate[i])', 'test_solvers.py::test_twin_ends_where_the_sampler_does'),
-    'calls counted as steps': ('engine.cards', "(2*self.steps - 1 if self.sampler == 'heun' else self.steps)", 'self.steps', 'test_solvers.py::test_a_way_of_drawing_carries_the_solver'),
+    'calls counted as steps': ('engine.cards', "ts + ts[1:] if self.sampler == 'heun' else ts", 'ts', 'test_solvers.py::test_a_way_of_drawing_carries_the_solver'),
     # audit
     'every sampler is right': ('audit', "if not near or abs(C - C_seen) > 0.035*C + 2e-3 and not quiet: return False", 'pass', 'test_audit.py::test_planted_faults_are_named'),
     'fresh noise is not looked at': ('audit', 'abs(C - C_seen) > 0.035*C + 2e-3', 'False', 'test_audit.py::test_planted_faults_are_named'),

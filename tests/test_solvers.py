@@ -377,7 +377,7 @@ def test_a_way_of_drawing_carries_the_solver(sampler, sample):
     how, stub = Sampling(sampler, 6), Stub()
     images, way = draw_images(stub, LINEAR, (3, 1, 2, 2), how, seeds=[4, 5, 6], batch=2, frames=3)
     # the stub counts the calls of two batches
-    assert len(stub.calls) == 2*how.calls and len(way) == 3
+    assert len(stub.calls) == 2*how.calls(LINEAR.T) and len(way) == 3
     assert_close(images, sample(Stub(), LINEAR, (3, 1, 2, 2), steps=6, clip=(-1, 1), seeds=[4, 5, 6]), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match='eta wanted sampler ddim'): Sampling(sampler, eta=0.5)
     card = dict(network=dict(channels=1), schedule=dict(T=30), sample=dict(sampler=sampler))

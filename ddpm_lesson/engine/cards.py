@@ -22,6 +22,7 @@ from torch.utils._device import _device_constructors
 from .published import PositUNet, SimpleUNet, posit_linear_fixed_schedule, posit_linear_schedule
 from ..checks import torch_defaults
 from ..loss import targets
+from ..sampler import timesteps
 from ..schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule
 from ..unet import UNet
 
@@ -109,6 +110,12 @@ def image_shape(card:dict, count:int)->tuple:
 samplers = dict(  # name -> what it may be told about fresh noise; heun and dpm, which is 2M: lesson 15
     ddim='eta', ddpm='var', heun=None, dpm=None)
 
+def _interval(between)->bool:
+    "Whether it is None, or two whole numbers that do not fall."
+    if between is None: return True
+    if not isinstance(between, (list, tuple)) or len(between) != 2: return False
+    return all(_number(t, 0, 10**6, int) for t in between) and between[0] <= between[1]
+
 @dataclass(frozen=True)
 class Sampling:
     "A way to draw: with the same one, the same seed gives the same image."
@@ -118,6 +125,7 @@ class Sampling:
     var:str = 'small'      # fresh noise in ddpm: small (posterior variance) or large (beta)
     clip:tuple = (-1, 1)   # clamps x_0_hat; None: no clamp
     guidance:float = 1.0   # how strongly to insist on labels, see `Guided`; 1: as learned
+    between:tuple = None   # insist at steps low..high only; None: at all
 
     def __post_init__(self):
         sampler, eta, var, clip = self.sampler, self.eta, self.var, self.clip
@@ -128,13 +136,21 @@ class Sampling:
             (var == 'small' or sampler == 'ddpm', 'var wanted sampler ddpm, which alone has it', var),
             (_number(self.guidance, 0, 1e6), 'guidance wanted a number >= 0, at most a million', self.guidance),
             (clip is None or two and clip[0] < clip[1], 'clip wanted null or two rising numbers', clip),
+            (_interval(self.between), 'between wanted null or two steps, low <= high', self.between),
         ]: _need(fits, wanted, came, '')
         object.__setattr__(self, 'guidance', float(self.guidance))
+        object.__setattr__(self, 'between', self.between and tuple(self.between))
 
-    @property
-    def calls(self)->int:
-        "Network calls an image: one a step, in heun two but for the last; twice as many where a label is insisted on."
-        return (2*self.steps - 1 if self.sampler == 'heun' else self.steps)*(1 + (self.guidance != 1))
+    def calls(self, T:int)->int:   # steps of the schedule
+        "Network calls an image: one a step, in heun two but for the last; one more where a label is insisted on."
+        ts = timesteps(T, self.steps)
+        asked_at = ts + ts[1:] if self.sampler == 'heun' else ts
+        return len(asked_at) + sum(map(self.insists, asked_at))
+
+    def insists(self, t:int)->bool:
+        "Whether a label is insisted on at step t."
+        if self.guidance == 1: return False
+        return self.between is None or self.between[0] <= t <= self.between[1]
 
     @property
     def options(self)->dict:
@@ -159,9 +175,17 @@ def sampling_of(
     if how.guidance != 1 and (lacks := _no_guidance(card)):
         raise ValueError(f'guidance {how.guidance:g} wanted a network that learned with labels and, for some images, '
                          f'without: this one {lacks}')
-    if labelled: return how
-    _need(asked.get('guidance', 1) == 1, 'guidance wanted labels to insist on', None, '')
-    return replace(how, guidance=1.0)
+    if not labelled:
+        _need(asked.get('guidance', 1) == 1, 'guidance wanted labels to insist on', None, '')
+        how = replace(how, guidance=1.0)
+    if how.between: _check_between(how, T)
+    return how
+
+def _check_between(how:Sampling, T:int):
+    "Raise for an interval that would change nothing."
+    _need(how.guidance != 1, 'between wanted guidance other than 1, and labels', how.guidance, '')
+    ts = timesteps(T, how.steps)
+    _need(any(map(how.insists, ts)), f'between wanted some of the steps {ts[0]}..{ts[-1]} of the walk', how.between, '')
 
 def _no_guidance(card)->str:
     "Why a network can't be asked both with and without labels; '' if it can."

@@ -19,7 +19,7 @@ def _draw(model, sched, shape, how, labels, seeds, batch, frames, **more):
     S, done, way = len(timesteps(sched.T, how.steps)), [], []
     keep = {round(i*S/max(1, frames - 1)) for i in range(frames)}
     take = dict(ddim=ddim_steps, ddpm=ddpm_steps, heun=heun_steps, dpm=dpm_solver_steps)[how.sampler]
-    for asked, some in in_batches(model, shape[0], labels, how.guidance, seeds, batch):
+    for asked, some in in_batches(model, shape[0], labels, how.guidance, seeds, batch, between=how.between):
         for k, (_, x_t, _) in enumerate(take(asked, sched, (len(some), *shape[1:]), seeds=some, **how.options, **more)):
             if not done and k in keep: way.append(x_t.cpu())
         done.append(x_t.cpu())
