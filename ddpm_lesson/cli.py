@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['most_pixels', 'kept_names', 'clean', 'Screen', 'sentence', 'main', 'Place', 'Number', 'wanted_labels', 'fingerprint',
            'wrong_entry', 'side_of', 'read_sheet', 'places', 'sample', 'edit_photo', 'train', 'find_lr', 'judges',
-           'to_judge_by', 'labels_like', 'evaluate', 'experiment', 'diagnose', 'examine', 'lessons', 'make_class',
-           'progress']
+           'to_judge_by', 'labels_like', 'bits_of', 'evaluate', 'experiment', 'diagnose', 'examine', 'lessons',
+           'make_class', 'progress']
 
 # %% ../nbs/interface/cli.ipynb #88937b2b
 import getpass
@@ -33,25 +33,32 @@ import click
 import numpy as np
 import torch
 from click import Choice
+from click.core import ParameterSource
 from PIL import Image
+from torch import Tensor
 
 from . import classroom, experiments
 from . import edit as editing
 from . import train as training
 from .data import Images, to_pixels, to_unit
 from .engine import draw, run as runs, sources
-from .engine.cards import decisive, image_shape, samplers, sampling_of, schedules, to_image_range, units
-from .engine.distributed import fit_here, launched_alone, process_group, rank_and_world, resume_here, run_here
+from .engine.cards import _interval, _no_guidance, decisive, image_shape, samplers, sampling_of, schedules
+from .engine.cards import to_image_range, units
+from .engine.distributed import fit_here, gathered, launched_alone, process_group, rank_and_world
+from .engine.distributed import resume_here, run_here
 from .engine.files import atomic_write, full_path, open_regular, save_gif, save_png, sheet, to_pil, writable, write_table
 from .engine.presets import card_for, numbers, plan, prepared, presets
 from .engine.safety import checkpoints, latest_checkpoint, versions
 from .engine.sources import find_source, known_set
 from .exam import grade
 from .exam.grade import progress_file
+from .guidance import Labelled
 from .journal import how_made, quick_look, record, remembered, reporter, where_from
+from .likelihood import bits_per_dim, elbo_terms, ode_bound, student
 from .metrics import evaluate_samples, image_hashes, inception_judge, lite0_judge, reference, subset, unseen
 from .own import begin_with, best_device, card_from
 from .pretrained import load_card, load_pretrained, save_model, weights_path
+from .sampler import quadratic, timesteps
 from .schedule import diagnose as diagnosis
 
 # %% ../nbs/interface/cli.ipynb #0719ed85
@@ -163,7 +170,7 @@ _device = _flag('--device', None, 'auto, cpu, cuda or mps.', 'auto')
 _json = _flag('--json as_json', None, 'Print the result as JSON, for a script.', is_flag=True)
 
 # %% ../nbs/interface/cli.ipynb #562cc2e6
-_marks = {'.png': [b'tEXtddpm_lesson\0'], '.gif': [b'ddpm_lesson'], '.json': [b'{\n "KID":'],
+_marks = {'.png': [b'tEXtddpm_lesson\0'], '.gif': [b'ddpm_lesson'], '.json': [b'{\n "KID":', b'{\n "ELBO":'],
           '.csv': [b'lr,loss,smoothed', b'student,right,of,at']}
 
 def _check_writable(path:Path, flag:str):
@@ -212,13 +219,40 @@ def wanted_labels(
 # %% ../nbs/interface/cli.ipynb #633b4552
 def _how(card:dict, labels, **asked):
     "How to draw, see `sampling_of`; its errors name a flag."
+    if labels is None and _no_guidance(card) == 'never went without':
+        raise ValueError('--label wanted a class: this network never learned without')
     try: return sampling_of(card, labels is not None, **asked)
-    except ValueError as e: raise ValueError(f'--{e}') from e
+    except ValueError as e: raise ValueError(f'--{e}'.replace('--between', '--guidance-interval')) from e
+
+def _check_ours(card:dict, where):
+    "Raise for a network that only its author can build."
+    if (network := card['network']).get('kind') != 'own': return
+    raise ValueError(f'{str(where)!r:.200} holds {network.get("name")!r:.60}, not a network of ours: no command can build it; '
+                     'in Python: load_pretrained(folder, net=MyNetwork())')
+
+def _model_of(weights, photos:bool=False)->tuple:
+    "The card of a model and the (C, H, W) it draws, if the command, which may read photographs, can work with it."
+    _check_ours(card := load_card(weights), weights)
+    _, channels, h, w = image_shape(card, 1)
+    if channels not in ((1, 3) if photos else (1, 2, 3, 4)):
+        raise ValueError(f'--weights wanted a model of grey or colour images, got {channels} channels')
+    if photos and h != w:
+        raise ValueError(f'--weights wanted a model of squares, as photographs are read, got images of {h} x {w}')
+    return card, (channels, h, w)
+
+def _no_other(flag:str, *names):
+    "Raise if a flag was given beside which some others would change nothing, and one of them too."
+    context = click.get_current_context()
+    given = [o.opts[0] for o in context.command.params if o.name in names
+             and context.get_parameter_source(o.name) == ParameterSource.COMMANDLINE]
+    if given: raise ValueError(f'{flag} wanted no {given[0]} beside it, which would change nothing')
 
 # %% ../nbs/interface/cli.ipynb #1322e05b
 _recorded = dict(  # what a sheet says about itself
     weights=str, count=int, steps=int, sampler=str, eta=float, var=str, seed=int, label=str, guidance=float, cols=int,
-    zoom=int, batch=int, device=str, sha256=str, card=str, threads=int, ddpm_lesson=str, torch=str, python=str)
+    zoom=int, batch=int, device=str, sha256=str, card=str, threads=int, ddpm_lesson=str, torch=str, python=str,
+    between=list)
+_may_lack = 'steps', 'between'   # null; older sheets have no `between`
 _not_flags = 'sha256', 'card', 'threads', 'ddpm_lesson', 'torch', 'python'
 _lies = 'what it says about itself is damaged'
 _sha256 = lambda raw: hashlib.sha256(raw).hexdigest()
@@ -237,13 +271,14 @@ def wrong_entry(
 )->str:         # what is wrong with it, or ''
     "Unknown or missing entries, wrong types, numbers below 1, words that are too long."
     if not isinstance(said, dict): return f'wanted entries with names, got {type(said).__name__}'
-    if names := sorted(said.keys() ^ _recorded.keys()): return f'entries unknown or missing: {", ".join(names):.60}'
+    wrong = (said.keys() ^ _recorded.keys()) - {'between'}
+    if names := sorted(wrong): return f'entries unknown or missing: {", ".join(names):.60}'
     for name, kind in _recorded.items():
-        v = said[name]
-        if (name, v) == ('steps', None): continue
+        if (v := said.get(name)) is None and name in _may_lack: continue
         if type(v) is not kind: return f'{name} wanted {kind.__name__}, got {v!r:.60}'
         if kind is str and len(v) > 1000: return f'{name} wanted a word, got {len(v):,} letters'
         if kind is int and name != 'seed' and v < 1: return f'{name} wanted at least 1, got {v!r:.60}'
+    if not _interval(said.get('between')): return f'between wanted two steps, got {said["between"]!r:.60}'
     known = re.fullmatch(r'(cpu|cuda|mps)(:\d)?', said['device'])
     return '' if known else f'device wanted cpu, cuda or mps, got {said["device"]!r:.60}'
 
@@ -354,6 +389,8 @@ _drawing = _flags(
     _flag('--steps', _whole(1), 'Steps; each is one network call, or two with guidance.', shown=f'{_said}50'),
     _flag('--sampler', Choice(list(samplers)), None, shown=f'{_said}ddim'),
     _flag('--guidance', Number(0, 1e6), 'How strongly to insist on the label; 1: as learned.', shown=f'{_said}1'),
+    _flag('--guidance-interval between', _whole(0, 10**6), 'Insist only at steps LOW to HIGH (lesson 13).', nargs=2,
+          metavar='LOW HIGH'),
     _flag('--seed', _seed, 'Image i is drawn from seed + i.', 0),
     _flag('--batch', _whole(1, 4096), 'Images at once.', 64), _device)
 
@@ -370,11 +407,35 @@ def _strip(way:list, zoom:int):
     "A row for each of the first four images: every third picture of its way, and the last."
     kept = way[::3] if len(way) % 3 == 1 else [*way[::3], way[-1]]
     return sheet(torch.stack(kept, 1)[:4].flatten(0, 1), cols=len(kept), zoom=zoom)
+@contextmanager
+def _joined(weights, device:str):
+    "Model, schedule, device and rank, while processes that were started together are a group."
+    with process_group(device) as device: yield *load_pretrained(weights, device), device, rank_and_world()[0]
 
 # %% ../nbs/interface/cli.ipynb #5cde3a45
 _frames = 24   # of a film
 _again = 'ddpm_lesson sample --seed 3 --out a.png, and later ddpm_lesson sample --like a.png --steps 20 --out b.png'
 
+def _weights_of(like, weights)->str:
+    "Those you name, or those of the sheet that is to be repeated."
+    source = click.get_current_context().get_parameter_source('weights')
+    if not like or source.name != 'DEFAULT_MAP': return weights
+    path, said, picture = like
+    return _same_weights(path, said, side_of(said, picture.size))
+
+def _check_sheets(size, count:int, batch:int, cols:int, gif, strip):   # size: (count, cols) -> width, height
+    "Raise if a picture would be too large: the sheet, all frames of a film, a strip."
+    w, h = size(min(count, batch), cols)
+    film, row = (w*bool(gif), h*_frames//5), size(4*_frames*bool(strip) or 1, _frames)
+    _check_pixels(out=size(count, cols), gif=film, strip=row)
+
+def _say_if_same(like, now:dict, out, pixels):
+    "How far a sheet is the one that was to be repeated."
+    path, said, picture = like
+    if warning := _unlike(said, now): click.echo(f'{path}: {warning}', err=True)
+    click.echo(f'{path} and {out}: {_compared(picture, to_pil(pixels))}')
+
+# %% ../nbs/interface/cli.ipynb #52a3a8ef
 @main.command(epilog=f'Example: {_again}')
 @_flag('--like', Place(exists=True, dir_okay=False), is_eager=True, callback=_take_over,
        help='Repeat this sheet: flags not given are taken from it. Default of --out: NAME-again.png.')
@@ -390,78 +451,81 @@ _again = 'ddpm_lesson sample --seed 3 --out a.png, and later ddpm_lesson sample 
 @_flag('--zoom', _whole(1), 'Side of a pixel.', 2)
 def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch, device, **asked):
     "Draw images and write them as one PNG sheet."
-    # Which model, and where its pictures go.
-    path, said, picture = like or (None, None, None)
-    if like and click.get_current_context().get_parameter_source('weights').name == 'DEFAULT_MAP':
-        weights = _same_weights(path, said, side_of(said, picture.size))
+    # Which model, how to draw, and where its pictures go.
+    weights = _weights_of(like, weights)
     now = {k: v for k, v in locals().items() if k in _recorded}
     _check_outputs(out=(out, '.png'), gif=(gif, '.gif'), strip=(strip, '.png'))
-
-    # What to draw, and how.
-    device, card = best_device(device), load_card(weights)
-    shape, labels = image_shape(card, count), wanted_labels(label, card.get('classes', []), count)
+    device, (card, shape) = best_device(device), _model_of(weights)
+    labels = wanted_labels(label, card.get('classes', []), count)
     how = _how(card, labels, **asked)
-    size = partial(_sheet_size, zoom=zoom, side=card['size'])
-    w, h = size(min(count, batch), cols)
-    film, row = (w*bool(gif), h*_frames//5), size(4*_frames*bool(strip) or 1, _frames)
-    _check_pixels(out=size(count, cols), gif=film, strip=row)
+    _check_sheets(partial(_sheet_size, zoom=zoom, side=card['size']), count, batch, cols, gif, strip)
 
     # Draw.
     _say_if_busy(device)
-    with process_group(device) as device:
-        (model, sched), rank = load_pretrained(weights, device), rank_and_world()[0]
-        images, way = draw.draw_images(model, sched, shape, how, labels, range(seed, seed + count), batch,
+    with _joined(weights, device) as (model, sched, device, rank):
+        images, way = draw.draw_images(model, sched, (count, *shape), how, labels, range(seed, seed + count), batch,
                                        _frames*bool(gif or strip), shared=True, device=device, progress=_terminal(rank))
     if rank: return
 
     # Write: the sheet with all that is needed to draw it again, then film and strip.
-    images, way = to_image_range(card, images), [to_image_range(card, x) for x in way]
-    pixels = sheet(images, cols, zoom)
+    pixels, way = sheet(to_image_range(card, images), cols, zoom), [to_image_range(card, x) for x in way]
     now |= {k: getattr(how, k) for k in asked} | fingerprint(weights, card) | versions()
     now |= dict(device=device, threads=torch.get_num_threads())
     save_png(out, pixels, now | dict(drawn=now))
     if gif: save_gif(gif, [sheet(x, cols, zoom) for x in way])
     if strip: save_png(strip, _strip(way, zoom), now)
-
-    # Say what was written, and how far it is the sheet that was to be repeated.
-    click.echo(f'{count} images, {how.calls} network calls each: ' + ', '.join(f for f in (out, gif, strip) if f))
-    if not like: return
-    if warning := _unlike(said, now): click.echo(f'{path}: {warning}', err=True)
-    click.echo(f'{path} and {out}: {_compared(picture, to_pil(pixels))}')
+    written = ', '.join(f for f in (out, gif, strip) if f)
+    click.echo(f'{count} images, {how.calls(sched.T)} network calls each: {written}')
+    if like: _say_if_same(like, now, out, pixels)
 
 # %% ../nbs/interface/cli.ipynb #053f2dc0
+def _changed(model, sched, x, known, inverted, strength, how, seeds)->Tensor:
+    "Photos, (B, C, H, W) in the units of the model, changed in one of three ways (lesson 18)."
+    asked = dict(steps=how.steps, clip=how.clip, seeds=seeds, progress=_terminal())
+    if known is not None: return editing.inpaint_guided(model, sched, x, known, sigma_y=0.02, rounds=4, **asked)
+    if not inverted: return editing.sdedit(model, sched, x, strength=strength, **asked)
+    x_T = editing.invert(model, sched, x, steps=how.steps)
+    return editing.ddim_sample(model, sched, x.shape, steps=how.steps, x_T=x_T)
+
+def _check_edit(mask, inverted):
+    "Raise for flags that do not go together."
+    if mask and inverted: raise ValueError('--invert wanted no --mask beside it')
+    if inverted: _no_other('--invert', 'strength', 'count', 'seed')
+    if mask: _no_other('--mask', 'strength')
+
 @main.command('edit', epilog='Example: ddpm_lesson edit shirt.png --strength 0.4')
 @click.argument('photo', type=Place(exists=True, dir_okay=False))
 @_flag('--weights', Place(), 'A shipped model, the folder of a run, or a .safetensors file.', 'fashion')
 @_flag('--strength', Number(0, 1, min_open=True), 'How much is drawn anew; 1: everything.', 0.5)
-@_flag('--mask', Place(exists=True, dir_okay=False), 'A picture: what is white in it is made up, the rest of PHOTO kept.')
+@_flag('--mask', Place(exists=True, dir_okay=False), 'A picture: where it is white, PHOTO is made up; the rest is kept.')
 @_flag('--invert inverted', None, 'Find the noise that PHOTO comes from, and draw it again from there.', is_flag=True)
+@_flag('--label', None, 'What it is to become: none, all, a class by name or by number, or several.', 'none')
 @_flag('--steps', _whole(1), 'Steps of the whole walk.', shown=f'{_said}50')
-@_flag('--count', _whole(1, 1000), 'Variants to draw.', 4)
+@_flag('--count', _whole(1, 1000), 'Variants to draw.', 4, shown='4; 1 with --invert')
 @_flag('--seed', _seed, 'Variant i is drawn from seed + i.', 0)
 @_flag('--out', _file, 'The sheet to write: PHOTO, then the variants.', 'edited.png')
 @_flag('--zoom', _whole(1), 'Side of a pixel.', 4)
 @_device
-def edit_photo(photo, weights, strength, mask, inverted, steps, count, seed, out, zoom, device):
+def edit_photo(photo, weights, strength, mask, inverted, label, steps, count, seed, out, zoom, device):
     "Change a photo with a finished model: draw it anew in part, make up what a mask hides, or invert it (lesson 18)."
-    if mask and inverted: raise ValueError('--invert wanted no --mask beside it')
+    # What to do, and with which model.
+    _check_edit(mask, inverted)
     _check_outputs(out=(out, '.png'))
-    device, card = best_device(device), load_card(weights)
-    how, (_, channels, side, _) = _how(card, None, steps=steps), image_shape(card, 1)
+    device, (card, (channels, side, _)) = best_device(device), _model_of(weights, photos=True)
     count = 1 if inverted else count
+    labels = wanted_labels(label, card.get('classes', []), count)
+    how = _how(card, labels, steps=steps)
     _check_pixels(out=_sheet_size(count + 1, 8, zoom, side))
+
+    # Read, change, write.
     image = to_unit(sources.read_image(photo, side, channels))[None].to(device)
-    known = mask and (sources.read_image(mask, side, 1) < 128)[None].to(device)
+    known = (sources.read_image(mask, side, 1) < 128)[None].to(device) if mask else None
     (model, sched), (mean, std) = load_pretrained(weights, device), (v.to(device) for v in units(card))
+    if labels is not None: model = Labelled(model, labels)
     x = ((image - mean)/std).expand(count, -1, -1, -1)
-    asked = dict(steps=how.steps, clip=how.clip, seeds=range(seed, seed + count), progress=_terminal())
-    if inverted:
-        x_T = editing.invert(model, sched, x, steps=how.steps)
-        images = editing.ddim_sample(model, sched, x.shape, steps=how.steps, x_T=x_T)
-    elif mask: images = editing.inpaint_guided(model, sched, x, known, sigma_y=0.02, rounds=4, **asked)
-    else: images = editing.sdedit(model, sched, x, strength=strength, **asked)
+    images = _changed(model, sched, x, known, inverted, strength, how, range(seed, seed + count))
     done = 'invert' if inverted else 'mask' if mask else f'strength {strength:g}'
-    said = dict(photo=photo, weights=weights, edit=done, seed=seed, steps=how.steps) | versions()
+    said = dict(photo=photo, weights=weights, edit=done, label=label, seed=seed, steps=how.steps) | versions()
     save_png(out, sheet(torch.cat([image.cpu(), to_image_range(card, images).cpu()]), 8, zoom), said)
     click.echo(f'{photo} and {count} made of it ({done}): {out}')
 
@@ -499,7 +563,9 @@ def _recipe_flag(f):
 def _anew(given:dict, preset:str, start=None)->tuple:
     "Images, card and source of a run that begins, perhaps with the weights of a model, whose images it draws."
     p = plan(given, preset)
-    if start: p |= dict(size=load_card(start)['size'], channels=load_card(start)['network']['channels'])
+    if start:
+        _, (channels, side, _) = _model_of(start, photos=True)
+        p |= dict(size=side, channels=channels)
     data = sources.load_images(p['data'], p['size'], progress=_terminal(), channels=p.get('channels'))
     data = prepared(data, p)
     return data, card_from(start, data, p) if start else card_for(data, p), where_from(p['data'])
@@ -507,6 +573,7 @@ def _anew(given:dict, preset:str, start=None)->tuple:
 def _again(given:dict, folder:Path)->tuple:
     "The same of the run in a folder; what is said beside --resume is put into its card, and compared there later."
     card, said = latest_checkpoint(folder)[2]['card'], {k: v for k, v in given.items() if v is not None}
+    _check_ours(card, folder)
     if not (source := said.get('data') or remembered(folder)):
         raise ValueError(f'--data wanted the images of this run ({card.get("data")!r:.60}): it was not trained here')
     channels = said.get('channels', card['network'].get('channels'))
@@ -521,6 +588,36 @@ def _again(given:dict, folder:Path)->tuple:
     return data, card | dict(target=card['recipe']['target'], data=data.name), where_from(source)
 
 # %% ../nbs/interface/cli.ipynb #371c2308
+def _run_folder(preset:str, folder, resume, start)->Path:
+    "Where a run goes, or is; an error unless it is free, or to be resumed."
+    if resume and folder and Path(resume) != Path(folder):
+        raise ValueError(f'--resume {resume} wanted no other --folder, got {folder}')
+    if start and resume is not None: raise ValueError('--start wanted a run that begins, got --resume')
+    folder = Path(resume or folder or f'runs/{preset}')
+    if launched_alone() or os.environ.get('RANK') == '0': _check_folder(folder, resume is not None)
+    return folder
+
+def _learn(run, folder:Path, every:int, tensorboard):
+    "Train; the first process writes, and says how to go on if it is stopped."
+    if tensorboard is None: tensorboard = importlib.util.find_spec('tensorboard') is not None
+    try: fit_here(run, folder, every, report=lambda: reporter(folder, tensorboard, run.card, len(run.losses)))
+    except KeyboardInterrupt as e:
+        if run.processes.rank: sys.exit(1)
+        raise click.ClickException(f'{e or "stopped"}; {_goes_on(folder)}') from None
+
+def _goes_on(folder)->str:
+    if not checkpoints(folder): return 'the same command begins anew, nothing was kept yet'
+    return f'ddpm_lesson train --resume {shlex.quote(str(folder))} goes on'
+
+def _finish(run, folder:Path, half:bool, device:str, began:float):
+    "Keep the model, and show what it draws."
+    weights = folder/kept_names[0]
+    save_model(weights, run.averaged().net, run.card | how_made(began, run, device), half)
+    click.get_current_context().invoke(sample, weights=str(weights), count=40, out=str(folder/'samples.png'),
+                                       device=device, **quick_look(run.card))
+    click.echo(f'{folder}; draw more with: ddpm_lesson sample --weights {shlex.quote(str(folder))}')
+
+# %% ../nbs/interface/cli.ipynb #0a109342
 @main.command()
 @_preset
 @_flag('--data', Place(), _sets)
@@ -550,14 +647,10 @@ def _again(given:dict, folder:Path)->tuple:
 def train(preset, folder, resume, start, every, tensorboard, half, compiled, graphs, device, **given):
     "Train a model; Ctrl-C and SIGTERM are safe, --resume FOLDER goes on. Under torchrun, all processes train one model."
     # Where to keep it, and what to learn; the first process alone writes there.
-    if resume and folder and Path(resume) != Path(folder): raise ValueError(f'--resume {resume} wanted no other --folder, got {folder}')
-    if start and resume is not None: raise ValueError('--start wanted a run that begins, got --resume')
-    again, folder, device = resume is not None, Path(resume or folder or f'runs/{preset}'), best_device(device)
-    if tensorboard is None: tensorboard = importlib.util.find_spec('tensorboard') is not None
-    if launched_alone() or os.environ.get('RANK') == '0': _check_folder(folder, again)
+    folder, again, device = _run_folder(preset, folder, resume, start), resume is not None, best_device(device)
     data, card, source = _again(given, folder) if again and checkpoints(folder) else _anew(given, preset, start)
 
-    # The network, and what an earlier run has learned.
+    # The network, and what an earlier run has learned; then train.
     with process_group(device) as device:
         (rank, world), began = rank_and_world(), time.time()
         run = run_here(card, data, device, compiled, graphs)
@@ -566,25 +659,8 @@ def train(preset, folder, resume, start, every, tensorboard, half, compiled, gra
         if not rank:
             record(folder, run, source)
             click.echo(_outline(run, device, world))
-
-        # Train.
-        try: fit_here(run, folder, every, report=lambda: reporter(folder, tensorboard, run.card, len(run.losses)))
-        except KeyboardInterrupt as e:
-            if rank: sys.exit(1)
-            raise click.ClickException(f'{e or "stopped"}; {_goes_on(folder)}') from None
+        _learn(run, folder, every, tensorboard)
     if not rank: _finish(run, folder, half, device, began)
-
-def _goes_on(folder)->str:
-    if not checkpoints(folder): return 'the same command begins anew, nothing was kept yet'
-    return f'ddpm_lesson train --resume {shlex.quote(str(folder))} goes on'
-
-def _finish(run, folder:Path, half:bool, device:str, began:float):
-    "Keep the model, and show what it draws."
-    weights = folder/kept_names[0]
-    save_model(weights, run.averaged().net, run.card | how_made(began, run, device), half)
-    click.get_current_context().invoke(sample, weights=str(weights), count=40, out=str(folder/'samples.png'),
-                                       device=device, **quick_look(run.card))
-    click.echo(f'{folder}; draw more with: ddpm_lesson sample --weights {shlex.quote(str(folder))}')
 
 # %% ../nbs/interface/cli.ipynb #c670fa70
 def _outline(run, device:str, world:int)->str:
@@ -649,16 +725,20 @@ def to_judge_by(data, size:int, channels:int)->Images:
     return sources.load_images(source, size, train=not source.has_test, progress=_terminal(), channels=channels)
 
 # %% ../nbs/interface/cli.ipynb #2908fa52
-def _fair(images:Images, known:set, classes:list, n:int)->tuple:
-    """Two halves, drawn at random, of images that the model has not seen, if there are enough, and of classes it knows:
-    to compare with, and n at most for the floor. And how many were learned from; None: not known."""
+def _unlearned(images:Images, known:set, classes:list, least:int)->tuple:
+    """Images of classes that the model knows, of these the ones that it has not seen, if there are enough;
+    and how many of them it learned from; None: not known."""
     if images.labels is not None and set(images.classes) & set(classes):
         images = subset(images, torch.tensor([images.classes[k] in classes for k in images.labels]))
-    fresh, seen = unseen(images, known) or (), 0 if known else None
-    if len(fresh) >= _enough: images = fresh
-    else: seen = len(images) - len(fresh)
-    if len(images) < _enough:
-        raise ValueError(f'--data wanted at least {_enough} images of classes it knows, got {len(images)}')
+    fresh = unseen(images, known) or ()
+    seen = len(images) - len(fresh) if known else None
+    if len(fresh) >= least: images, seen = fresh, 0 if known else None
+    if len(images) >= least: return images, seen
+    raise ValueError(f'--data wanted at least {least} images of classes it knows, got {len(images)}')
+
+def _fair(images:Images, known:set, classes:list, n:int)->tuple:
+    "Two halves, drawn at random: to compare with, and n at most for the floor; and how many were learned from."
+    images, seen = _unlearned(images, known, classes, _enough)
     order, n = _shuffled(len(images)), min(n, len(images)//2)
     return subset(images, order[n:]), subset(images, order[:n]), seen
 
@@ -681,53 +761,115 @@ def labels_like(
     return torch.searchsorted(shares, (torch.arange(count) + 0.5)/count*shares[-1])[_shuffled(count)]
 
 # %% ../nbs/interface/cli.ipynb #2acd5c31
+def _judged(weights, card, shape, data, known, count, seed, batch, device, judge, **asked)->dict:
+    "KID and FID of samples; {} in every process but the first."
+    if (count := count or 1000) < 20: raise ValueError(f'--count wanted at least 20 samples to judge, got {count}')
+    how = _how(card, card.get('classes') or None, **asked)
+    real, other, seen = _fair(to_judge_by(data, shape[-1], shape[0]), known, card.get('classes', []), count)
+    labels = labels_like(other, card, count)
+    with _joined(weights, device) as (model, sched, device, rank):
+        ref = None if rank else reference(real, judges()[judge or 'lite0'](device=device), other, len(other))
+        began = time.time()
+        drawn, _ = draw.draw_images(model, sched, (count, *shape), how, labels, range(seed, seed + count), batch,
+                                    shared=True, device=device, progress=_terminal(rank))
+    if rank: return {}
+    about = dict(NFE=how.calls(sched.T), guidance=how.guidance, between=how.between, sampler=how.sampler,
+                 seconds=round(time.time() - began, 1), against=real.name, learned=seen, device=device)
+    return evaluate_samples(to_pixels(to_image_range(card, drawn)), ref) | about
+
+# %% ../nbs/interface/cli.ipynb #9b21cdfd
+def bits_of(
+    model, sched, # (x_t, t) -> eps_hat; its schedule
+    x_0:Tensor,   # (B, C, H, W), bytes after `to_unit`
+    steps:int,    # of the chain, at least 2
+    seeds,        # one an image
+)->Tensor:        # (B, 2) float64: by the ELBO, by the ODE
+    "Bits per dimension of each image, in two ways that share a decoder (lesson 17)."
+    ts, hops = timesteps(sched.T, steps), quadratic(sched.T, min(25, sched.T))
+    nats = elbo_terms(model, sched, x_0, steps=ts, var='large', seeds=seeds).sum(1)
+    log_p, _ = ode_bound(model, sched, x_0, steps=hops, probes=1, seeds=seeds, start=ts[-1])
+    return bits_per_dim(torch.stack([-nats, log_p], 1).cpu(), x_0[0].numel())
+
+def _mean_and_interval(x:Tensor)->tuple:
+    "Of (N,) numbers: their mean, and half its 95 % interval."
+    return x.mean().item(), student(len(x))*x.std().item()/len(x)**0.5
+
+# %% ../nbs/interface/cli.ipynb #ae6bce28
+def _own_labels(images:Images, card:dict):
+    "The label of each image, if the network must be told; None, if it can go without."
+    if _no_guidance(card) != 'never went without': return None
+    if images.labels is None or not set(images.classes) <= set(card['classes']):
+        raise ValueError('--data wanted images of the classes that the model knows: it never learned without labels')
+    return torch.tensor([card['classes'].index(images.classes[k]) for k in images.labels])
+
+def _bits(weights, card, shape, data, known, count, seed, batch, device, steps=None, **_)->dict:
+    "Bits per dimension of real images; {} in every process but the first."
+    if any(any(v.flatten() != k) for v, k in zip(units(card), (0, 1))):
+        raise ValueError('--bits wanted a model of images in [-1, 1], and this one counts in units of its own')
+    T = card['schedule'].get('T', 1000)
+    steps = sampling_of(card, steps=min(100, T) if steps is None else steps).steps
+    if steps < 2: raise ValueError(f'--steps wanted 2 or more of a chain, got {steps}')
+    images, seen = _unlearned(to_judge_by(data, shape[-1], shape[0]), known, card.get('classes', []), 2)
+    images = subset(images, _shuffled(len(images))[:count or 20])
+    y, began = _own_labels(images, card), time.time()
+    with _joined(weights, device) as (model, sched, device, rank):
+        def part(i):
+            asked = model if y is None else Labelled(model, y[i])
+            return bits_of(asked, sched, to_unit(images.pixels[i]).to(device), steps, (seed + i).tolist())
+        found = gathered(lambda i: torch.cat([part(k) for k in i.split(batch)]), len(images))
+    if rank: return {}
+    (elbo, elbo_half), (ode, ode_half) = map(_mean_and_interval, found.T)
+    return {'ELBO': elbo, 'ELBO interval': elbo_half, 'ODE': ode, 'ODE interval': ode_half, 'N': len(images),
+            'steps': steps, 'seconds': round(time.time() - began, 1), 'against': images.name, 'learned': seen,
+            'device': device}
+
+# %% ../nbs/interface/cli.ipynb #5a29c5cd
+_learned_from = {None: 'whether it learned from them, its card does not say', 0: 'none of them learned from'}
+
+def _report(r:dict)->str:
+    "The result as three or four lines."
+    many = f"{r['learned']} of them learned from, so that copies would score as well"
+    r = r | dict(seen=_learned_from.get(r['learned'], many))
+    return (_bits_lines if 'ELBO' in r else _judged_lines).format_map(r).strip()
+
+_judged_lines = """
+{N} samples of {weights}, {sampler}, guidance {guidance:g}, {NFE} network calls each, {seconds:.0f} s on {device}
+judged by {judge} against {real N} images of {against}, {seen}; smaller is better
+KID {KID:.4f} +- {KID interval:.4f}   real images {floor KID:.4f} +- {floor interval:.4f}
+FID {FID:.1f}            real images {floor FID:.1f}   (each of {floor N}: too few to compare elsewhere)
+"""
+_bits_lines = """
+{N} images of {against}, {seen}; {weights}, a chain of {steps} steps, {seconds:.0f} s on {device}
+ELBO {ELBO:.3f} +- {ELBO interval:.3f} bits per dimension; a raw byte has 8, smaller is better
+ODE  {ODE:.3f} +- {ODE interval:.3f} bits per dimension; two models of one network, which may differ
+"""
+
+# %% ../nbs/interface/cli.ipynb #0bdc6447
 @main.command()
 @_drawing
 @_flag('--data', Place(), 'Real images to judge by, as for train.', shown='those it was trained on; of a set, its test split')
-@_flag('--count', _whole(20, 100_000), 'Samples.', 1000)
-@_flag('--judge', Choice(['lite0', 'inception']), None, 'lite0')
+@_flag('--count', _whole(2, 100_000), 'Samples; with --bits, real images.', shown='1000; with --bits, 20')
+@_flag('--judge', Choice(['lite0', 'inception']), None, shown='lite0')
+@_flag('--bits', None, 'Instead, bits per dimension of real images; --steps: of the chain, 100.', is_flag=True)
 @_flag('--out', _file, 'Also write the result as .json.')
 @_json
-def evaluate(weights, data, count, seed, judge, out, as_json, batch, device, **asked):
-    "KID and FID of a model, with an interval, and what real images get."
+def evaluate(weights, data, count, seed, judge, bits, out, as_json, batch, device, **asked):
+    "KID and FID of a model, and what real images get; or bits per dimension; each with an interval."
     # Which model, and which real images: the same in each process.
+    if bits: _no_other('--bits', 'judge', 'sampler', 'guidance', 'between')
     _check_outputs(out=(out, '.json'))
-    device, card = best_device(device), load_card(weights)
-    shape = image_shape(card, count)
+    device, (card, shape) = best_device(device), _model_of(weights, photos=True)
     data, known = _data_of(weights, card, data, shape[-1])
-    real, other, seen = _fair(to_judge_by(data, shape[-1], shape[1]), known, card.get('classes', []), count)
-    labels = labels_like(other, card, count)
-    how = _how(card, labels, **asked)
 
-    # Look at the real images, then draw.
-    with process_group(device) as device:
-        (model, sched), rank = load_pretrained(weights, device), rank_and_world()[0]
-        if not rank: ref = reference(real, judges()[judge](device=device), other, len(other))
-        began = time.time()
-        drawn, _ = draw.draw_images(model, sched, shape, how, labels, range(seed, seed + count), batch, shared=True,
-                                    device=device, progress=_terminal(rank))
-        seconds = round(time.time() - began, 1)
-    if rank: return
-
-    # Judge, write and say.
-    about = dict(NFE=how.calls, guidance=how.guidance, sampler=how.sampler, seconds=seconds, weights=str(weights),
-                 against=real.name, learned=seen, device=device)
-    result = evaluate_samples(to_pixels(to_image_range(card, drawn)), ref) | about | versions()
+    # Measure, write and say.
+    measure = _bits if bits else partial(_judged, judge=judge)
+    result = measure(weights, card, shape, data, known, count, seed, batch, device, **asked)
+    if not result: return   # the first process says it
+    result |= dict(weights=str(weights)) | versions()
     text = json.dumps(result, indent=1)
     if out:
         with atomic_write(out) as p: p.write_text(text + '\n', encoding='utf-8')
     click.echo(text if as_json else _report(result))
-
-def _report(r:dict)->str:
-    "The result as four lines."
-    seen = {None: 'whether it learned from them, its card does not say', 0: 'none of them learned from'}
-    r['seen'] = seen.get(r['learned'], f"{r['learned']} of them learned from, so that copies would score as well")
-    return """{N} samples of {weights}, {sampler}, guidance {guidance:g}, {NFE} network calls each, \
-{seconds:.0f} s on {device}
-judged by {judge} against {real N} images of {against}, {seen}; smaller is better
-KID {KID:.4f} +- {KID interval:.4f}   real images {floor KID:.4f} +- {floor interval:.4f}
-FID {FID:.1f}            real images {floor FID:.1f}   (each of {floor N}: too few to compare elsewhere)
-""".format_map(r).strip()
 
 # %% ../nbs/interface/cli.ipynb #6ee2eaaf
 @main.command()
@@ -820,11 +962,13 @@ def lessons(folder, in_place, student, no_browser, port, ip):
 @main.command('class')
 @click.argument('out', type=_folder)
 @_flag('--wheels', None, 'Also gather all that is to be installed, for a room without internet.', is_flag=True)
-def make_class(out, wheels):
+@_flag('--grader', Choice(['nbgrader']), 'Also make a course for that program, which collects and marks.')
+def make_class(out, wheels, grader):
     "Make a folder for a class: students, without answers, and teacher."
-    made = classroom.make_class(out, wheels)
+    made = classroom.make_class(out, wheels, grader)
     click.echo(f'{made/"students"}: to hand out; begin with its README.md')
     click.echo(f'{made/"teacher"}: with answers, TEACHING.md and slides.html')
+    if grader: click.echo(f'{made/"teacher"/grader}: an assignment for each lesson; begin with its README.md')
 
 @main.command()
 @click.argument('folder', required=False, type=_folder)

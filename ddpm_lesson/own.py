@@ -136,7 +136,7 @@ def begin_with(
 def _planned(images, preset, net, start, settings)->tuple:
     "Images, and the card of the run."
     p, old = plan(settings, preset), load_card(start) if start else None
-    size, channels = (old['size'], old['network']['channels']) if old else (p['size'], p.get('channels'))
+    size, channels = (old.get('size'), old['network'].get('channels')) if old else (p['size'], p.get('channels'))
     data = prepared(to_images(images, size, channels), p)
     if net is None: return data, card_from(start, data, p) if start else card_for(data, p)
     if data.labels is not None and not _takes_labels(net): data = Images(data.pixels, name=data.name)

@@ -1,5 +1,6 @@
 "The commands: what they print, where they write, what they judge by, and that every call ends in a sentence."
 import json
+import math
 import os
 import random
 import re
@@ -24,10 +25,13 @@ from ddpm_lesson.engine import distributed as scale
 from ddpm_lesson.engine import draw
 from ddpm_lesson.engine import sources as sets
 from ddpm_lesson.engine.cards import build
-from ddpm_lesson.engine.files import save_png, save_tensors
+from ddpm_lesson.engine.files import save_png, save_tensors, sheet
 from ddpm_lesson.engine.run import make_card
+from ddpm_lesson.guidance import Guided
+from ddpm_lesson.likelihood import elbo_terms, ode_bound
 from ddpm_lesson.metrics import image_hashes, subset
-from ddpm_lesson.pretrained import save_model
+from ddpm_lesson.pretrained import load_pretrained, save_model
+from ddpm_lesson.sampler import ddim_sample, quadratic
 from ddpm_lesson.train import Recipe
 
 NETWORK = dict(channels=3, width=8, mults=[1, 2], blocks=1, attend=[1], patch=1)
@@ -41,10 +45,14 @@ def call(*args):
     return r.exit_code, r.output
 
 
-def small_model(path, classes=(), channels=3, size=16, T=50, data='photos', **more):
+def small_model(path, classes=(), channels=3, size=16, T=50, data='photos', lively=False, **more):
+    "A model with fresh weights, which says 0 to everything; a lively one does not."
     network = NETWORK | dict(channels=channels, classes=len(classes))
     card = make_card(network, Recipe(), T=T, classes=classes, size=size, data=data, **more)
-    save_model(path, build(card)[0].net, card)
+    net, g = build(card)[0].net, torch.Generator().manual_seed(0)
+    if lively:
+        for w in net.parameters(): w.data += 0.1*torch.randn(w.shape, generator=g)
+    save_model(path, net, card)
     return path
 
 
@@ -193,7 +201,7 @@ def forbid_work(monkeypatch):
     "Whoever computes before the place for the result was looked at fails."
     no = lambda *a, **kw: pytest.fail('work was begun')
     for where, name in (draw, 'draw_images'), (scale, 'fit'), (experiments, 'run_cell'), (sets, 'load_images'), (cli, 'to_judge_by'): monkeypatch.setattr(where, name, no)
-    monkeypatch.setattr('ddpm_lesson.train.find_lr', no)
+    monkeypatch.setattr('ddpm_lesson.engine.run.find_lr', no)
 
 
 def command_of(flag, name): return WRITERS[flag][0] + [f'--{dict(result="out", rates="out", table="folder").get(flag, flag)}', str(name)]
@@ -524,7 +532,7 @@ def tiny(here, monkeypatch):
     monkeypatch.setattr(draw, 'draw_images', draw_images)
     monkeypatch.setattr(scale, 'fit', lambda run, *a, **kw: run.losses.append(torch.ones(())))
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: None)
-    monkeypatch.setattr('ddpm_lesson.train.find_lr', lambda card, data, steps, device: (torch.logspace(-6, 0, 20), torch.ones(20)))
+    monkeypatch.setattr('ddpm_lesson.engine.run.find_lr', lambda card, data, steps, device: (torch.logspace(-6, 0, 20), torch.ones(20)))
     monkeypatch.setattr(experiments, 'run_cells', lambda cells, folder, *a, data='fashion', size=28, **kw: sets.load_images(data, size) and [])
     monkeypatch.setattr(cli, 'most_pixels', 10**6)
     return here
@@ -608,6 +616,158 @@ def test_lessons_listen_at_an_address_and_nothing_else(ip, monkeypatch, tmp_path
         assert call('lessons', '--ip', good)[0] == 0 and f'--ip={good}' in started[-1]
 
 
+# ---- which models a command can work with
+
+def own_model(path, **more):
+    "A network that only its author can build."
+    net = torch.nn.Conv2d(3, 3, 1)
+    card = make_card(dict(kind='own', name='Mine', channels=3, classes=0), Recipe(), T=50, size=16, data='photos', **more)
+    save_model(path, net, card)
+
+
+def wide_model(path, size, channels=3):
+    card = make_card(NETWORK | dict(channels=channels, classes=0), Recipe(), T=50, size=size, data='photos')
+    save_model(path, build(card)[0].net, card)
+
+
+USERS = {  # whoever is given a model: the flag, and what a call needs besides
+    'sample': ['sample', '--steps', 2, '--count', 2, '--weights'], 'edit': ['edit', 'plain.png', '--steps', 2, '--count', 2, '--weights'],
+    'evaluate': ['evaluate', '--data', 'pics', '--count', 20, '--steps', 2, '--weights'], 'bits': ['evaluate', '--bits', '--data', 'pics', '--count', 4, '--steps', 3, '--weights'],
+    'train': ['train', '--data', 'pics', '--preset', 'debug', '--steps', 1, '--warmup', 0, '--folder', 'new', '--start']}
+
+
+def test_every_command_that_is_given_a_model_is_tried():
+    "Rejects a new command, or a new flag for a model, that the tests below forget."
+    takers = {name for name, c in cli.main.commands.items() for o in c.params if o.name in ('weights', 'start')}
+    assert takers == {args[0] for args in USERS.values()}
+
+
+@pytest.fixture
+def plain(here, monkeypatch):
+    photographs(here/'pics', dict(a=24, b=24), 3)
+    save_png('plain.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
+    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse))
+    return here
+
+
+@pytest.mark.parametrize('user', USERS)
+@pytest.mark.parametrize('model, said', [('own', 'not a network of ours'), ('five', 'grey or colour'), ('wide', 'model of squares')])
+def test_a_model_that_a_command_can_not_use_is_refused_before_any_work(user, model, said, plain, monkeypatch):
+    "Rejects a program that reads a folder, or draws, and only then finds that it can't go on; and one that takes a wide model for a square one."
+    if model == 'own': own_model('x.safetensors')
+    else: wide_model('x.safetensors', [16, 24] if model == 'wide' else 16, 5 if model == 'five' else 3)
+    if (user, model) == ('sample', 'wide'):
+        status, out = call(*USERS[user], 'x.safetensors', '--device', 'cpu', '--zoom', 1)
+        assert status == 0 and Image.open('samples.png').size == (2*26 + 2, 20), out
+        return
+    forbid_work(monkeypatch)
+    monkeypatch.setattr(sets, 'read_image', lambda *a: pytest.fail('read'))
+    status, out = call(*USERS[user], 'x.safetensors', '--device', 'cpu')
+    assert status == 1 and said in out and not {'samples.png', 'edited.png', 'new'} & {p.name for p in plain.iterdir()}, out
+
+
+@pytest.mark.parametrize('user', USERS)
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('classes', [(), ('a', 'b')], ids=['no labels', 'labels'])
+def test_grey_and_colour_models_work_everywhere(user, channels, classes, plain):
+    small_model('x.safetensors', classes, channels)
+    status, out = call(*USERS[user], 'x.safetensors', '--device', 'cpu')
+    assert status == 0, out
+
+
+def test_a_network_that_never_went_without_labels_is_told_one_or_refused(plain, monkeypatch):
+    "Rejects a program that draws, or asks, without a label what has never gone without, and finds out in the middle."
+    card = make_card(NETWORK | dict(classes=2), Recipe(label_drop=0), T=50, classes=('a', 'b'), size=16, data='photos')
+    save_model('x.safetensors', build(card)[0].net, card)
+    for user in 'edit', 'evaluate', 'bits': assert call(*USERS[user], 'x.safetensors', '--device', 'cpu', *['--label', 'all']*(user == 'edit'))[0] == 0
+    photographs(plain/'others', dict(c=24, d=24), 3)
+    forbid_work(monkeypatch)
+    for args in [*USERS['sample'], 'x.safetensors', '--label', 'none'], [*USERS['edit'], 'x.safetensors']:
+        status, said = call(*args, '--device', 'cpu')
+        assert status == 1 and '--label wanted a class' in said, said
+    monkeypatch.undo()
+    os.chdir(plain)
+    status, said = call('evaluate', '--bits', '--data', 'others', '--steps', 3, '--weights', 'x.safetensors', '--device', 'cpu')
+    assert status == 1 and 'of the classes that the model knows' in said, said
+
+
+# ---- bits per dimension
+
+def bits(*args):
+    status, said = call('evaluate', '--bits', '--data', 'pics', '--weights', 'm.safetensors', '--device', 'cpu', '--json', *args)
+    assert status == 0, said
+    return json.loads(said)
+
+
+def test_bits_are_those_of_lesson_17_with_students_interval(plain):
+    "Rejects two standard errors in place of Student's quantile, another decoder for the ODE, a seed that is dropped, and images whose bits depend on the batch."
+    small_model('m.safetensors', lively=True)
+    r = bits('--count', 5, '--steps', 10, '--seed', 3)
+    model, sched = load_pretrained('m.safetensors')
+    x_0 = to_unit(load_images('pics', 16).pixels[cli._shuffled(48)[:5]])
+    nats = elbo_terms(model, sched, x_0, steps=10, var='large', seeds=range(3, 8)).sum(1)
+    log_p, _ = ode_bound(model, sched, x_0, steps=quadratic(50, 25), probes=1, seeds=range(3, 8), start=5)
+    for name, b in dict(ELBO=nats/768/math.log(2), ODE=-log_p/768/math.log(2)).items():
+        assert r[name] == pytest.approx(b.mean().item(), rel=1e-6)
+        assert r[f'{name} interval'] == pytest.approx(2.7764*b.std().item()/5**0.5, rel=1e-3)   # Student's t, four degrees of freedom, from a table
+    assert r['N'] == 5 and r['learned'] is None and list(r)[0] == 'ELBO'
+    assert bits('--count', 5, '--steps', 10, '--seed', 3, '--batch', 2)['ODE'] == pytest.approx(r['ODE'], rel=1e-3)
+    assert bits('--count', 5, '--steps', 10, '--seed', 4)['ELBO'] != r['ELBO']
+
+
+@pytest.mark.parametrize('flags, error', [(['--judge', 'lite0'], '--bits wanted no --judge'), (['--sampler', 'ddim'], 'no --sampler'), (['--guidance', 2], 'no --guidance'),
+                                          (['--guidance-interval', 2, 3], 'no --guidance-interval'), (['--steps', 1], '--steps wanted 2'), (['--steps', 51], 'steps wanted'), (['--count', 1], 'count')])
+def test_bits_refuse_what_would_change_nothing_or_can_not_be(flags, error, plain):
+    status, said = call('evaluate', '--bits', '--data', 'pics', '--weights', 'm.safetensors', '--device', 'cpu', *flags)
+    assert status in (1, 2) and error in said, said
+
+
+def test_bits_of_a_model_with_units_of_its_own_are_refused(plain):
+    "Rejects a density in other units that is read as if a byte were 2/255 wide."
+    small_model('u.safetensors', units=dict(mean=[0.1]*3, std=[0.5]*3))
+    status, said = call('evaluate', '--bits', '--data', 'pics', '--weights', 'u.safetensors', '--device', 'cpu')
+    assert status == 1 and 'images in [-1, 1]' in said, said
+
+
+def test_a_result_in_bits_may_be_written_again(plain):
+    for _ in range(2): assert bits('--count', 2, '--steps', 3, '--out', 'b.json')['N'] == 2 and json.loads(Path('b.json').read_text())['ELBO'] > 0
+
+
+# ---- guidance in an interval
+
+def test_guidance_in_an_interval_is_the_python_call(here):
+    "Rejects an interval that is dropped, turned round, or counted in steps of the walk; and a sheet that does not know its own."
+    small_model('x.safetensors', ('a', 'b'), lively=True)
+    draw_them = ['sample', '--weights', 'x.safetensors', '--count', 4, '--steps', 10, '--guidance', 3, '--zoom', 1, '--device', 'cpu']
+    status, said = call(*draw_them, '--guidance-interval', 10, 27, '--out', 'a.png')
+    assert status == 0 and '14 network calls' in said, said    # steps 50, 45 ... 5: at 25, 20, 15 and 10 one call more
+    model, sched = load_pretrained('x.safetensors')
+    guided = Guided(model, torch.tensor([0, 1, 0, 1]), 3.0, between=(10, 27))
+    pixels = sheet(ddim_sample(guided, sched, (4, 3, 16, 16), steps=10, clip=(-1, 1), seeds=range(4)), 10, 1)
+    save_png('b.png', pixels)
+    assert Image.open('a.png').tobytes() == Image.open('b.png').tobytes()
+    assert call(*draw_them, '--out', 'c.png')[0] == 0 and Image.open('a.png').tobytes() != Image.open('c.png').tobytes()
+    status, said = call('sample', '--like', 'a.png', '--out', 'd.png')
+    assert status == 0 and 'the same, pixel for pixel' in said, said
+
+
+def test_a_sheet_of_before_is_read(said, here):
+    "A sheet that was drawn before there were intervals says nothing of them."
+    old = {k: v for k, v in said.items() if k != 'between'}
+    assert not cli.wrong_entry(old) and not cli.wrong_entry(old | dict(between=[1, 2]))
+    for lie in [2, 1], [1], [1, 2, 3], ['1', 2], [True, 2], 'ab', {}, [1, 1e9]: assert cli.wrong_entry(old | dict(between=lie)), lie
+
+
+@pytest.mark.parametrize('flags, error', [(['--guidance-interval', 10, 20], '--guidance-interval wanted guidance other than 1'), (['--guidance', 2, '--guidance-interval', 20, 10], 'low <= high'),
+                                          (['--guidance', 2, '--guidance-interval', 26, 29], '--guidance-interval wanted some of the steps 50..5'),
+                                          (['--guidance', 2, '--label', 'none', '--guidance-interval', 1, 50], 'wanted labels'), (['--guidance-interval', 1], 'requires 2'), (['--guidance', 2, '--guidance-interval', 1, 'x'], 'integer')])
+def test_an_interval_that_would_change_nothing_is_refused(flags, error, here, monkeypatch):
+    small_model('x.safetensors', ('a', 'b'))
+    forbid_work(monkeypatch)
+    status, said = call('sample', '--weights', 'x.safetensors', '--steps', 10, '--device', 'cpu', *flags)
+    assert status in (1, 2) and error in said, said
+
+
 # ---- edit: a photo changed by a finished model
 
 @pytest.mark.parametrize('flags, made', [([], 4), (['--strength', 1, '--count', 2], 2), (['--invert'], 1), (['--mask', 'mask.png', '--count', 2], 2)])
@@ -625,7 +785,7 @@ def test_a_photo_is_edited_and_the_sheet_begins_with_it(here, flags, made):
     assert sheets[0].size == (18*(made + 1) + 2, 20) and sheets[0].tobytes() == sheets[1].tobytes()
 
 
-@pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--out', 'photo.png'], 'wanted a new name'), (['--steps', 51], 'steps')])
+@pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--mask', 'photo.png', '--strength', 1], '--mask wanted no --strength'), (['--invert', '--seed', 3], '--invert wanted no --seed'), (['--out', 'photo.png'], 'wanted a new name'), (['--steps', 51], 'steps')])
 def test_an_edit_that_cannot_be_says_why(here, flags, error):
     save_png('photo.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
     status, said = call('edit', 'photo.png', '--weights', 'm.safetensors', *flags)
