@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['course', 'course_files', 'without_answers', 'unlinked', 'copy_course', 'working_copy', 'as_tracked', 'make_class',
-           'teaching_notes', 'make_slides', 'gather', 'class_table', 'class_picture']
+           'teaching_notes', 'make_slides', 'asked_in', 'exercise_page', 'nbgrader_course', 'gather', 'class_table',
+           'class_picture']
 
 # %% ../nbs/interface/classroom.ipynb #4f8e7247
+import ast
 import csv
+import hashlib
 import html
 import json
 import os
@@ -192,8 +195,10 @@ def _wheel(root:Path, out:Path)->str:
 def make_class(
     out,                # a new or empty folder
     wheels:bool=False,  # also gather all that is to be installed, for a room without internet
+    grader:str=None,    # 'nbgrader': also a course for that program, in `teacher/nbgrader`
 )->Path:
     "A folder for students, without answers, and one for the teacher."
+    if grader not in (None, 'nbgrader'): raise ValueError(f"grader wanted 'nbgrader', got {grader!r:.60}")
     out = full_path(out)
     students, teacher = copy_course(out/'students', answers=False), copy_course(out/'teacher')
     install = _wheel(course(), students)
@@ -206,6 +211,7 @@ def make_class(
     for path, said in (students/'README.md', text), (teacher/'TEACHING.md', teaching_notes()):
         path.write_text(said, encoding='utf-8', newline='\n')
     make_slides(teacher/'slides.html')
+    if grader: nbgrader_course(teacher/'nbgrader')
     return out
 
 # %% ../nbs/interface/classroom.ipynb #2f3f99a9
@@ -266,6 +272,96 @@ def make_slides(
     found = [slide for page in sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb')) for slide in _slides_of(page)]
     head = f'<!doctype html><meta charset="utf-8"><title>Figures of the lessons</title><style>{_style}</style>'
     Path(out).write_text('\n'.join([head, *found]), encoding='utf-8', newline='\n')
+
+# %% ../nbs/interface/classroom.ipynb #c0517dee
+def _only_imports(source:str)->bool:
+    "Whether a cell imports and does nothing else."
+    try: body = ast.parse(source).body
+    except SyntaxError: return False
+    return bool(body) and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in body)
+
+def asked_in(
+    source:str, # of a cell
+)->tuple:       # the name of an exercise, and the expression that is its answer; () if it asks none
+    "What a cell hands to `check`."
+    for node in ast.parse(source).body:
+        call = getattr(node, 'value', None)
+        if isinstance(call, ast.Call) and getattr(call.func, 'id', '') == 'check':
+            return call.args[0].value, ast.get_source_segment(source, call.args[1])
+    return ()
+
+# %% ../nbs/interface/classroom.ipynb #c1fac2d4
+def _cell(kind:str, source:str, name:str, **mark)->dict:
+    "A cell with an id made from a name, and nbgrader's mark, if it has one."
+    meta = {'nbgrader': dict(schema_version=3, task=False, grade_id=name) | mark} if mark else {}
+    more = {} if kind == 'markdown' else dict(execution_count=None, outputs=[])
+    id = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return dict(cell_type=kind, id=id, metadata=meta, source=source.splitlines(True)) | more
+
+def _try_out(name:str, answer:str)->dict:
+    "The locked cell behind an answer: a point, if it is right."
+    source = f"from ddpm_lesson.exam.grade import grade\nverdict = grade('{name}', {answer})\nassert verdict, verdict"
+    return _cell('code', source, f'{name}-test', grade=True, solution=False, locked=True, points=1)
+
+def _unmarked(source:str)->str:
+    "Without the lines that only nbdev reads."
+    return '\n'.join(line for line in source.splitlines() if not line.startswith('#|'))
+
+def _needed(text:list)->str:
+    "What a lesson imports and exports, of its (kind, source) before the exercises."
+    imports = [_unmarked(source) for kind, source in text if kind == 'code' and _only_imports(source)]
+    modules = re.findall(r'^#\| default_exp (\S+)', '\n'.join(source for _, source in text), re.M)
+    return '\n'.join(imports + [f'from ddpm_lesson.{name} import *' for name in modules])
+
+def exercise_page(
+    page:Path, # of a lesson
+)->dict:       # a notebook
+    "The exercises of a lesson alone, marked for nbgrader."
+    cells = without_answers(json.loads(page.read_text(encoding='utf-8'))['cells'])
+    text = [(c['cell_type'], ''.join(c['source'])) for c in cells]
+    begin = next(i for i, (kind, source) in enumerate(text) if kind == 'markdown' and '## Exercise' in source)
+    made = [_cell('markdown', text[0][1].splitlines()[0] + ', the exercises', 'title'),
+            _cell('code', _needed(text[:begin]), 'imports')]
+    for i, (kind, source) in enumerate(text[begin:]):
+        if kind == 'markdown': made.append(_cell(kind, unlinked(source, Path('page.ipynb'), set()), f'{i}'))
+        elif not (asked := asked_in(source)): made.append(_cell(kind, _unmarked(source), f'{i}'))
+        else: made += [_cell(kind, source, asked[0], grade=False, solution=True, locked=False), _try_out(*asked)]
+    return dict(cells=made, metadata={'kernelspec': _kernel}, nbformat=4, nbformat_minor=5)
+
+# %% ../nbs/interface/classroom.ipynb #83ea2338
+_config = """c = get_config()
+c.CourseDirectory.course_id = 'ddpm_lesson'
+# our stubs are kept: nothing is taken out of an answer cell
+c.GenerateAssignment.preprocessors = [f'nbgrader.preprocessors.{name}' for name in (
+    'IncludeHeaderFooter', 'LockCells', 'ComputeChecksums', 'SaveCells', 'CheckCellMetadata')]
+c.ExecutePreprocessor.timeout = 300
+"""
+_how_to_grade = """# Marking with nbgrader
+
+In this folder, where `ddpm_lesson` and `nbgrader` are installed (`pip install nbgrader`):
+
+1. `nbgrader generate_assignment 04_posterior` makes `release/04_posterior`: hand it out. Each lesson is an assignment.
+2. Put what comes back into `submitted/NAME/04_posterior/04_posterior.ipynb`.
+3. `nbgrader autograde 04_posterior`, then `nbgrader export` writes `grades.csv`; `nbgrader generate_feedback 04_posterior`
+   makes a page for each student, with the sentence that `check` says of a wrong answer.
+
+Answers can be read in the installed package. For marks that count, ask for the derivation on paper.
+"""
+
+def nbgrader_course(
+    out, # a new or empty folder
+)->Path:
+    "A course for nbgrader: an assignment for each lesson with exercises."
+    out, asked = full_path(out), {ex.lesson for ex in exercises.values()}
+    for page in sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb')):
+        if page.name[:2] not in asked: continue
+        to = out/'source'/page.stem/page.name
+        to.parent.mkdir(parents=True)
+        text = json.dumps(exercise_page(page), indent=1, ensure_ascii=False, sort_keys=True) + '\n'
+        to.write_text(text, encoding='utf-8', newline='\n')
+    for name, text in ('nbgrader_config.py', _config), ('README.md', _how_to_grade):
+        (out/name).write_text(text, encoding='utf-8', newline='\n')
+    return out
 
 # %% ../nbs/interface/classroom.ipynb #33af0ac9
 def _read_one(path:Path):

@@ -111,6 +111,67 @@ def test_answers_are_found_wherever_they_are_folded():
     for link in '[one](01_data.ipynb#a)', '[two](https://a.example/solutions/1.ipynb)', '[three](#here)': assert plain(link) == link
 
 
+# ---- for nbgrader
+
+def test_an_assignment_asks_each_exercise_once_and_tells_no_answer(tmp_path):
+    "Rejects an assignment that forgets an exercise, a test cell that anyone may change, an answer left in, a cell that needs the rest of the lesson, and two cells of one name."
+    out = classroom.nbgrader_course(tmp_path/'ng')
+    asked = []
+    for path in sorted(out.glob('source/*/*.ipynb')):
+        names, space = [], {}
+        for cell in cells(path):
+            mark = cell['metadata'].get('nbgrader')
+            if mark: names.append(mark['grade_id'])
+            if cell['cell_type'] == 'code' and not (mark and mark['grade']): exec(re.sub(r'^check\(.*', '', source(cell), flags=re.M | re.S), space)
+            if mark and mark['grade']:
+                assert mark['locked'] and mark['points'] == 1
+                with pytest.raises(AssertionError): exec(source(cell), space)      # a stub is no answer
+                asked.append(mark['grade_id'].removesuffix('-test'))
+        assert len(names) == len(set(names)) and path.parent.name == path.stem
+        assert not re.search('<summary>Answer|solutions/', path.read_text(encoding='utf-8'))
+    assert asked == [name for name, ex in grade.exercises.items() if ex.lesson.isdigit()]
+
+
+RIGHT = {'04-x0': 'def clean(sched, x_t, eps, t):\n    a = sched.alpha_bar[t].reshape(-1, 1, 1, 1)\n    return (x_t - (1 - a)**0.5*eps)/a**0.5',
+         '04-var': 'def posterior_variance(sched, t): return sched.beta[t]*(1 - sched.alpha_bar[t-1])/(1 - sched.alpha_bar[t])',
+         '04-between': 'def posterior_between(sched, s, t):\n    a_s, a_t = sched.alpha_bar[s], sched.alpha_bar[t]\n    beta = 1 - a_t/a_s\n'
+                       '    return a_s.sqrt()*beta/(1 - a_t), (1 - beta).sqrt()*(1 - a_s)/(1 - a_t), beta*(1 - a_s)/(1 - a_t)',
+         '04-turn': 'def turn(sched, x_t, v, s, t):\n    angle = torch.atan2(sched.noise_rate, sched.signal_rate)\n    d = angle[t] - angle[s]\n    return d.cos()*x_t - d.sin()*v'}
+STUDENTS = {  # what each wrote, and the points it is worth
+    'ana': (RIGHT, 4), 'bo': ({k: v.replace('**0.5', '**(1/2)') for k, v in RIGHT.items()}, 4),
+    'cy': (RIGHT | {'04-var': 'def posterior_variance(sched, t): return sched.beta[t]', '04-turn': 'def turn(: oops'}, 2), 'di': ({}, 0)}
+
+
+@pytest.mark.slow
+def test_nbgrader_marks_two_right_and_two_wrong_students(tmp_path):
+    "From the class to the table of grades; one of the wrong ones has also changed the cells that try the answers."
+    pytest.importorskip('nbgrader')
+    out = classroom.nbgrader_course(tmp_path/'ng')
+    def nbgrader(*args):
+        done = cli.subprocess.run([sys.executable, '-m', 'nbgrader', *args], cwd=out, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-2000:]
+    nbgrader('generate_assignment', '04_posterior')
+    released = out/'release'/'04_posterior'/'04_posterior.ipynb'
+    assert '<- right only if s = t-1' in released.read_text(encoding='utf-8')      # our stubs are kept
+    for student, (answers, _) in STUDENTS.items():
+        book = json.loads(released.read_text(encoding='utf-8'))
+        for cell in book['cells']:
+            mark = cell['metadata'].get('nbgrader', {})
+            if mark.get('grade_id') in answers: cell['source'] = answers[mark['grade_id']]
+            if mark.get('grade') and student == 'di': cell['source'] = 'assert True'
+        to = out/'submitted'/student/'04_posterior'/'04_posterior.ipynb'
+        to.parent.mkdir(parents=True)
+        to.write_text(json.dumps(book), encoding='utf-8')
+    nbgrader('autograde', '04_posterior')
+    nbgrader('export')
+    rows = {r['student_id']: r for r in csv.DictReader((out/'grades.csv').open(encoding='utf-8'))}
+    assert {name: float(rows[name]['raw_score']) for name in STUDENTS} == {name: points for name, (_, points) in STUDENTS.items()}
+    assert all(float(r['max_score']) == 4 for r in rows.values())
+    nbgrader('generate_feedback', '04_posterior')
+    said = (out/'feedback'/'cy'/'04_posterior'/'04_posterior.html').read_text(encoding='utf-8')
+    assert 'This is beta_t; knowing x_0 too leaves less variance' in said
+
+
 # ---- a working copy, opened in JupyterLab
 
 @pytest.fixture
