@@ -158,6 +158,7 @@ class Sampling:
         own = [k for k in [samplers[self.sampler]] if k]
         return {k: getattr(self, k) for k in ('steps', 'clip', *own)}
 
+# %% ../../nbs/engine/cards.ipynb #4cd16353
 def sampling_of(
     card:dict,  # with or without an entry 'sample'
     labelled:bool=True,  # is there a label to insist on?
