@@ -1,4 +1,5 @@
 // The schedule designer: a few handles on the signal rate, the verdict of the clinic, a garment at nine steps.
+import {remember as keep} from './address.mjs';
 import {diagnose, fromRates} from './clinic.mjs';
 import {schedules} from './oracle.mjs';
 import {toPixels, torchNoise} from './sampler.mjs';
@@ -100,7 +101,7 @@ function start(form) {
 
   function remember() {
     const {start, T, pixels} = form, own = rates ? {rates: rates.slice(1).join('_'), T: T.value} : {};
-    history.replaceState(null, '', `?${new URLSearchParams({start: start.value, pixels: pixels.value, ...own})}`);
+    keep(new URLSearchParams({start: start.value, pixels: pixels.value, ...own}));
   }
 
   function recall() {

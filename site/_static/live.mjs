@@ -1,9 +1,14 @@
-// The live page: reads the form, walks with sampler.mjs, draws each step. The network runs in onnxruntime-web, on one thread.
+// The live page: reads the form, lets garments.mjs walk, draws each step. The network runs in onnxruntime-web, on one thread.
+import {remember} from './address.mjs';
+import {drowned, garments, noises, programs, python, visited} from './garments.mjs';
+import {exactErrors, mistakes, short} from './mistakes.mjs';
 import {unpacked, woven} from './packed.mjs';
-import {ddimCoefs, ddpmCoefs, guided, toPixels, torchNoise, trailing, walk} from './sampler.mjs';
+import {pad, parsed, toData, toLevels, written} from './pad.mjs';
+import {quiz} from './quiz.mjs';
+import {toPixels} from './sampler.mjs';
 
-const CLIP = [-1, 1], here = new URL('./live/', import.meta.url);
-const SETTINGS = ['y', 'seed', 'sampler', 'steps', 'eta', 'scale'];
+const here = new URL('./live/', import.meta.url), SIDE = 28, COLUMNS = 4;
+const WORDS = ['sampler', 'mistake', 'start'], SETTINGS = ['y', 'seed', 'sampler', 'steps', 'eta', 'scale', 'count', 'mistake', 'start', 't'];
 const many = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`;
 
 // A module that did not come is remembered as missing, so each new try asks under a new name.
@@ -28,8 +33,8 @@ const load = (facts, progress) => network ??= (async () => {
   };
 })().catch(error => { network = undefined; throw error; });
 
-// The settings in the form, as numbers.
-const read = form => Object.fromEntries(SETTINGS.map(name => [name, name === 'sampler' ? form.sampler.value : +form[name].value]));
+// The settings in the form, as numbers where they are numbers.
+const read = form => Object.fromEntries(SETTINGS.map(name => [name, WORDS.includes(name) ? form[name].value : +form[name].value]));
 
 // The settings of an address: what is no setting, or not allowed, is passed over.
 function asked(form) {
@@ -39,36 +44,29 @@ function asked(form) {
     form[name].value = query.get(name);
     if (!form[name].value || !form[name].checkValidity()) form[name].value = before;
   }
+  return parsed(query.get('drawing') ?? '');
 }
 
-// The walk that the settings ask for.
-export function sample(net, facts, {y, seed, sampler, steps, eta, scale}) {
-  const none = facts.classes.length, size = facts.shape.reduce((a, b) => a*b), draw = torchNoise(seed), noise = () => draw(size);
-  const ts = trailing(facts.T, steps), coefs = sampler === 'ddim' ? ddimCoefs(facts.alpha_bar, ts, eta) : ddpmCoefs(facts.alpha_bar, ts);
-  return walk(guided(net, scale === 0 ? none : y, none, scale), facts.alpha_bar, noise(), ts, coefs, noise, CLIP);
-}
-
-// The settings as the Python that draws the same garment.
-function python(facts, {y, seed, sampler, steps, eta, scale}) {
-  const wrapper = y === facts.classes.length || scale === 0 ? '' : scale === 1 ? 'Labelled' : 'Guided', label = `torch.tensor([${y}])`;
-  const model = {'': 'model', Labelled: `Labelled(model, ${label})`, Guided: `Guided(model, ${label}, scale=${scale})`}[wrapper];
-  return [
-    ...(wrapper ? ['import torch', `from ddpm_lesson.guidance import ${wrapper}`] : []),
-    'from ddpm_lesson.pretrained import load_pretrained', `from ddpm_lesson.sampler import ${sampler}_sample`, '',
-    "model, sched = load_pretrained('fashion')",
-    `x_0 = ${sampler}_sample(${model}, sched, (1, ${facts.shape.join(', ')}), steps=${steps}, ${sampler === 'ddim' ? `eta=${eta}, ` : ''}clip=(-1, 1), seeds=[${seed}])`,
-  ].join('\n');
-}
-
-// Grey bytes onto a canvas, a pixel each.
-function paint(canvas, grey, words) {
-  const image = new ImageData(canvas.width, canvas.height);
-  grey.forEach((v, i) => image.data.set([v, v, v, 255], 4*i));
+// Pictures of one size, one after another, as grey bytes onto a canvas, a pixel each; one picture, or rows of four.
+function paint(canvas, x, words) {
+  const count = x.length/SIDE**2, columns = Math.min(count, COLUMNS), [width, height] = [columns*SIDE, count/columns*SIDE];
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, {width, height});
+  const image = new ImageData(width, height);
+  toPixels(x).forEach((v, k) => {
+    const picture = Math.floor(k/SIDE**2), y = Math.floor(picture/columns)*SIDE + Math.floor(k % SIDE**2/SIDE);
+    image.data.set([v, v, v, 255], 4*(y*width + picture % columns*SIDE + k % SIDE));
+  });
   canvas.getContext('2d').putImageData(image, 0, 0);
   canvas.setAttribute('aria-label', words);
 }
 
 const nextFrame = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+
+// Two pictures' mean distance in grey levels.
+function apart(a, b) {
+  const other = toPixels(b);
+  return (toPixels(a).reduce((sum, v, k) => sum + Math.abs(v - other[k]), 0)/other.length).toFixed(1);
+}
 
 async function facts() {
   const response = await fetch(new URL('facts.json', here)).catch(error => { throw new Error(`facts.json could not be fetched (${error.message})`); });
@@ -78,24 +76,52 @@ async function facts() {
 
 function begin(form, facts) {
   const find = name => form.querySelector(name), say = words => { find('.status').textContent = words; }, bar = find('progress');
+  const left = find('canvas.x_t'), right = find('canvas.x_0_hat');
   let frames = [], run = 0;
 
   facts.classes.concat('any (no label)').forEach((name, k) => form.y.add(new Option(name, k, k === facts.first.y, k === facts.first.y)));
+  for (const [value, {name}] of Object.entries(mistakes)) form.mistake.add(new Option(name, value));
+
+  const valid = () => form.checkValidity();
+  const sketch = pad(find('canvas.pad'), () => +form.pen.value, () => { refresh(); preview(); });
+  const guess = quiz(form, () => drawAsked());
+
+  const query = () => new URLSearchParams({...read(form), ...(form.start.value === 'drawing' ? {drawing: written(sketch.levels)} : {})});
 
   const refresh = () => {
-    for (const name of ['steps', 'eta', 'scale']) form[name].closest('label').querySelector('output').value = form[name].value;
-    form.eta.disabled = form.sampler.value === 'ddpm';
-    form.scale.disabled = +form.y.value === facts.classes.length;
-    find('.python').textContent = form.checkValidity() ? python(facts, read(form)) : `# the seed wants a whole number from 0 to ${form.seed.max}`;
-    if (form.hasAttribute('data-address') && form.checkValidity()) history.replaceState(null, '', `?${new URLSearchParams(read(form))}${location.hash}`);
+    const settings = read(form), drawn = settings.start === 'drawing', pair = programs(facts, settings);
+    for (const name of ['steps', 'eta', 'scale', 't']) form[name].closest('label').querySelector('output').value = form[name].value;
+    form.eta.disabled = settings.sampler === 'ddpm';
+    form.scale.disabled = settings.y === facts.classes.length;
+    find('.sketch').hidden = !drawn;
+    form.steps.setCustomValidity(visited(facts, settings).length ? '' : `Take more steps, or noise the drawing further: none of these steps is at or below t = ${settings.t}.`);
+    find('figcaption.left').innerHTML = pair.length > 1 ? '' : 'x<sub>t</sub>, where the walk stands';
+    find('figcaption.right').innerHTML = pair.length > 1 ? '' : 'x̂<sub>0</sub>, where it guesses to end';
+    if (pair.length > 1) ['left', 'right'].forEach((side, i) => { find(`figcaption.${side}`).textContent = pair[i].name; });
+    form.dataset.count = settings.count;
+    find('.python').textContent = valid() ? python(facts, settings, written(sketch.levels)) : form.seed.checkValidity() ? `# ${form.steps.validationMessage}` : `# the seed wants a whole number from 0 to ${form.seed.max}`;
+    if (form.hasAttribute('data-address') && valid()) remember(query());
+  };
+
+  // A drawing is seen in its noise before any network is there.
+  const preview = () => {
+    const settings = read(form);
+    if (settings.start !== 'drawing' || !valid()) return;
+    run++;
+    frames = [];
+    form.back.disabled = true;
+    const x_t = drowned(facts, settings, toData(sketch.levels), noises(settings.seed, settings.count, SIDE**2)()), t = visited(facts, settings)[0];
+    paint(left, x_t, `Your drawing with noise up to t = ${t}`);
+    paint(right, programs(facts, settings).length > 1 ? x_t : new Float32Array(x_t.length).fill(-1), 'Empty until you press Draw');
+    say(`Your drawing, with noise up to t = ${t}. Press Draw to let the network walk back.`);
   };
 
   const show = k => {
-    const {t, x_t, x_0_hat} = frames[k];
+    const {t, x_t, x_0_hat} = frames[k], names = ['left', 'right'].map(side => find(`figcaption.${side}`).textContent);
     form.back.closest('label').querySelector('output').value = `t = ${t}`;
     form.back.setAttribute('aria-valuetext', `t = ${t}`);
-    paint(find('.x_t'), toPixels(x_t), `x_t at t = ${t}${t ? '' : ': the finished garment'}`);
-    paint(find('.x_0_hat'), toPixels(x_0_hat), `The guess of x_0 at t = ${t}`);
+    paint(left, x_t[0], `${x_t.length > 1 ? names[0] : 'x_t'} at t = ${t}${t ? '' : `: the finished garment${x_t[0].length > SIDE**2 ? 's' : ''}`}`);
+    paint(right, x_t[1] ?? x_0_hat, `${x_t.length > 1 ? names[1] : 'The guess of x_0'} at t = ${t}`);
   };
 
   const loading = (have, all) => {
@@ -103,18 +129,26 @@ function begin(form, facts) {
     say(have < all ? `Loading the network: ${(have/1e6).toFixed(1)} of ${(all/1e6).toFixed(1)} MB` : 'Starting the network...');
   };
 
+  // What there is to say of two programs, once they have arrived.
+  const compared = async settings => {
+    const {x_t: [a, b]} = frames.at(-1), [{parts}] = programs(facts, settings);
+    if (!b) return '';
+    const error = settings.mistake === 'none' ? '' : ` Exact error of the worst step: ${short(Math.max(...await exactErrors(parts, settings.mistake)))}; of the right program 0.`;
+    return `${error} The two differ by ${apart(a, b)} of 255 grey levels, on average.`;
+  };
+
   // Draw what the form asks for; a newer call ends an older one. Returns the finished picture, or null if it was overtaken.
   const draw = async settings => {
-    const mine = ++run;
+    const mine = ++run, steps = visited(facts, settings).length, {seed, count} = settings;
     if (!network) loading(0, facts.bytes.network + facts.bytes.runtime);
     const net = await load(facts, loading);
     if (mine !== run) return null;
-    say(`Drawing: seed ${settings.seed}, ${many(settings.steps, 'step')}...`);
+    say(`Drawing: seed${count > 1 ? 's' : ''} ${seed}${count > 1 ? ` to ${seed + count - 1}` : ''}, ${many(steps, 'step')}...`);
     frames = [];
     form.back.disabled = true;
-    bar.max = form.back.max = settings.steps;  // before the values, which they would cut
+    bar.max = form.back.max = steps;  // before the values, which they would cut
     const began = performance.now();
-    for await (const frame of sample(net, facts, settings)) {
+    for await (const frame of garments(net, facts, settings, toData(sketch.levels))) {
       if (mine !== run) return null;
       frames.push(frame);
       form.back.value = bar.value = frames.length - 1;
@@ -122,31 +156,63 @@ function begin(form, facts) {
       await nextFrame();
     }
     form.back.disabled = false;
-    say(`Done: ${many(settings.steps, 'step')} in ${((performance.now() - began)/1000).toFixed(1)} s.`);
-    return frames.at(-1).x_t;
+    const seconds = (performance.now() - began)/1000;
+    say(`Done: ${many(steps, 'step')} in ${seconds.toFixed(1)} s.${guess.covers() ? ' A mistake is on: guess first, then look.' : await compared(settings)}`);
+    return frames.at(-1).x_t[0];
   };
 
   const guarded = async work => { try { await work(); } catch (error) { say(`It did not work: ${error.message}. Press Draw to try again.`); } };
   const drawAsked = () => form.reportValidity() && guarded(() => draw(read(form)));
 
-  form.addEventListener('input', event => event.target === form.back ? show(+form.back.value) : refresh());
+  // A mistake comes with the setting in which it shows.
+  const question = name => name === 'none' ? null : {...mistakes[name], ...mistakes[name].garments, of: 'the garments'};
+  const spoil = name => {
+    run++;
+    guess.ask(question(name));
+    if (name === 'none') return;
+    for (const [field, value] of Object.entries(mistakes[name].garments.scene)) form[field].value = value;
+    say('A mistake is on. Guess first, then press Show me.');
+  };
+
+  form.addEventListener('input', event => {
+    const {name} = event.target;
+    if (name === 'back') return show(+form.back.value);
+    if (name === 'answer' || name === 'pen') return;
+    if (name === 'mistake') spoil(form.mistake.value);
+    refresh();
+    if (name !== 'mistake') preview();
+  });
   form.addEventListener('submit', event => { event.preventDefault(); drawAsked(); });
-  find('.again').addEventListener('click', () => {
+  const click = (name, act) => find(name).addEventListener('click', act);
+  click('.again', () => {
     if (!form.reportValidity()) return;
-    form.seed.value = (+form.seed.value + 1) % 2**32;
+    form.seed.value = (+form.seed.value + +form.count.value) % 2**32;
     refresh();
     drawAsked();
   });
-  find('.compare').addEventListener('click', () => guarded(async () => {
-    for (const [name, value] of Object.entries(facts.first)) form[name].value = value;
+  click('.compare', () => guarded(async () => {
+    for (const [name, value] of Object.entries({...facts.first, count: 1, mistake: 'none', start: 'noise'})) form[name].value = value;
+    guess.ask(null);
     refresh();
     const x_0 = await draw(read(form));
     if (!x_0) return;
     const off = toPixels(x_0).map((v, i) => Math.abs(v - facts.pixels[i]));
     say(`Drawn here and by PyTorch: ${off.filter(d => d).length} of ${off.length} pixels differ, at most by ${Math.max(...off)} of 255.`);
   }));
-  asked(form);
+  click('.copy', async () => {
+    const link = new URL(`../../live.html?${query()}`, here).href;
+    try { await navigator.clipboard.writeText(link); say('The link is copied: whoever opens it finds these settings.'); }
+    catch { say(`Copy this: ${link}`); }
+  });
+  click('.clear', () => { sketch.levels = new Uint8Array(SIDE**2); });
+  click('.take', () => frames.length ? (sketch.levels = toLevels(frames.at(-1).x_t[0].subarray(0, SIDE**2))) : say('Draw a garment first.'));
+
+  const drawing = asked(form);
+  if (drawing) sketch.levels = drawing;
+  guess.ask(question(form.mistake.value));
   refresh();
+  find('.status').textContent = 'Nothing loaded yet.';
+  preview();
   form.dataset.ready = 'yes';
 }
 
@@ -157,9 +223,9 @@ async function start(form) {
   able(false);
   retry.hidden = true;
   try {
-    begin(form, await facts());
+    const known = await facts();
     able(true);
-    form.querySelector('.status').textContent = 'Nothing loaded yet.';
+    begin(form, known);
   } catch (error) {
     able(false);
     form.querySelector('.status').textContent = `It did not work: ${error.message}.`;

@@ -2,14 +2,14 @@
 import {walk} from './sampler.mjs';
 
 // A model whose x_0_hat is computed with the table's entry for t - 1.
-const oneOff = (model, alphaBar) => (x, t) => {
-  const eps_hat = model(x, t), [a, before] = [alphaBar[t], alphaBar[t - 1]];
+const oneOff = (model, alphaBar) => async (x, t) => {
+  const eps_hat = await model(x, t), [a, before] = [alphaBar[t], alphaBar[t - 1]];
   return x.map((v, k) => (v - Math.sqrt(a)*(v - Math.sqrt(1 - before)*eps_hat[k])/Math.sqrt(before))/Math.sqrt(1 - a));
 };
 const eachCoef = change => parts => ({...parts, coefs: parts.coefs.map(change)});
 const clamp = v => Math.min(Math.max(v, -1), 1);
 
-// `spoil` takes and gives {alphaBar, ts, coefs, eta, model, after}; `scene` is where it shows.
+// `spoil` takes and gives {alphaBar, ts, coefs, eta, model, after}; `scene` is where it shows; `garments`: where and what it shows on the live page.
 export const mistakes = {
   last: {
     name: 'noise at the last step',
@@ -18,6 +18,11 @@ export const mistakes = {
     scene: {data: 'two', steps: 10, eta: 1, spread: 0},
     options: ['Each data point gets a cloud around it', 'All dots end on one data point', 'Nothing that you can see'],
     truth: 0, why: 'The last step should land on the guess of x₀ itself. Here it misses by the noise that was left at the last step visited. With ten steps that is a cloud; with a thousand it is too small to see, and samples alone would not tell you.',
+    garments: {
+      scene: {sampler: 'ddim', steps: 10, eta: 1},
+      options: ['Their outlines get blurred', 'Grain all over each garment', 'Nothing that you can see'],
+      truth: 1, why: 'The last step should land on the guess of x₀ itself. Here it misses by the noise that was left at the last step visited. With ten steps that is grain; with a thousand it is too little to see.',
+    },
   },
   entry: {
     name: 'one table entry off',
@@ -26,6 +31,11 @@ export const mistakes = {
     scene: {data: 'ring', steps: 50, eta: 1, spread: 0},
     options: ['The dots end too far out', 'The dots never arrive', 'Nothing that you can see'],
     truth: 2, why: 'One entry of a thousand is a small step. The picture cannot tell, but the exact error can: it is not zero.',
+    garments: {
+      scene: {sampler: 'ddim', steps: 20, eta: 1},
+      options: ['They end too bright', 'The walk never leaves the noise', 'Nothing that you can see'],
+      truth: 2, why: 'One entry of a thousand is a small step, and the garments are nearly the same. No eye would find it; the exact error is not zero.',
+    },
   },
   twice: {
     name: 'η counted twice',
@@ -34,6 +44,11 @@ export const mistakes = {
     scene: {data: 'smile', steps: 50, eta: 0.5, spread: 0},
     options: ['The dots spread too wide', 'Outer data points get fewer dots, some of them none', 'Nothing that you can see'],
     truth: 1, why: 'Old noise was taken away to make room for σz, and less than σz was put back. So the cloud shrinks on its way, and arrives more often in the middle. With η = 0 or 1 nothing is wrong, and a test at these two values sees nothing.',
+    garments: {
+      scene: {sampler: 'ddim', steps: 20, eta: 0.5},
+      options: ['They get noisy', 'They get smooth: folds, prints and cloth are gone', 'Nothing that you can see'],
+      truth: 1, why: 'Old noise was taken away to make room for σz, and less than σz was put back. The network meets too little noise for its t, takes what there is of texture for noise too, and wipes it off. With η = 0 or 1 nothing is wrong, and a test at these two values sees nothing.',
+    },
   },
   clamp: {
     name: 'clamp on x_t',
@@ -42,6 +57,11 @@ export const mistakes = {
     scene: {data: 'two', steps: 50, eta: 1, spread: 0.3, particles: 500},
     options: ['Nothing that you can see', 'Dots pile up on the sides of a square', 'The walk gets noisier'],
     truth: 1, why: 'x_t is the picture and its noise, and must reach beyond ±1. What is cut off lies on the sides of the square, step after step, and at the end too. All samples are in range, so a test of the range is content.',
+    garments: {
+      scene: {sampler: 'ddim', steps: 20, eta: 1},
+      options: ['Nothing that you can see', 'White and black pixels get sprinkled in', 'Other garments come out, some too wide, some none at all'],
+      truth: 2, why: 'x_t is the picture and its noise, and must reach beyond ±1. The network was never shown noise whose peaks are cut off, and takes it for something else. All samples are in range, so a test of the range is content.',
+    },
   },
   direction: {
     name: 'direction = σ',
@@ -50,6 +70,11 @@ export const mistakes = {
     scene: {data: 'smile', steps: 50, eta: 0, spread: 0},
     options: ['All dots end on one data point', 'The dots walk in straight lines to their nearest data point', 'The walk gets noisy'],
     truth: 0, why: 'With η = 0 no noise is kept at all. So x_t becomes the guess of x₀, which at first is the average of all data, the same for every dot; from there on they walk together.',
+    garments: {
+      scene: {sampler: 'ddim', steps: 20, eta: 0},
+      options: ['One smooth, flat shape comes out', 'The noise stays', 'Nothing that you can see'],
+      truth: 0, why: 'With η = 0 no noise is kept at all. So x_t becomes the guess of x₀, at first the average of all garments of its class, and the network finds nothing in it to take away.',
+    },
   },
 };
 
@@ -76,3 +101,6 @@ export const exactErrors = (parts, name) => Promise.all(parts.ts.map(async (_, i
   const [a, b, c] = weights;
   return Math.max(Math.abs(a - Math.sqrt(alphaBar)), Math.abs(b**2 + c**2 - (1 - alphaBar)));
 }));
+
+// An exact error, short enough for a sentence.
+export const short = x => x === Infinity ? 'not a linear step at all' : x < 1e-12 ? '0' : x.toPrecision(2);

@@ -1,6 +1,8 @@
 // The playground: one form, two pictures. All state is in the form and in `points`; the address holds it too.
-import {exactErrors, mistakes, spoiled} from './mistakes.mjs';
+import {remember as keep} from './address.mjs';
+import {exactErrors, mistakes, short, spoiled} from './mistakes.mjs';
 import {oracle, schedules} from './oracle.mjs';
+import {quiz} from './quiz.mjs';
 import {ddimCoefs, ddpmCoefs, torchNoise, trailing, walk} from './sampler.mjs';
 import {draw, REACH, toUnits} from './scene.mjs';
 import {parsed, room, worlds, written} from './worlds.mjs';
@@ -35,12 +37,10 @@ function apart(a, b) {
   return sum/(a.length/2);
 }
 
-const short = x => x === Infinity ? 'not a linear step at all' : x < 1e-12 ? '0' : x.toPrecision(2);
-
 function start(form) {
   const find = name => form.querySelector(name), say = words => { find('.status').textContent = words; };
   const canvases = [find('canvas.left'), find('canvas.right')], still = matchMedia('(prefers-reduced-motion: reduce)');
-  let points = worlds.ring, walks = [], at = 0, chosen = -1, playing = false, run = 0, hidden = false, error = '';
+  let points = worlds.ring, walks = [], at = 0, chosen = -1, playing = false, run = 0, error = '';
 
   for (const [value, {name}] of Object.entries(mistakes)) form.mistake.add(new Option(name, value));
 
@@ -49,11 +49,12 @@ function start(form) {
 
   // The address
 
-  function remember() {
+  function query() {
     const {show, ...settings} = read();
     if (settings.data === 'own') settings.data = written(points);
-    history.replaceState(null, '', `?${new URLSearchParams({...settings, show: show.join(','), at: (at/steps()).toFixed(2)})}`);
+    return new URLSearchParams({...settings, show: show.join(','), at: (at/steps()).toFixed(2)});
   }
+  const remember = () => keep(query());
 
   function recall() {
     const query = new URLSearchParams(location.search), own = parsed(query.get('data') ?? '');
@@ -112,7 +113,7 @@ function start(form) {
     const far = apart(walks[0].at(-1).x_t, walks[1].at(-1).x_t).toFixed(2), {mistake} = read();
     canvases.forEach((canvas, i) => canvas.setAttribute('aria-label', `${find(`figcaption.${i ? 'right' : 'left'}`).textContent}: ${walks[0][0].x_t.length/2} dots at t = ${t}, ${points.length} data points`));
     if (playing) return;
-    if (hidden) say('A mistake is on. Guess first, then look.');
+    if (guess.covers()) say('A mistake is on. Guess first, then look.');
     else if (mistake !== 'none') say(`Exact error of the worst step: ${error}. The same dots end ${far} apart, on average.`);
     else say(at === steps() ? `Arrived. From the same noise, the two walks end ${far} apart, on average.` : 'Drag a black dot, draw new ones, or press play.');
   }
@@ -202,36 +203,10 @@ function start(form) {
     });
   }
 
-  // Mistakes: guess first
+  // Mistakes
 
-  function ask(name) {
-    hidden = name !== 'none';
-    find('.guess').hidden = find('.veil').hidden = !hidden;
-    find('canvas.right').classList.toggle('hidden', hidden);
-    if (!hidden) return;
-    const {what, options} = mistakes[name];
-    find('legend').textContent = 'Before you look: what will the dots do?';
-    find('.guess .what').textContent = what;
-    find('.options').replaceChildren(...options.map((words, i) => {
-      const label = document.createElement('label'), radio = document.createElement('input');
-      Object.assign(radio, {type: 'radio', name: 'answer', value: i});
-      label.append(radio, ` ${words}`);
-      return label;
-    }));
-    find('.reveal').hidden = false;
-  }
-
-  find('.reveal').addEventListener('click', async () => {
-    const {options, truth, why} = mistakes[form.mistake.value], picked = form.querySelector('[name=answer]:checked');
-    hidden = false;
-    find('.veil').hidden = find('.reveal').hidden = true;
-    find('canvas.right').classList.remove('hidden');
-    const verdict = !picked ? `What happens: ${options[truth].toLowerCase()}.` : +picked.value === truth ? 'Yes.' : `No: ${options[truth].toLowerCase()}.`;
-    find('legend').textContent = 'What happens';
-    find('.options').textContent = `${verdict} ${why}`;
-    go(0);
-    play();
-  });
+  const guess = quiz(form, () => { go(0); play(); });
+  const ask = name => guess.ask(name === 'none' ? null : {...mistakes[name], of: 'the dots'});
 
   function sceneOf(name) {
     if (name === 'none') return;
@@ -265,7 +240,7 @@ function start(form) {
   click('.again', () => { if (!form.reportValidity()) return; form.seed.value = (+form.seed.value + 1) % 2**32; compute(); });
   click('.copy', async () => {
     remember();
-    try { await navigator.clipboard.writeText(location.href); say('The link is copied.'); }
+    try { await navigator.clipboard.writeText(new URL(`?${query()}`, location).href); say('The link is copied.'); }
     catch { say('The link is in the address line above.'); }
   });
   new ResizeObserver(paint).observe(canvases[0]);

@@ -47,12 +47,13 @@ export async function* walk(model, alphaBar, x_t, ts, coefs, noise, clip, after 
 }
 
 // A model that knows labels, asked for one and pushed beyond it: eps_u + scale (eps_c - eps_u) (lesson 13).
-// `net(x, t, labels)` takes as many images as labels, one after another; label `none` means no label.
-export const guided = (net, y, none, scale) => async (x_t, t) => {
-  if (scale === 1 || y === none) return net(x_t, t, [y]);
+// `net(x, t, labels)` takes as many images as labels, one after another; label `none` means no label. `count`: the images of x_t.
+export const guided = (net, y, none, scale, count = 1) => async (x_t, t) => {
+  const all = label => Array(count).fill(label);
+  if (scale === 1 || y === none) return net(x_t, t, all(y));
   const two = new x_t.constructor(2*x_t.length);
   two.set(x_t); two.set(x_t, x_t.length);
-  const eps_hat = await net(two, t, [none, y]);
+  const eps_hat = await net(two, t, [...all(none), ...all(y)]);
   return x_t.map((_, k) => eps_hat[k] + scale*(eps_hat[k + x_t.length] - eps_hat[k]));
 };
 
