@@ -335,10 +335,11 @@ def part(name): return (SITE/f'{name}.html').read_text(encoding='utf-8')
 def stage(repository, branch):
     "Lay out everything for Sphinx."
     shutil.rmtree(MINE, ignore_errors=True)
-    shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'live.html', 'playground.html', 'designer.html'))
+    shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'sw.js', 'live.html', 'playground.html', 'designer.html'))
     shutil.copytree(ROOT/'images', STAGE/'images')
     shutil.copytree(ROOT/'images', EXTRA/'images', ignore=shutil.ignore_patterns('*.md', 'steps.png'))
     (STAGE/'images'/'README.md').unlink()
+    shutil.copy(SITE/'sw.js', EXTRA)  # at the root: it serves what lies below it
     stage_katex()
     books = notebooks()
     for page in books: stage_notebook(page, repository, branch)

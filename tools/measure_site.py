@@ -43,7 +43,7 @@ def weight(response):
 
 def weighed(browser, url, draw):
     "kB by kind of file, and how many files, until the page is at rest."
-    context, found = browser.new_context(viewport=dict(width=1440, height=900)), {}
+    context, found = browser.new_context(viewport=dict(width=1440, height=900), service_workers='block'), {}
     page = context.new_page()
     page.set_default_timeout(120_000)
     page.on('response', lambda r: found.__setitem__(r.url, r))

@@ -85,7 +85,9 @@ def stage_live(folder, build, runtime):
     (model, sched), card = load_pretrained('fashion'), load_card('fashion')
     shape = (card['network']['channels'], card['size'], card['size'])
     sizes = {name: (folder/f'{name}.bin').stat().st_size for name in ('network', 'runtime')}
-    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, bytes=sizes, pixels=reference(model, sched, shape))
+    version = lambda file: hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]
+    versions = dict(network=version('network.bin'), runtime=version('runtime.bin'), ort=version('ort.mjs'))
+    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
     (folder/'facts.json').write_text(json.dumps(facts), encoding='utf-8')
     return sum(sizes.values())
 

@@ -28,3 +28,14 @@ const reachable = () => {
 };
 addEventListener('load', () => document.fonts.ready.then(reachable));
 addEventListener('resize', reachable);
+
+// What was visited opens again without a network: sw.js keeps it. The first page tells it what came before it was there.
+async function keepVisited() {
+  const root = new URL(document.documentElement.dataset.content_root ?? './', location);
+  await navigator.serviceWorker.register(new URL('sw.js', root));
+  const {active} = await navigator.serviceWorker.ready;
+  navigator.serviceWorker.addEventListener('message', () => { document.documentElement.dataset.kept = 'yes'; });
+  navigator.serviceWorker.startMessages();
+  active.postMessage([location.href, ...performance.getEntriesByType('resource').map(entry => entry.name)]);
+}
+if (isSecureContext && 'serviceWorker' in navigator && location.protocol.startsWith('http')) addEventListener('load', () => keepVisited().catch(() => {}));

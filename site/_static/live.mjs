@@ -11,9 +11,9 @@ const here = new URL('./live/', import.meta.url), SIDE = 28, COLUMNS = 4;
 const WORDS = ['sampler', 'mistake', 'start'], SETTINGS = ['y', 'seed', 'sampler', 'steps', 'eta', 'scale', 'count', 'mistake', 'start', 't'];
 const many = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`;
 
-// A module that did not come is remembered as missing, so each new try asks under a new name.
+// A module that did not come is remembered as missing, so each new try asks under a new name. ?v= names the bytes: see sw.js.
 let tries = 0;
-const runtime = () => import(`./live/ort.mjs${tries++ ? `?${tries}` : ''}`);
+const runtime = version => import(`./live/ort.mjs?v=${version}${tries++ ? `&${tries}` : ''}`);
 
 // The network as a function (x, t, labels) -> eps_hat of as many images as labels; fetched once, when first asked for.
 let network;
@@ -21,8 +21,8 @@ const load = (facts, progress) => network ??= (async () => {
   let have = 0;
   const ended = new AbortController();  // one part that fails ends the others, and what they would say
   const count = n => ended.signal.aborted || progress(have += n, facts.bytes.network + facts.bytes.runtime);
-  const fetched = name => unpacked(new URL(`${name}.bin`, here), count, ended.signal);
-  const parts = Promise.all([runtime(), fetched('runtime'), fetched('network')]).catch(error => { ended.abort(); throw error; });
+  const fetched = name => unpacked(new URL(`${name}.bin?v=${facts.versions[name]}`, here), count, ended.signal);
+  const parts = Promise.all([runtime(facts.versions.ort), fetched('runtime'), fetched('network')]).catch(error => { ended.abort(); throw error; });
   const [ort, wasm, weights] = await parts;
   Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
   const session = await ort.InferenceSession.create(woven(weights), {executionProviders: ['wasm']});

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 import gzip
+import hashlib
 import html
 import http.server
 import importlib
@@ -80,9 +81,9 @@ def site(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope='session')
-def served(site):
-    "The book's address on this machine."
+@contextlib.contextmanager
+def serving(site):
+    "The book's address on this machine, while it is served."
     class Quiet(http.server.SimpleHTTPRequestHandler):
         extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, '.mjs': 'text/javascript', '.wasm': 'application/wasm'}
         def log_message(self, *_): pass
@@ -93,6 +94,12 @@ def served(site):
         server.shutdown()
 
 
+@pytest.fixture(scope='session')
+def served(site):
+    "The book's address, for the session."
+    with serving(site) as address: yield address
+
+
 @pytest.fixture
 def visit(chromium, served):
     "A function that opens a page; afterwards nothing may have gone wrong on any page it opened, nor may any have asked another host."
@@ -100,7 +107,7 @@ def visit(chromium, served):
 
     def visit(path, page=None, **options):
         if page is None:
-            context = chromium.new_context(**{'viewport': dict(width=1300, height=900), **options})
+            context = chromium.new_context(**{'viewport': dict(width=1300, height=900), 'service_workers': 'block', **options})
             contexts.append(context)
             page = context.new_page()
             page.set_default_timeout(120_000)  # a busy machine is no error
@@ -887,7 +894,7 @@ def test_an_address_with_nonsense_is_passed_over(visit):
 
 def on_a_page_of_its_own(chromium, served, path, broken):
     "A page, opened while what matches `broken` does not come; an object that mends it."
-    page = chromium.new_page(viewport=dict(width=390, height=844))
+    page = chromium.new_page(viewport=dict(width=390, height=844), service_workers='block')
     page.set_default_timeout(120_000)
     page.route(broken, lambda route: route.abort())
     page.goto(served + path)
@@ -918,6 +925,35 @@ def test_live_page_says_what_went_wrong_and_tries_again(chromium, served, broken
     press(page, 'Draw')
     assert any(re.search(r'\d\.\d of 8\.\d MB', words) for words in page.evaluate('said'))  # bytes, while they come
     page.close()
+
+
+def test_what_was_visited_opens_without_a_network(chromium, site):
+    "A wrong program: a worker that keeps only what is asked for once it is there, so that the first visit is lost."
+    page = chromium.new_context(viewport=dict(width=1300, height=900)).new_page()
+    page.set_default_timeout(120_000)
+    with serving(site) as address:
+        page.goto(f'{address}live.html?steps=2')
+        page.wait_for_selector('html[data-kept] form.live[data-ready]')
+        press(page, 'Draw')
+        drawn = canvas(page, 'x_t')
+        page.goto(f'{address}nbs/07_ddim.html')
+        page.wait_for_selector('html[data-kept]')
+    page.goto(f'{address}live.html?steps=2&count=1')  # nobody serves it now
+    page.wait_for_selector('form.live[data-ready]')
+    press(page, 'Draw')
+    assert torch.equal(canvas(page, 'x_t'), drawn)
+    page.goto(f'{address}nbs/07_ddim.html')
+    page.wait_for_function('document.fonts.size > 5 && [...document.querySelectorAll("article img")].every(i => i.loading === "lazy" || i.naturalWidth > 0)')
+    with pytest.raises(Exception, match='ERR_'): page.goto(f'{address}nbs/05_oracle.html')
+    page.context.close()
+
+
+@pytest.mark.parametrize('file', ['network.bin', 'runtime.bin', 'ort.mjs'])
+def test_large_files_are_named_by_their_bytes(site, file):
+    "sw.js never asks twice for an address with ?v=; a wrong program gives new bytes the old name."
+    live = site/'_static'/'live'
+    facts = json.loads((live/'facts.json').read_text(encoding='utf-8'))
+    assert hashlib.sha256((live/file).read_bytes()).hexdigest().startswith(facts['versions'][file.partition('.')[0]]) and len(facts['versions']['ort']) == 12
 
 
 def test_what_happens_is_above_the_fold_on_a_phone(visit):
