@@ -99,7 +99,7 @@ def invert(
     x_0:Tensor,       # (B, ...) images in [-1, 1]
     *,
     steps=50,         # of the walk that should lead back; a count 1..T, or falling timesteps
-    rounds:int=3,     # calls a step; 1: the published shortcut
+    rounds:int=3,     # calls a step; 1: the common shortcut
     progress=False,   # show a bar
 )->Tensor:            # (B, ...) x_T: the noise from which `ddim_sample` with these steps makes x_0
     "DDIM backwards: each step solves for the x_t that DDIM would bring to x_s."
