@@ -201,7 +201,7 @@ def sde_sample(
     device=None,     # None: where the model lives
     progress=False,  # show a bar
 )->Tensor:           # shape, float32 (float64 if x_T is)
-    "Images by Euler-Maruyama, in S + corrections (S - 1) network calls. Song et al. 2021, Alg. 3."
+    "Images by Euler-Maruyama, in S + corrections (S - 1) network calls. Song et al. 2021, 4.2."
     return last(_sde_from(model, sched, shape, steps, eta, corrections, size, clip=clip, x_T=x_T,
                           seeds=seeds, device=device, progress=progress))
 
