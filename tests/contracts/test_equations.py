@@ -1,5 +1,6 @@
 "Every numbered equation is checked by something that can fail, and the list of them is in step."
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT/'tools'))
 import equations  # noqa: E402
+
+import pages  # noqa: E402
 
 
 def cell(kind, source): return dict(cell_type=kind, source=source.splitlines(keepends=True), **({'outputs': []} if kind == 'code' else {}))
@@ -31,6 +34,23 @@ FORMULA = ('markdown', '# What?\n$$a = b \\tag{4.1}$$\nText.\n$$c = d \\tag{4.2}
 
 
 def test_every_equation_of_the_course_is_checked(): assert equations.problems() == []
+
+
+def prose_of(page): return '\n'.join(pages.source(c) for c in pages.cells(page) if c['cell_type'] == 'markdown')
+
+
+def missing(texts, known):
+    "Equations that a text speaks of and no page has: {name: numbers}."
+    spoken = {name: set(re.findall(r'\(((?:\d+|[A-Z])\.\d+[a-z]?)\)', text)) - known for name, text in texts.items()}
+    return {name: numbers for name, numbers in spoken.items() if numbers}
+
+
+def test_every_equation_spoken_of_is_there():
+    "Wrong program: a reference to an equation that was renumbered, or never was."
+    texts = {f'{p.parent.name}/{p.stem}': prose_of(p) for p in [*pages.pages(), *pages.solutions()]}
+    known = {tag for text in texts.values() for tag in re.findall(r'\\tag\{([^}]*)\}', text)}
+    assert len(known) > 150 and not missing(texts, known)
+    assert missing({'x': 'by (3.2) and (3.4)'}, {'3.2'}) == {'x': {'3.4'}}
 
 
 def test_the_page_is_in_step(): subprocess.run([sys.executable, ROOT/'tools'/'equations.py', '--check'], check=True)
