@@ -6,6 +6,10 @@ Every row trains one small U-Net from one seed on the 10,000 bundled garments, o
 given seconds on training steps; the learning rate comes down with that time. All have one table of noise levels, the cosine schedule, one
 optimizer, batch and average of weights. A dialect decides what the network sees and is asked for, and how often each level is shown: eps, x_0
 and v the steps evenly; flow its time evenly; edm the normal law of log sigma of its paper. All are sampled by our DDIM with the same seeds.
+
+The time is equal, the tuning is not: all have one learning rate, which was tuned for none of them, and a loss of another size or a law that
+shows other levels may want another. So a dialect that loses here by less than its rate could change has not been shown to be worse; and the
+sampler, the cosine table and the clamp are those of DDPM's dialect.
 """
 import argparse
 import copy

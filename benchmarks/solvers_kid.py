@@ -7,6 +7,10 @@ One thread. Image i of noise seed k is drawn from seed 1000 k + i with label i m
 compared image by image. What the judge saw in a row's images is kept in the folder, and a row that is there is not drawn again.
 A KID's interval, and that of the difference to 50 calls of DDIM, are two standard errors, from blocks of images left out in turn
 (lesson 11); `all` pools the noise seeds. A program that makes 2S - 1 calls gets the largest S that fits.
+
+What it cannot decide: there is one network, and the intervals are those of the images drawn from it. All samplers have the same levels, even in
+t, and the same clamp; the rows with other levels say what a choice of levels for one sampler would change. Who takes the best of them has chosen
+by this very judge, and must draw anew to judge it.
 """
 import argparse
 import json
