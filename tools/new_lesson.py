@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+import colab
+
 ROOT = Path(__file__).resolve().parents[1]
 TO_DO = 'TO DO'   # stands where something is left to do
 
@@ -167,6 +169,8 @@ def begin(page, question, root=ROOT):
     index, start = root/'nbs'/'index.ipynb', next((root/'nbs').glob('00_*.ipynb'))
     new[index] = with_row(index.read_text(encoding='utf-8'), page, f'{question} | 20 | {TO_DO} | `{name}`')
     new[start] = with_row(start.read_text(encoding='utf-8'), page, f'{question} | {TO_DO}')
+    page_file = root/'nbs'/f'{page}.ipynb'
+    new[page_file] = colab.written(new[page_file], page, colab.address(root))
     for path, text in new.items(): path.write_bytes(text.encode('utf-8'))
     return [path.relative_to(root).as_posix() for path in new]
 

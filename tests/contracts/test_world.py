@@ -83,3 +83,53 @@ def test_what_others_start_asks_for_extras_and_commands_that_exist():
     assert len(files) >= 6
     release = (ROOT/'RELEASE.md').read_text(encoding='utf-8')
     for path in re.findall(r'`(\.github/[\w./]+|tools/\w+\.py|tests/[\w/]+\.py|CITATION\.cff|settings\.ini)', release): assert (ROOT/path).exists(), path
+
+
+# ---- Colab, and the badges of the README
+
+sys.path.insert(0, str(ROOT/'tools'))
+import colab  # noqa: E402
+import readme  # noqa: E402
+
+import pages  # noqa: E402
+
+
+def test_every_lesson_begins_with_the_cell_for_colab():
+    "Rejects a lesson without it, with an old one, or with two."
+    assert colab.main(check=True) == []
+    for page in pages.lessons():
+        first = next(c for c in pages.cells(page) if c['cell_type'] == 'code')
+        assert pages.source(first) == colab.code(colab.address()) and '#| hide' in pages.source(first)
+        assert sum(colab.MARK in pages.source(c) for c in pages.cells(page)) == 1
+
+
+@pytest.mark.parametrize('url', ['', 'https://github.com/someone/ddpm_lesson'])
+def test_the_cell_installs_in_colab_and_does_nothing_elsewhere(url, monkeypatch, tmp_path):
+    "Rejects a cell that installs on everybody's computer, one that stays where the page's tables are not, and one that forgets the address."
+    from types import ModuleType, SimpleNamespace
+    said = []
+    space = dict(get_ipython=lambda: SimpleNamespace(run_line_magic=lambda *args: said.append(args)))
+    exec(colab.code(url), space)
+    assert said == []
+    monkeypatch.setitem(sys.modules, 'google.colab', ModuleType('google.colab'))
+    exec(colab.code(url), space)
+    assert said == [('pip', f'install -q {f"git+{url}" if url else "ddpm_lesson"}'), ('cd', f'-q {ROOT}/nbs')]
+
+
+def test_putting_the_cell_in_twice_changes_nothing():
+    page = pages.lessons()[3]
+    book = json.loads(page.read_text(encoding='utf-8'))
+    once = colab.with_cell(book, page.stem, 'https://github.com/a/b')
+    assert colab.with_cell(once, page.stem, 'https://github.com/a/b') == once != book
+    assert colab.with_cell(once, page.stem, colab.address()) == book
+    assert max(Counter(c['id'] for c in once['cells']).values()) == 1
+
+
+def test_badges_are_made_from_the_one_address():
+    "Rejects an address that stands in a second place, and badges that lead nowhere while there is none."
+    assert colab.badges('') == '' == colab.badges('https://forge.example/a/b')
+    made = colab.badges('https://github.com/someone/ddpm_lesson')
+    assert 'colab.research.google.com/github/someone/ddpm_lesson/blob/main/nbs/00_start.ipynb' in made and 'mybinder.org/v2/gh/someone/ddpm_lesson/main?labpath=' in made
+    text = readme.with_badges('# Title\n\nText.\n', made)
+    assert text == f'# Title\n\n{made}\n\nText.\n' and readme.with_badges(text, '') == text
+    assert ('colab-badge' in (ROOT/'README.md').read_text(encoding='utf-8')) == bool(colab.badges(colab.address()))
