@@ -1,4 +1,4 @@
-"""Build the book: python tools/make_site.py [--out FOLDER] [--repository URL]
+"""Build the book: python tools/make_site.py [--out FOLDER] [--repository URL] [--without-solutions]
 
 Lays out below build/site what Sphinx needs (the notebooks as nbdev means them, a page for each module, the frames of the sliders,
 the network of the live page) and turns it into a static site in _docs, warnings being errors. Needs `pip install -e ".[docs]"` and npm.
@@ -23,6 +23,7 @@ import site_live
 import site_play
 
 import pages
+from ddpm_lesson import classroom
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE, BUILD = ROOT/'site', ROOT/'build'/'site'
@@ -126,8 +127,24 @@ def anchored(cell):
     return [{'cell_type': 'markdown', 'id': f'to-{cell["id"]}', 'metadata': {}, 'source': f'(cell-{cell["id"]})='}, cell]
 
 
-def stage_notebook(path, repository, branch):
-    nb = json.loads(path.read_text(encoding='utf-8'))
+class Told:
+    "What a book tells, as a set of paths: all files there are; for a class not the pages that show answers."
+    def __init__(self, answers=True): self.answers = answers
+
+    def __contains__(self, path):   # below the repository
+        hidden = not self.answers and path.suffix == '.ipynb' and classroom.shows_answers(path)
+        return not hidden and (ROOT/path).exists()
+
+    def text(self, path):
+        "A page or a document as this book has it: without answers, links to what is not there are plain words."
+        text, here = path.read_text(encoding='utf-8'), path.relative_to(ROOT)
+        if self.answers: return text
+        return classroom.page_without_answers(text, here, self) if path.suffix == '.ipynb' else classroom.unlinked(text, here, self)
+
+
+def stage_notebook(path, repository, branch, told):
+    raw = told.text(path)
+    nb = json.loads(raw)
     nb['cells'] = one_title([part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)])
     for cell in nb['cells']:
         if cell['cell_type'] == 'markdown': cell['source'] = films(targets(source(cell)), '../'*(len(path.relative_to(ROOT).parts) - 1))
@@ -138,10 +155,10 @@ def stage_notebook(path, repository, branch):
     for folder in STAGE, EXTRA:
         (folder/path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
     (STAGE/path.relative_to(ROOT)).write_text(json.dumps(nb), encoding='utf-8')
-    shutil.copy(path, EXTRA/path.relative_to(ROOT))
+    (EXTRA/path.relative_to(ROOT)).write_text(raw, encoding='utf-8')   # to download
 
 
-def notebooks(): return [p for p in pages.pages(ROOT, solutions=True) if p.name != 'index.ipynb']
+def notebooks(told): return [p for p in pages.pages(ROOT, solutions=True) if p.name != 'index.ipynb' and p.relative_to(ROOT) in told]
 
 
 def part_of(page):
@@ -213,6 +230,7 @@ def module_page(path):
 
 def stage_solutions(books):
     "One page that lists the solutions, so that the contents have one line for them."
+    if not any(part_of(p) == 'Solutions' for p in books): return
     entries = [entry(p).rpartition(' <')[0] + f' <{p.stem}>' for p in books if part_of(p) == 'Solutions']
     text = '# Solutions\n\nEvery exercise solved, run and explained. Try first: the exercises say what is wrong with an answer.\n\n'
     (STAGE/'nbs'/'solutions'/'index.md').write_text(text + '\n'.join(['```{toctree}', ':maxdepth: 1', '', *entries, '```', '']), encoding='utf-8')
@@ -221,18 +239,18 @@ def stage_solutions(books):
 def module_name(path): return '.'.join(path.relative_to(ROOT/'ddpm_lesson').with_suffix('').parts)
 
 
-def modules():
-    "The exported modules, in the order of their first notebook."
-    made = {p: re.search(r'File to edit: (?:\.\./)+(\S+)', p.read_text(encoding='utf-8')) for p in (ROOT/'ddpm_lesson').rglob('[a-z]*.py')}
-    return sorted((p for p, m in made.items() if m), key=lambda p: made[p][1])
+def modules(told=Told()):
+    "The exported modules whose page the book has, in the order of their first notebook."
+    made = {p: re.search(r'File to edit: (?:\.\./)+(\S+\.ipynb)', p.read_text(encoding='utf-8')) for p in (ROOT/'ddpm_lesson').rglob('[a-z]*.py')}
+    return sorted((p for p, m in made.items() if m and Path(m[1]) in told), key=lambda p: made[p][1])
 
 
-def stage_modules():
+def stage_modules(told):
     (STAGE/'api').mkdir()
-    for path in modules(): (STAGE/'api'/f'{module_name(path)}.md').write_text(module_page(path), encoding='utf-8')
-    about = [f'- [{module_name(p)}]({module_name(p)}.md): {prose(ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))))}' for p in modules()]
+    for path in modules(told): (STAGE/'api'/f'{module_name(path)}.md').write_text(module_page(path), encoding='utf-8')
+    about = [f'- [{module_name(p)}]({module_name(p)}.md): {prose(ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))))}' for p in modules(told)]
     intro = 'Signatures with the comments that give shape, range and unit of each argument, in the order of the lessons.'
-    toc = '\n'.join(['```{toctree}', ':hidden:', '', *map(module_name, modules()), '```'])
+    toc = '\n'.join(['```{toctree}', ':hidden:', '', *map(module_name, modules(told)), '```'])
     (STAGE/'api'/'index.md').write_text('\n\n'.join(['# The package', intro, '\n'.join(about), toc]) + '\n', encoding='utf-8')
 
 
@@ -283,9 +301,8 @@ def section(readme, heading):
     return found[0] if found else ''
 
 
-def stage_linked(page):
-    "Copy what a page links to and is no page itself, so that the links lead somewhere."
-    text = page.read_text(encoding='utf-8')
+def stage_linked(text):
+    "Copy what a document links to and is no page itself, so that the links lead somewhere."
     for target in re.findall(r'\]\((?!https?:|#)([^)\s#]+)', text):
         file = ROOT/target
         if file.is_file() and file.suffix not in ('.md', '.ipynb'):
@@ -332,7 +349,7 @@ def claims(readme):
 def part(name): return (SITE/f'{name}.html').read_text(encoding='utf-8')
 
 
-def stage(repository, branch):
+def stage(repository, branch, told):
     "Lay out everything for Sphinx."
     shutil.rmtree(MINE, ignore_errors=True)
     shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'sw.js', 'live.html', 'playground.html', 'designer.html'))
@@ -341,16 +358,16 @@ def stage(repository, branch):
     (STAGE/'images'/'README.md').unlink()
     shutil.copy(SITE/'sw.js', EXTRA)  # at the root: it serves what lies below it
     stage_katex()
-    books = notebooks()
-    for page in books: stage_notebook(page, repository, branch)
+    books = notebooks(told)
+    for page in books: stage_notebook(page, repository, branch, told)
     for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':
         if (ROOT/name).exists():
-            (STAGE/name).write_text(films((ROOT/name).read_text(encoding='utf-8')), encoding='utf-8')
-            stage_linked(ROOT/name)
-    stage_modules()
+            (STAGE/name).write_text(films(text := told.text(ROOT/name)), encoding='utf-8')
+            stage_linked(text)
+    stage_modules(told)
     stage_solutions(books)
     (STATIC/'LICENSES.txt').write_text(licences(), encoding='utf-8')
-    readme = (ROOT/'README.md').read_text(encoding='utf-8')
+    readme = told.text(ROOT/'README.md')
     coming = site_live.stage_live(STATIC/'live', BUILD, npm('onnxruntime-web'))
     site_live.stage_first(STATIC)
     slots = claims(readme) | {
@@ -382,9 +399,10 @@ def main(argv=None):
     parser.add_argument('--out', type=Path, default=ROOT/settings['doc_path'], help='where the site goes: a new or empty folder, or an earlier book, which is replaced')
     parser.add_argument('--repository', default=settings.get('git_url', ''), help='URL of the public repository, for the badges')
     parser.add_argument('--address', default='', help='URL where the book will stand, for what search engines read; by default the pages of the repository')
+    parser.add_argument('--without-solutions', action='store_true', help='for a class: no solutions, no folded answers, no pages for teachers')
     args = parser.parse_args(argv)
     check_replaces(args.out)
-    stage(args.repository, settings.get('branch', 'main'))
+    stage(args.repository, settings.get('branch', 'main'), Told(not args.without_solutions))
     made = MINE/'html'
     if subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-d', MINE/'doctrees', STAGE, made]).returncode: sys.exit(f'the book was not built from {STAGE}')
     site_finish.finish(made, npm('katex'), settings['version'], args.repository, args.address or address_of(args.repository))

@@ -507,6 +507,30 @@ def test_lessons_lead_to_the_playground(site):
     with pytest.raises(SystemExit, match='has no cells'): site_play.with_links('07_ddim', [])
 
 
+@pytest.mark.slow
+def test_a_book_for_a_class_tells_no_answer(tmp_path):
+    "Rejects a flag that forgets the notebooks to download, the reference of the answers, a fold, or a link; Sphinx takes every lost link for an error."
+    needs('npm')
+    out = tmp_path/'book'
+    subprocess.run([sys.executable, ROOT/'tools'/'make_site.py', '--out', out, '--repository', REPOSITORY, '--without-solutions'], check=True)
+    assert len(list(out.glob('nbs/[0-9]*.html'))) == len(make_site.pages.lessons()) and not (out/'nbs'/'solutions').exists()
+    for page in [*out.rglob('*.html'), *out.rglob('*.ipynb')]:
+        text = page.read_text(encoding='utf-8')
+        assert not re.search(r'<summary>\s*Answer|href="[^"]*solutions/|exam\.lesson_\d\d\.html', text), page
+
+
+def test_what_a_book_for_a_class_leaves_out():
+    "The same, before Sphinx: rejects a page for teachers, an answer, and a link to either."
+    whole, bare = make_site.Told(), make_site.Told(answers=False)
+    kept = make_site.notebooks(bare)
+    assert set(make_site.notebooks(whole)) - set(kept) == set(make_site.pages.solutions()) | {ROOT/'nbs'/f'{p}.ipynb' for p in ('interface/exercises', 'interface/cases', 'interface/classroom')}
+    for path in [*kept, ROOT/'README.md', ROOT/'CONTRIBUTING.md']:
+        assert '<summary>Answer' not in bare.text(path) and not re.search(r'\]\([^)]*solutions/\w+\.ipynb', bare.text(path)), path
+    assert '<summary>Answer' in whole.text(ROOT/'nbs'/'04_posterior.ipynb')
+    left_out = {make_site.module_name(p) for p in set(make_site.modules(whole)) - set(make_site.modules(bare))}
+    assert {'exam.lesson_04', 'exam.grade', 'classroom'} <= left_out and 'posterior' not in left_out and all('exam' in m or m == 'classroom' for m in left_out)
+
+
 def test_the_first_garment_costs_at_most_nine_megabytes(site):
     live = site/'_static'/'live'
     facts = json.loads((live/'facts.json').read_text(encoding='utf-8'))
