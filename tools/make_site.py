@@ -18,6 +18,7 @@ import tarfile
 from configparser import ConfigParser
 from pathlib import Path
 
+import site_answers
 import site_finish
 import site_live
 import site_play
@@ -146,10 +147,12 @@ def stage_notebook(path, repository, branch, told):
     raw = told.text(path)
     nb = json.loads(raw)
     nb['cells'] = one_title([part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)])
+    if path.parent.name not in ('solutions', 'interface'): nb['cells'] = list(site_answers.with_boxes(nb['cells']))
     for cell in nb['cells']:
         if cell['cell_type'] == 'markdown': cell['source'] = films(targets(source(cell)), '../'*(len(path.relative_to(ROOT).parts) - 1))
     site_play.with_links(path.relative_to(ROOT/'nbs').with_suffix('').as_posix(), nb['cells'])
     first = nb['cells'][0]
+    if path.stem == 'progress': nb['cells'].insert(1, {'cell_type': 'markdown', 'id': 'tally', 'metadata': {}, 'source': site_answers.tally()})
     first['source'] = re.sub(r'^(# .+\n)', lambda m: f'{spelled(m[1])}\n{badges(path, repository, branch)}\n\n', source(first) + '\n', count=1, flags=re.M)
     first['source'] = re.sub(r'^> .*', lambda m: spelled(m[0]), first['source'], flags=re.M)
     for folder in STAGE, EXTRA:
@@ -370,6 +373,7 @@ def stage(repository, branch, told):
     readme = told.text(ROOT/'README.md')
     coming = site_live.stage_live(STATIC/'live', BUILD, npm('onnxruntime-web'))
     site_live.stage_first(STATIC)
+    site_answers.stage_answers(STATIC/'answers')
     slots = claims(readme) | {
         'source button': f'<a class="button" href="{html.escape(repository)}">Read the source</a>' if repository else '<a class="button" href="README.html">Read the source</a>',
         'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': part('live'), 'live page': part('live').replace('<form class="live">', '<form class="live" data-address>'), 'playground': part('playground'), 'designer': part('designer'), 'lessons': section(readme, 'The lessons'),

@@ -136,6 +136,37 @@ def deep_links(text, path):
     return re.sub(r'<h2><a class="reference internal" href="([^"#]+)|<p><strong>\(([\w.]+)\)</strong>', link, text)
 
 
+# References to formulas
+
+SILENT = {'a', 'code', 'pre', 'script', 'style', 'button', 'summary', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'form', 'nav', 'math', 'svg'}
+VOID = {'area', 'base', 'br', 'col', 'embed', 'hr', 'img', 'input', 'link', 'meta', 'source', 'track', 'wbr'}
+REFERENCE = re.compile(r'\((\d{1,2}|[A-Z])\.(\d{1,2}[a-z]?)\)')
+
+
+def places(pages):
+    "Where each numbered formula stands: {'4.7': 'nbs/04_posterior.html'}."
+    return {number.replace('-', '.'): path for path, text in pages.items() for number in re.findall(r'id="eq-([\w-]+)"', text)}
+
+
+def with_references(text, path, known):
+    "Each (4.7) in the prose of a page becomes a link to that formula, if there is one; speak.mjs shows it."
+    before, mark, article = text.partition('<article')
+    if not mark or path.endswith('reference/equations.html'): return text
+    up, silent, parts = '../'*path.count('/'), [], []
+    def link(m):
+        number = f'{m[1]}.{m[2]}'
+        if number not in known: return m[0]
+        page = '' if known[number] == path else up + known[number]
+        return f'<a class="equation" href="{page}#eq-{number.replace(".", "-")}">({number})</a>'
+    for part in re.split(r'(<[^>]*>)', article):
+        tag = re.match(r'<(/?)([a-z0-9]+)', part)
+        parts.append(part if tag or silent else REFERENCE.sub(link, part))
+        if not tag or tag[2] in VOID: continue
+        if tag[1]: silent = silent[:-1] if silent and tag[2] == silent[-1] else silent
+        elif tag[2] in SILENT or 'class="formula' in part or silent and tag[2] == silent[-1]: silent.append(tag[2])
+    return before + mark + ''.join(parts)
+
+
 # The catalogue of the museum
 
 CATALOGUE = 'room', 'mistake', 'public place', 'right', 'wrong', 'measured as', 'killed by', 'not seen by'
@@ -193,13 +224,15 @@ def finish(made, katex, version, repository, address):
     read = lambda p: p.read_text(encoding='utf-8')
     pages = {p.relative_to(made).as_posix(): read(p) for p in sorted(made.rglob('*.html')) if '_static' not in p.parts}
     drawings = drawn([f for text in pages.values() for f in formulas_of(text)], katex)
-    scripts = made/'_static'/'scripts'
+    scripts, known = made/'_static'/'scripts', places(pages)
     (made/'_static'/'icons.css').write_text(icon_styles(pages.values(), read(scripts/'fontawesome.js')), encoding='utf-8')
     for path in {*scripts.glob('fontawesome.js*'), *scripts.glob('*.map')}: path.unlink()
     for path, text in pages.items():
-        up = '../'*path.count('/')
+        up, text = '../'*path.count('/'), with_references(text, path, known)
         more = head(text, path, address, version) + f'\n<link rel="stylesheet" href="{up}_static/icons.css">'
-        if 'class="formula' in text: more = f'<link rel="stylesheet" href="{up}_static/katex/katex.min.css">\n' + more
+        if '<form class="answer"' in text or '<form class="tally"' in text: more += f'\n<script type="module" src="{up}_static/answers.mjs"></script>'
+        if 'class="formula' in text or 'class="equation"' in text: more += f'\n<script type="module" src="{up}_static/speak.mjs"></script>'
+        if 'class="formula' in text or 'class="equation"' in text: more = f'<link rel="stylesheet" href="{up}_static/katex/katex.min.css">\n' + more
         text = lighter(one_viewport(with_icons(regrouped(deep_links(named_by_their_words(text), path)))), path)
         text = with_formulas(text, drawings).replace('</head>', more + '\n</head>', 1)
         text = text.replace('<p class="component-author">', footer(path, version, repository) + '\n<p class="component-author">', 1)

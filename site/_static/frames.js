@@ -23,7 +23,7 @@ const reachable = () => {
     const room = box.closest('p, li, td, th, dd, div')?.clientWidth ?? innerWidth;
     box.classList.toggle('wide', [...box.querySelectorAll('.katex-base')].some(part => part.getBoundingClientRect().width > room + 1));
   }
-  for (const box of document.querySelectorAll('.formula.display, span.formula.wide, pre')) box.scrollWidth > box.clientWidth + 1 ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+  for (const box of document.querySelectorAll('.formula.display, span.formula.wide, pre')) box.scrollWidth > box.clientWidth + 1 || box.role === 'group' ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
   document.documentElement.dataset.reachable = innerWidth;
 };
 addEventListener('load', () => document.fonts.ready.then(reachable));

@@ -31,6 +31,7 @@ from torch.testing import assert_close
 
 from conftest import Stub
 from ddpm_lesson.data import to_pixels
+from ddpm_lesson.exam.grade import exercises
 from ddpm_lesson.exam.museum import exact_step_error
 from ddpm_lesson.guidance import Guided
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
@@ -40,7 +41,7 @@ from ddpm_lesson.schedule import cosine_schedule, diagnose, linear_schedule, rat
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tools'))
-make_site, export_onnx, site_finish, site_live, site_play = map(importlib.import_module, ('make_site', 'export_onnx', 'site_finish', 'site_live', 'site_play'))
+make_site, export_onnx, site_answers, site_finish, site_live, site_play = map(importlib.import_module, ('make_site', 'export_onnx', 'site_answers', 'site_finish', 'site_live', 'site_play'))
 
 REPOSITORY = 'https://github.com/someone/ddpm_lesson'
 ADDRESS = 'https://someone.github.io/ddpm_lesson/'
@@ -122,7 +123,7 @@ def visit(chromium, served):
     assert not wrong, '\n'.join(wrong)
 
 
-MODULES = 'sampler', 'oracle', 'mistakes', 'worlds', 'packed', 'clinic', 'garments', 'pad'
+MODULES = 'sampler', 'oracle', 'mistakes', 'worlds', 'packed', 'clinic', 'garments', 'pad', 'formula', 'answers'
 
 
 def node(script, data):
@@ -323,6 +324,64 @@ def test_what_is_packed_comes_back():
     console.log(JSON.stringify({bytes: [...bytes], count: counts.reduce((a, b) => a + b)}))'''
     got = node(script, packed)
     assert bytes(got['bytes']) == data and got['count'] == len(base64.b64decode(packed))
+
+
+# Answers in the page
+
+RIGHT = {  # exercise: a line that answers it
+    '00-ghost': '-0.17', '00-spread': 'std**2 + weights @ means**2 - (weights @ means)**2', '01-rounding': '2/255/sqrt(12)', '03-std': 'sqrt(1 - sched.alpha_bar[t])',
+    '03-shared': 'sqrt(sched.alpha_bar[t]/sched.alpha_bar[s])*(1 - sched.alpha_bar[s])', '04-var': 'sched.beta[t]*(1 - sched.alpha_bar[t - 1])/(1 - sched.alpha_bar[t])',
+    '05-coin': '(x_t - sqrt(sched.alpha_bar[t])*tanh(sqrt(sched.alpha_bar[t])*x_t/(1 - sched.alpha_bar[t])))/sched.noise_rate[t]',
+    '05-doubt': 's**2*(1 - sched.alpha_bar[t])/(sched.alpha_bar[t]*s**2 + 1 - sched.alpha_bar[t])', '07-factor': '(sqrt(a_s*a_t)*S**2 + sqrt((1 - a_s)*(1 - a_t)))/(a_t*S**2 + 1 - a_t)',
+    '08-huber': '0.42466', '09-weight': 'sched.beta[t]/(2*sched.alpha[t]*(1 - sched.alpha_bar[t]))', '09-ends': '(sched.snr[1] - sched.snr[-1])/2*error', '10-half-life': '-log(2)/log(d)',
+    '10-first': 'sched.alpha_bar[1:].mean() + mean(1 - sched.alpha_bar[1:])*mean_square', '11-limit': '(large*f_large - small*f_small)/(large - small)', '12-mean': 'm*(1 - a*s/math.sqrt(a**2*s**2 + 1 - a**2))',
+    '13-classifier': '2*a*m/v*sigmoid(-2*a*m*x/v)', '13-cancel': 'c/(c - 1)', '14-coin-var': 'return 1 - (a*x/c).tanh()**2', '14-langevin': '2*v', '15-calls': '16',
+    '15-gap': 'sqrt(sum((m - n)**2) + sum((s - r)**2))', '15-heun': '1 + (s - t)*(t/(t**2 + S**2) + s/(s**2 + S**2)*(1 + (s - t)*t/(t**2 + S**2)))/2', '16-level': '(1 - tau)**2/((1 - tau)**2 + tau**2)',
+    '16-median': '1/(1 + exp(1.2))', '17-cell': '-(log_p/d + log(2/255))/log(2)', '17-mostly': 'log2(100)/784', '18-kept': 'a*s**2/(a*s**2 + 1 - a)', '18-strong': '1 + s**2*(1 - a)/(a*s**2 + 1 - a)/y**2',
+    '21-flops': '6*c_in*c_out*k**2*(height//stride)*(width//stride)', '21-roof': 'max(flops/peak, moved/bandwidth)', 'M-eta': 'sqrt(0.3)',
+}
+WRONG = {  # exercise: a line, and the words of the mistake that it makes
+    '03-std': ('1 - sched.alpha_bar[t]', 'variance'), '13-cancel': ('1/(c - 1)', 'Not yet'), '17-cell': ('-(log_p/d)/log(2)', 'width of a cell is missing'), '18-kept': ('sqrt(a*s**2/(a*s**2 + 1 - a))', 'ODE'),
+    '04-var': ('sched.beta[t]', ''), '21-flops': ('2*c_in*c_out*k**2*(height//stride)*(width//stride)', 'Forward only'), '00-ghost': ('0.17', 'Not yet'), '05-coin': ('1.0', 'numbers were wanted'),
+}
+JUDGED = "console.log(JSON.stringify(await Promise.all(data.map(([record, line]) => answers.judge(record, line).catch(e => ({right: false, said: e.message}))))))"
+
+
+def judged(pairs): return node(JUDGED, [(site_answers.record(exercises[name]), line) for name, line in pairs])
+
+
+def test_answers_in_the_page_are_judged_as_in_the_notebook():
+    "Wrong programs: hashes of other names or cases; a grid on which half of the right answers fall into the next cell."
+    assert set(RIGHT) == set(site_answers.ONE_LINE)
+    assert not [(name, v['said']) for name, v in zip(RIGHT, judged(RIGHT.items())) if not v['right']]
+    for (name, (_, words)), verdict in zip(WRONG.items(), judged([(name, line) for name, (line, _) in WRONG.items()])):
+        assert not verdict['right'] and words in verdict['said'], (name, verdict)
+    near = [('13-cancel', f'c/(c - 1)*(1 + {off})') for off in (3e-7, -3e-7, 3e-6, -3e-6)]
+    assert [v['right'] for v in judged(near)] == [True, True, False, False]
+    assert not judged([('03-std', RIGHT['03-shared'].replace('s]', 't]'))])[0]['right']
+
+
+def test_known_mistakes_are_told_by_name_in_the_page():
+    "Each wrong number brings its own sentence; and so does a wrong line."
+    asked = [(name, repr(results[0][0]), said) for name in RIGHT if exercises[name].inputs is None for said, wrong in exercises[name].mutants.items() if (results := site_answers.results(exercises[name], wrong))]
+    asked += [('09-ends', 'error*(sched.snr[1] - sched.snr[-1])', None)]
+    verdicts = judged([pair[:2] for pair in asked])
+    assert len(asked) > 30 and not [(name, v) for (name, _, said), v in zip(asked, verdicts) if v['right'] or said and v['said'] != f'Not yet. {said}']
+    assert verdicts[-1]['said'].removeprefix('Not yet. ') in exercises['09-ends'].mutants
+
+
+@pytest.mark.parametrize('line', ['', 'sqrt(', '1 +', 'x', 'x^2', 'constructor', '__proto__', 'a.constructor', 'sqrt.constructor("x")', 'sched.alpha_bar[2000]', 'sched.alpha_bar', '(' * 150, '1 2', 'a[0]', 'max()', 'a = 2', '"a"', 'math', 'math.constructor', 'sched.__proto__'])
+def test_a_line_that_is_none_says_so(line):
+    "Wrong programs: one that hands the line to the browser to run; one that says NaN."
+    got = node("try { const v = formula.value(data, {a: 2, sched: {alpha_bar: [1, 0.5]}}); console.log(JSON.stringify(typeof v === 'number' ? 'a number' : 'no number')); } catch (e) { console.log(JSON.stringify(e.constructor.name + ': ' + e.message)); }", line)
+    assert got == 'no number' or got.startswith('Error: ')
+
+
+@pytest.mark.parametrize('name', site_answers.ONE_LINE)
+def test_the_file_of_an_exercise_does_not_show_its_answer(name):
+    record = site_answers.record(exercises[name])
+    for found in record['right'], *record['mistakes'].values(): assert re.fullmatch(r'[\[\]", 0-9a-f]+', json.dumps(found)) and len(found) == len(record['cases'])
+    assert set(record) == {'name', 'names', 'width', 'cases', 'right', 'mistakes'}
 
 
 # The pages, as files
@@ -978,6 +1037,89 @@ def test_large_files_are_named_by_their_bytes(site, file):
     live = site/'_static'/'live'
     facts = json.loads((live/'facts.json').read_text(encoding='utf-8'))
     assert hashlib.sha256((live/file).read_bytes()).hexdigest().startswith(facts['versions'][file.partition('.')[0]]) and len(facts['versions']['ort']) == 12
+
+
+LIT = "name => [...(CSS.highlights.get(name) ?? [])].map(range => range.toString())"
+
+
+def test_a_formula_lights_the_lines_that_check_it(visit):
+    "Wrong programs: one that lights the whole cell; one that lights the check of another formula."
+    page = visit('nbs/04_posterior.html')
+    page.wait_for_selector('html[data-speaks]')
+    page.locator('#eq-4-10').focus()
+    lit = page.evaluate(LIT, 'checks')
+    assert lit[0].endswith('checks (4.10)') and 1 < len(lit) <= 3 and all('(4.10)' in line or 'assert' in line for line in lit)
+    page.locator('#eq-4-7').hover()
+    assert all('4.10' not in line for line in page.evaluate(LIT, 'checks')) and page.evaluate(LIT, 'checks')
+    page.locator('#eq-4-10 .mathnormal', has_text='β').first.hover()
+    letters = page.evaluate(LIT, 'letter')
+    assert letters and set(letters) <= {'beta'}
+    page.mouse.move(1, 1)
+    page.evaluate('document.activeElement.blur()')
+    assert not page.evaluate(LIT, 'checks') and not page.evaluate(LIT, 'letter')
+    page.locator('#eq-4-10 .katex-tag').click()
+    page.wait_for_url('**/04_posterior.html#eq-4-10')
+
+
+def test_each_formula_with_a_check_on_its_page_lights_it(visit, site):
+    "For every lesson: the numbers that its own cells say they check are those that light up."
+    page = None
+    for path in sorted(p.relative_to(site).as_posix() for p in site.glob('nbs/[0-9]*.html')):
+        page = visit(path, page)
+        page.wait_for_selector('html[data-speaks]')
+        dark = page.evaluate("""() => {
+          const said = [...document.querySelectorAll('article .cell_input pre')].map(p => p.textContent).join('\\n');
+          return [...document.querySelectorAll('.formula[id^="eq-"]')].filter(f => {
+            const number = f.id.slice(3).replace('-', '.'), has = said.split('\\n').some(line => /#.*checks/.test(line) && line.includes(`(${number})`));
+            f.dispatchEvent(new Event('mouseenter'));
+            const lit = !!CSS.highlights.get('checks')?.size;
+            f.dispatchEvent(new Event('mouseleave'));
+            return lit !== has;
+          }).map(f => f.id);
+        }""")
+        assert not dark, (path, dark)
+
+
+def test_a_reference_shows_its_formula(visit, site):
+    "From a page of another lesson; a wrong program links numbers that are no formulas, or those in code."
+    text = (site/'nbs'/'07_ddim.html').read_text(encoding='utf-8')
+    others = re.findall(r'<a class="equation" href="(04_posterior.html#eq-[\w-]+|[\w./]+#eq-[\w-]+)">\(([\d.]+)\)</a>', text)
+    assert others and all(href.endswith('#eq-' + number.replace('.', '-')) for href, number in others)
+    page = visit('nbs/07_ddim.html')
+    page.wait_for_selector('html[data-speaks]')
+    href, number = others[0]
+    page.locator(f'a.equation[href="{href}"]').first.focus()
+    page.wait_for_selector('.speaks:visible .katex')
+    assert number in page.locator('.speaks').inner_text()
+    page.keyboard.press('Escape')
+    assert page.locator('.speaks').is_hidden()
+    known = {'4.7': 'nbs/04_posterior.html'}
+    say = lambda words: site_finish.with_references(f'<article>{words}</article>', 'nbs/07_ddim.html', known).removeprefix('<article>').removesuffix('</article>')
+    assert say('by (4.7), not (4.8)') == 'by <a class="equation" href="../nbs/04_posterior.html#eq-4-7">(4.7)</a>, not (4.8)'
+    for same in '<code>f(4.7)</code>', '<pre><span>x</span> (4.7)</pre>', '<a href="x">see <em>(4.7)</em></a>', '<h2>On (4.7)</h2>', '<span class="formula">\text{by <span>(4.7)</span> (4.7)}</span>': assert say(same) == same
+
+
+def test_an_exercise_is_answered_in_the_page(visit):
+    "And remembered in this browser: on the page itself, and on the page about progress."
+    page = visit('nbs/03_forward.html')
+    box = page.locator('form.answer[data-exercise="03-std"]')
+    assert box.count() == 1 and 'f(sched, t)' in box.inner_text()
+    for line, words in ('1 - sched.alpha_bar[t]', 'Not yet'), ('sched[t]', 'entries'), ('sqrt(1 - sched.alpha_bar[t])', 'Right.'):
+        box.locator('input').fill(line)
+        box.locator('input').press('Enter')
+        page.wait_for_function('words => document.querySelector("form.answer .said").textContent.includes(words)', arg=words)
+    page.reload()
+    assert 'Answered right' in box.inner_text()
+    visit('nbs/interface/progress.html', page)
+    tally = page.locator('form.tally')
+    assert f'1 of the {len(site_answers.ONE_LINE)}' in tally.inner_text() and '03-std' in tally.inner_text()
+    tally.get_by_role('button').click()
+    assert f'0 of the {len(site_answers.ONE_LINE)}' in tally.inner_text()
+
+
+def test_each_checkable_exercise_has_its_box(site):
+    found = [name for path in site.rglob('*.html') for name in re.findall(r'<form class="answer" data-exercise="([\w-]+)"', path.read_text(encoding='utf-8'))]
+    assert sorted(found) == sorted(site_answers.ONE_LINE)
 
 
 def test_what_happens_is_above_the_fold_on_a_phone(visit):
