@@ -64,14 +64,16 @@ const card = document.createElement('div');
 Object.assign(card, {className: 'speaks', role: 'tooltip', hidden: true, id: 'speaks'});
 document.body.append(card);
 
+let beside = null;
 function place(near) {
+  beside = near;
   const box = near.getBoundingClientRect(), room = document.documentElement.clientWidth;
   card.hidden = false;
   const {width, height} = card.getBoundingClientRect();
   card.style.left = `${Math.max(8, Math.min(box.left, room - width - 8))}px`;
   card.style.top = `${box.bottom + height + 12 < innerHeight ? box.bottom + 8 : Math.max(8, box.top - height - 8)}px`;
 }
-const hide = () => { card.hidden = true; card.replaceChildren(); light('checks', []); light('letter', []); };
+const hide = () => { beside = null; card.hidden = true; card.replaceChildren(); light('checks', []); light('letter', []); };
 
 // Lines that are out of sight are shown on the card.
 function showChecks(formula) {
@@ -124,5 +126,5 @@ for (const link of document.querySelectorAll('article a[href*="#eq-"]')) {
   for (const end of ['mouseleave', 'blur']) link.addEventListener(end, () => { over = null; hide(); });
 }
 addEventListener('keydown', event => event.key === 'Escape' && hide());
-addEventListener('scroll', () => { if (over || !card.hidden) { over = null; card.hidden = true; } }, {passive: true});
+addEventListener('scroll', () => beside && place(beside), {passive: true});  // focus scrolls too
 document.documentElement.dataset.speaks = 'yes';
