@@ -118,7 +118,10 @@ async function preview(link) {
   over = link;
   const formula = await formulaAt(link).catch(() => null);
   if (!formula || over !== link) return;
-  card.replaceChildren(document.importNode(formula, true));
+  const whole = document.createElement('div');
+  whole.className = 'formula display';
+  whole.append(document.importNode(formula, true));
+  card.replaceChildren(whole);
   place(link);
 }
 for (const link of document.querySelectorAll('article a[href*="#eq-"]')) {

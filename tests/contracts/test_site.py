@@ -1091,12 +1091,26 @@ def test_a_reference_shows_its_formula(visit, site):
     page.locator(f'a.equation[href="{href}"]').first.focus()
     page.wait_for_selector('.speaks:visible .katex')
     assert number in page.locator('.speaks').inner_text()
+    assert page.evaluate('''() => { const of = s => document.querySelector(`.speaks ${s}`).getBoundingClientRect(), last = [...document.querySelectorAll('.speaks .katex-base')].at(-1).getBoundingClientRect(); return last.right <= of('.katex-tag').left + 1; }''')  # the number stands beside the formula
     page.keyboard.press('Escape')
     assert page.locator('.speaks').is_hidden()
     known = {'4.7': 'nbs/04_posterior.html'}
     say = lambda words: site_finish.with_references(f'<article>{words}</article>', 'nbs/07_ddim.html', known).removeprefix('<article>').removesuffix('</article>')
     assert say('by (4.7), not (4.8)') == 'by <a class="equation" href="../nbs/04_posterior.html#eq-4-7">(4.7)</a>, not (4.8)'
     for same in '<code>f(4.7)</code>', '<pre><span>x</span> (4.7)</pre>', '<a href="x">see <em>(4.7)</em></a>', '<h2>On (4.7)</h2>', '<span class="formula">\text{by <span>(4.7)</span> (4.7)}</span>': assert say(same) == same
+
+
+COVERED = """() => [...document.querySelectorAll('article :is(p, li, td) a')].filter(a => a.checkVisibility() && a.getClientRects().length).filter(a => {
+  a.scrollIntoView({block: 'center', behavior: 'instant'});
+  const box = a.getClientRects()[0], top = document.elementFromPoint(box.left + box.width/2, box.top + box.height/2);
+  return !a.contains(top);
+}).map(a => a.textContent)"""
+
+
+@pytest.mark.parametrize('path', ['nbs/04_posterior.html', 'nbs/07_ddim.html', 'index.html'])
+def test_no_link_lies_below_a_formula(visit, path):
+    "The struts of a tall formula in the line below cover a link, unseen, and take its clicks."
+    assert not visit(path).evaluate(COVERED)
 
 
 def test_an_exercise_is_answered_in_the_page(visit):
