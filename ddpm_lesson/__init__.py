@@ -13,6 +13,7 @@ A model is anything called as `eps_hat = model(x_t, t)`: x_t is (B, ...), t is (
     images        Images, load_images, bundled_fashion                 lesson 1
     training      train_on, draw_from, Recipe, fit                     lesson 10
     models        load_pretrained, load_card, save_model               lesson 10
+    networks      UNet, DiT                                            lessons 8 and 20
     labels        Labelled, Guided                                     lesson 13
 
 `help(ddpm_lesson.ddim_sample)` says what each argument means. On the command line: `ddpm_lesson sample`,
@@ -32,7 +33,7 @@ _HOME = {   # what a user calls -> the module it lives in, imported when it is f
     'Schedule': 'schedule', 'linear_schedule': 'schedule', 'cosine_schedule': 'schedule',
     'ddpm_sample': 'sampler', 'ddim_sample': 'sampler', 'Labelled': 'guidance', 'Guided': 'guidance',
     'Images': 'data', 'load_images': 'data', 'bundled_fashion': 'data', 'Recipe': 'train', 'fit': 'train',
-    'train_on': 'own', 'draw_from': 'own', 'load_pretrained': 'pretrained', 'load_card': 'pretrained', 'save_model': 'pretrained',
+    'UNet': 'unet', 'DiT': 'dit', 'train_on': 'own', 'draw_from': 'own', 'load_pretrained': 'pretrained', 'load_card': 'pretrained', 'save_model': 'pretrained',
 }
 _MOVED = {   # where modules were, and where they are
     'files': 'engine.files', 'safety': 'engine.safety', 'scale': 'engine.distributed', 'presets': 'engine.presets',

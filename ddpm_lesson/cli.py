@@ -543,6 +543,7 @@ def _check_folder(folder:Path, resume:bool):
     _check_writable(folder/kept_names[0], '--folder')
 
 _preset = _flag('--preset', Choice(list(presets)), 'Where to start; defaults below are of laptop.', 'laptop')
+_kind = _flag('--kind', Choice(['unet', 'dit']), 'Network: a U-Net (lesson 8) or a transformer (lesson 20).', shown="the preset's")
 _size = _flag('--size', _whole(4, 2048), "Side of the images; default: the set's own, 64 for photographs.")
 _sets = 'fashion, debug, mnist, fashionmnist, cifar10, flowers102, oxfordiiitpet, or a folder of images.'
 
@@ -568,7 +569,7 @@ def _anew(given:dict, preset:str, start=None)->tuple:
         p |= dict(size=side, channels=channels)
     data = sources.load_images(p['data'], p['size'], progress=_terminal(), channels=p.get('channels'))
     data = prepared(data, p)
-    return data, card_from(start, data, p) if start else card_for(data, p), where_from(p['data'])
+    return data, card_from(start, data, p, given.get('kind')) if start else card_for(data, p), where_from(p['data'])
 
 def _again(given:dict, folder:Path)->tuple:
     "The same of the run in a folder; what is said beside --resume is put into its card, and compared there later."
@@ -582,7 +583,9 @@ def _again(given:dict, folder:Path)->tuple:
     if 'epochs' in said: said['steps'] = said['epochs']*(len(data)//card['recipe']['batch'])
     for k in 'mults', 'attend': said |= {k: numbers(said[k])} if k in said else {}
     parts = dict(recipe=[f.name for f in fields(training.Recipe)], schedule=['T'],
-                 network=['width', 'mults', 'blocks', 'attend', 'patch', 'dropout', 'scale_shift'])
+                 network=['width', 'mults', 'blocks', 'attend', 'patch', 'dropout', 'scale_shift', 'layers', 'heads'])
+    if said.get('kind', has := card['network'].get('kind', 'unet')) != has:
+        raise ValueError(f'--kind wanted {has}, the network of this run, got {said["kind"]}')
     for part, names in parts.items(): card[part] |= {k: said[k] for k in names if k in said}
     if 'schedule' in said: card['schedule']['name'] = said['schedule']
     return data, card | dict(target=card['recipe']['target'], data=data.name), where_from(source)
@@ -626,11 +629,14 @@ def _finish(run, folder:Path, half:bool, device:str, began:float):
 @_flag('--labels/--no-labels', None, 'Learn the labels, if the images have any.')
 @_flag('--schedule', Choice(list(schedules)), 'Noise schedule.')
 @_flag('--T T', _whole(1, 10**6), 'Steps of the schedule.')
-@_flag('--width', _whole(1, 8192), 'Channels at the first level of the network.')
+@_kind
+@_flag('--width', _whole(1, 8192), 'Channels at the first level of the U-Net; numbers a token of the transformer.')
 @_flag('--mults', None, 'Width of each level, e.g. 1,2,2.')
 @_flag('--blocks', _whole(1, 8), 'Residual blocks a level.')
 @_flag('--attend', None, 'Levels with attention, e.g. 1,2.')
-@_flag('--patch', _whole(1, 32), 'Side of the squares folded into channels first.')
+@_flag('--patch', _whole(1, 32), 'Side of the squares folded into channels first, or into tokens.')
+@_flag('--layers', _whole(1, 64), 'Blocks of the transformer.')
+@_flag('--heads', _whole(1, 64), 'Heads of attention in each of them.')
 @_flag('--dropout', Number(0, 1, max_open=True))
 @_flag('--scale-shift/--no-scale-shift', None, 'Let the time scale what the network sees, not only shift it.')
 @_flag('--epochs', _whole(1, 10**6), 'Times through the images, instead of --steps.')
@@ -675,17 +681,18 @@ def _precision(run)->str: return 'bf16' if run.bf16 else 'float32'
 # %% ../nbs/interface/cli.ipynb #b1ecac88
 @main.command()
 @_flag('--preset', Choice(list(presets)), 'The run that is to come.', 'laptop')
+@_kind
 @_flag('--data', Place(), 'As for train.')
 @_size
 @_flag('--batch', _bounds['batch'], 'Images a batch.')
 @_flag('--steps', _whole(10, 100_000), 'Batches to spend.', 100)
 @_flag('--out', _file, 'Also write rates and losses as .csv.')
 @_device
-def find_lr(preset, data, size, batch, steps, out, device):
+def find_lr(preset, kind, data, size, batch, steps, out, device):
     "Suggest a learning rate for a run."
     # The run that is to come.
     _check_outputs(out=(out, '.csv'))
-    p, device = plan(dict(data=data, size=size, batch=batch), preset), best_device(device)
+    p, device = plan(dict(kind=kind, data=data, size=size, batch=batch), preset), best_device(device)
     images = prepared(sources.load_images(p['data'], p['size'], progress=_terminal()), p)
     card = card_for(images, p)
 

@@ -109,11 +109,14 @@ def _card_of(net, data, p:dict)->dict:
 def card_from(
     start,         # a model, as for `load_pretrained`
     data:Images, p:dict, # from `plan`
+    kind:str=None, # of network, where it was asked for
 )->dict:
     "The card of a run that begins with the weights of a model."
     old = load_card(start)
     network = old['network'] | dict(channels=data.pixels.shape[1])
-    if network.get('kind', 'unet') == 'unet': network['classes'] = len(data.classes)
+    has = network.get('kind', 'unet')
+    if kind not in (None, has): raise ValueError(f'kind wanted {has}, the network of the model to start with, got {kind}')
+    if has in ('unet', 'dit'): network['classes'] = len(data.classes)
     more = {k: old[k] for k in ('units', 'sample') if k in old}
     if not data.classes and 'sample' in more: more['sample'] = {k: v for k, v in old['sample'].items() if k != 'guidance'}
     recipe = _recipe(p | dict(target=old['target']))
@@ -138,7 +141,7 @@ def _planned(images, preset, net, start, settings)->tuple:
     p, old = plan(settings, preset), load_card(start) if start else None
     size, channels = (old.get('size'), old['network'].get('channels')) if old else (p['size'], p.get('channels'))
     data = prepared(to_images(images, size, channels), p)
-    if net is None: return data, card_from(start, data, p) if start else card_for(data, p)
+    if net is None: return data, card_from(start, data, p, settings.get('kind')) if start else card_for(data, p)
     if data.labels is not None and not _takes_labels(net): data = Images(data.pixels, name=data.name)
     return data, _card_of(net, data, p | dict(optimizer=settings.get('optimizer', 'adamw')))
 

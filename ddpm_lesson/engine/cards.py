@@ -21,6 +21,7 @@ from torch.utils._device import _device_constructors
 
 from .published import PositUNet, SimpleUNet, posit_linear_fixed_schedule, posit_linear_schedule
 from ..checks import torch_defaults
+from ..dit import DiT
 from ..loss import targets
 from ..sampler import timesteps
 from ..schedule import Schedule, cosine_schedule, linear_schedule, rate_schedule, rescaled_linear_schedule
@@ -33,8 +34,9 @@ schedules = dict(  # what a card or a command calls them
 def _of_its_author(sched, target, name='a network', **settings):
     raise ValueError(f'{name!r:.60} is not a network of ours: give it, as in load_pretrained(folder, net=MyNetwork())')
 
-networks = dict(unet=lambda sched, target, **s: UNet(**s), posit_unet=PositUNet,
-                simple=lambda sched, target, **s: SimpleUNet(**s), own=_of_its_author)
+networks = dict(unet=lambda sched, target, **s: UNet(**s), dit=lambda sched, target, **s: DiT(**s),
+                posit_unet=PositUNet, simple=lambda sched, target, **s: SimpleUNet(**s),
+                own=_of_its_author)
 _former = dict(  # words that no longer mean anything
     posit='a network of an earlier version, which was not wired as S1 published it',
     eps_on_image="of an earlier version: a noise network judged by its image; S1's image arm predicts x_0")
@@ -64,7 +66,7 @@ def make_network(
 # %% ../../nbs/engine/cards.ipynb #dd9562a9
 limits = dict(  # what a card may ask for, ends included
     channels=(1, 256), width=(1, 8192), blocks=(1, 8), depth=(1, 8), levels=(1, 8), patch=(1, 32),
-    classes=(0, 100_000), T=(1, 1_000_000), size=(1, 2048))
+    layers=(1, 64), heads=(1, 64), classes=(0, 100_000), T=(1, 1_000_000), size=(1, 2048))
 most_bytes = 16*10**9  # that the weights of one network may need
 
 def _need(fits, wanted:str, came, who='the card wanted '):
@@ -273,6 +275,8 @@ def settled(card:dict, data)->dict:
     names, known = [] if data.labels is None else list(data.classes), network.get('classes', 0)
     own = network.setdefault('channels', channels)
     _need(own == channels, f'images wanted {own} channels, as the network has', channels, '')
+    patch = network.get('patch', 1)
+    _need(h % patch == w % patch == 0, f'images wanted sides that are a multiple of patch {patch}', f'{h}x{w}', '')
     if len(names) != known:
         raise ValueError(f'{data.name} has {len(names) or "no"} labels and the network {known or "no"} classes')
     _need(not known or recipe.get('label_drop') != 1, 'label_drop wanted less than 1, to show a label', 1, '')

@@ -84,8 +84,9 @@ class Muon(torch.optim.Optimizer):
 
 # %% ../../nbs/reference/muon.ipynb #0e2aba4c
 def between_channels(net:nn.Module)->list:
-    "The kernels that Muon is for: all but first and last, with at least 16 channels on either side."
-    inner = [p for p in net.parameters() if p.ndim == 4][1:-1]
+    """The kernels that Muon is for, with at least 16 channels on either side: of convolutions all but first and last,
+    or those that a network names itself, as `DiT` does."""
+    inner = net.for_muon() if hasattr(net, 'for_muon') else [p for p in net.parameters() if p.ndim == 4][1:-1]
     return [p for p in inner if min(p.shape[:2]) >= 16 and p.requires_grad]
 
 class JoinedOptimizer:

@@ -15,19 +15,22 @@ from .run import as_images, make_card
 from ..train import Recipe, batch_indices
 
 # %% ../../nbs/engine/presets.ipynb #0b03a769
+_networks = dict(  # kind -> all that decides it, and what it is where a preset is of another kind
+    unet=dict(width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1, dropout=0.0, scale_shift=False),
+    dit=dict(width=128, layers=9, heads=4, patch=4),   # as many parameters as that U-Net has with scale_shift
+    posit_unet=dict(width=32, mults='1,2,3,4', blocks=2), simple=dict(width=64))
 _posit = dict(
-    data='flowers102', size=64, kind='posit_unet', width=32, mults='1,2,3,4', blocks=2, labels=False, standardise=True,
+    data='flowers102', size=64, kind='posit_unet', **_networks['posit_unet'], labels=False, standardise=True,
     schedule='rate', target='eps', distance='mae', epochs=dict(any=250, oxfordiiitpet=150), batch=64, lr=1e-3, warmup=0,
     decay=False, weight_decay=1e-4, beta_2=0.999, clip_grad=0, ema_decay=0,
     sample=dict(sampler='ddim', steps=19, clip=None))   # its '20 steps' are 19 calls
 _hackernoon = dict(
-    data='flowers102', size=64, kind='simple', width=64, labels=False, schedule='linear', T=300, target='eps',
-    epochs=300, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
+    data='flowers102', size=64, kind='simple', **_networks['simple'], labels=False, schedule='linear', T=300,
+    target='eps', epochs=300, batch=128, lr=1e-3, warmup=0, decay=False, weight_decay=0, beta_2=0.999, clip_grad=0, ema_decay=0,
     sample=dict(sampler='ddpm', steps=None, clip=None))
 _best = dict(scale_shift=True, target='x_0', weight='min_snr', optimizer='muon')   # see the page of ingredients
-_laptop = _best | dict(
-    data='fashion', width=16, mults='1,2,4,8', blocks=1, attend='3', patch=1,
-    steps=1500, batch=16, warmup=150, sample=dict(steps=25, guidance=2.0))
+_laptop = _networks['unet'] | _best | dict(
+    data='fashion', steps=1500, batch=16, warmup=150, sample=dict(steps=25, guidance=2.0))
 presets = {
     'laptop': _laptop,
     'shipped': _laptop | dict(
@@ -53,9 +56,7 @@ def numbers(text)->list:
     try: return [int(n) for n in str(text).split(',') if n.strip()]
     except ValueError: raise ValueError(f'wanted whole numbers with commas between, got {text!r}') from None
 
-_published = dict(  # networks built as published -> what they have no use for
-    posit_unet=('attend', 'patch', 'dropout', 'scale_shift'),
-    simple=('mults', 'blocks', 'attend', 'patch', 'dropout', 'scale_shift'))
+_labelled = 'unet', 'dit'   # networks that take labels
 _basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, dropout=0.0, scale_shift=False,
                standardise=False, epochs=None)
 
@@ -67,12 +68,18 @@ def plan(
     said = {k: v for k, v in given.items() if v is not None}
     if {'steps', 'epochs'} <= said.keys():
         raise ValueError(f'wanted steps or epochs, got both: {said["steps"]} and {said["epochs"]}')
-    known = {'channels', *_basics, *(f.name for f in fields(Recipe)), *(k for p in presets.values() for k in p)}
+    every = {k for n in _networks.values() for k in n}   # settings of all networks
+    known = {'channels', *_basics, *every, *(f.name for f in fields(Recipe)), *(k for p in presets.values() for k in p)}
     if odd := sorted(said.keys() - known):
         raise ValueError(f'settings wanted among {", ".join(sorted(known))}, got {", ".join(odd)}')
-    p = _basics | presets[preset] | said
-    if unused := [k for k in _published.get(p['kind'], ()) if said.get(k)]:
-        raise ValueError(f'{preset} has no use for {", ".join(unused)}: its network {p["kind"]} is built as published')
+    usual = _basics | presets[preset]
+    kind = said.get('kind', usual['kind'])
+    if kind not in [*_networks]: raise ValueError(f'kind wanted one of {", ".join(_networks)}, got {kind!r:.60}')
+    if kind != usual['kind']: usual |= _networks[kind] | ({} if kind in _labelled else dict(labels=False))
+    p = usual | said
+    if unused := sorted(k for k in every - _networks[kind].keys() if said.get(k)):
+        raise ValueError(f'{preset} has no use for {", ".join(unused)}: its network {kind} is built from '
+                         f'{", ".join(_networks[kind])}')
     return p | dict(epochs=None) if 'steps' in said else p
 
 def prepared(data:Images, p:dict)->Images:
@@ -93,11 +100,11 @@ def channel_units(
 # %% ../../nbs/engine/presets.ipynb #3cc7beb2
 def _network(p, channels, classes)->dict:
     "The entry `network` of a card."
-    common = dict(channels=channels, width=p['width'])
-    if p['kind'] == 'simple': return common | dict(kind='simple')
-    if p['kind'] == 'posit_unet': return common | dict(kind='posit_unet', mults=numbers(p['mults']), depth=p['blocks'])
-    lists = {k: numbers(p[k]) for k in ('mults', 'attend')}
-    return common | lists | dict(classes=classes) | {k: p[k] for k in ('blocks', 'patch', 'dropout', 'scale_shift')}
+    kind = p['kind']
+    own = {k: numbers(p[k]) if k in ('mults', 'attend') else p[k] for k in _networks[kind]}
+    if kind == 'posit_unet': own['depth'] = own.pop('blocks')
+    if kind in _labelled: own['classes'] = classes
+    return dict(channels=channels) | own | (dict(kind=kind) if kind != 'unet' else {})
 
 def card_for(
     data:Images, p:dict,  # from `prepared`; from `plan`

@@ -287,7 +287,7 @@ def as_trained(card)->dict:
     recipe = dict(weight='uniform', optimizer='adamw', accumulate=1) | card['recipe']
     if recipe['weight'] == 'even': recipe['weight'] = 'uniform'
     decides = {k: v for k, v in card.items() if k not in ('sample', 'data', 'size', 'classes')}
-    return decides | dict(network=dict(scale_shift=False) | card['network'], recipe=recipe)
+    return decides | dict(network=dict(kind='unet', scale_shift=False) | card['network'], recipe=recipe)
 
 def _as_long(decides:dict, steps:int)->dict:
     "What decided a training, had it been so long: a run may be extended."

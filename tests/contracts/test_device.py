@@ -115,7 +115,8 @@ def test_a_run_goes_on_on_the_gpu(tmp_path):
 
 # ---- another device, without one: PyTorch's fake tensors have a device and no memory, and refuse to mix two
 
-NETWORKS = [dict(channels=1, width=8, mults=[1, 2], classes=3, blocks=1, scale_shift=True), dict(kind='posit_unet', channels=1, width=8, mults=[1, 2], depth=1), dict(kind='simple', channels=1, width=8, levels=2)]
+NETWORKS = [dict(channels=1, width=8, mults=[1, 2], classes=3, blocks=1, scale_shift=True), dict(kind='posit_unet', channels=1, width=8, mults=[1, 2], depth=1), dict(kind='simple', channels=1, width=8, levels=2),
+            dict(kind='dit', channels=1, width=8, layers=1, heads=2, patch=4, classes=3)]
 
 
 class NoFloat64(TorchDispatchMode):
@@ -129,7 +130,7 @@ class NoFloat64(TorchDispatchMode):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('target', ['eps', 'x_0', 'v'])
-@pytest.mark.parametrize('network', NETWORKS, ids=['ours', 'S1', 'S2'])
+@pytest.mark.parametrize('network', NETWORKS, ids=['ours', 'S1', 'S2', 'DiT'])
 def test_labels_and_every_wrapper_follow_the_model(network, target, dtype):
     "Rejects labels, rates or tables that stay behind, a clock in float32 before weights in bfloat16, and float64 on the device."
     fresh, y = lambda: build(dict(network=network, schedule=dict(name='linear', T=50), target=target))[0].to(dtype), torch.tensor([0, 2])
@@ -154,7 +155,7 @@ def test_labels_given_before_the_model_moves_move_with_it():
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize('network', NETWORKS, ids=['ours', 'S1', 'S2'])
+@pytest.mark.parametrize('network', NETWORKS, ids=['ours', 'S1', 'S2', 'DiT'])
 def test_weights_of_another_dtype_say_nearly_the_same(network, dtype):
     "Rejects rates or a table of noise levels rounded to the weights' dtype: S1's clock turns a thousand times while the noise goes from 0 to 1."
     torch.manual_seed(0)

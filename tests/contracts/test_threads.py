@@ -108,6 +108,7 @@ def test_the_last_to_leave_puts_the_mode_back():
 DATA = Images(bundled_fashion().pixels[:32, :, ::4, ::4].contiguous(), name='small')
 NETWORKS = {'unet': dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[0], dropout=0.3), 'posit_unet': dict(kind='posit_unet', channels=1, width=8, mults=[1, 2], depth=1)}
 NETWORKS['simple'] = dict(kind='simple', channels=1)
+NETWORKS['dit'] = dict(kind='dit', channels=1, width=8, layers=1, heads=2, patch=1)
 
 
 def trained(seed, network='unet', steps=2):
