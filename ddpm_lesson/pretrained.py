@@ -26,15 +26,16 @@ from .loss import PredictsEps, targets
 # %% ../nbs/interface/pretrained.ipynb #73165592
 def shipped()->dict:
     "The models inside the package: name -> path of the weights."
-    return {p.stem: p for p in sorted(assets.glob('*.safetensors'))}
+    return {p.stem: p for p in sorted(assets.glob('*.safetensors'), key=lambda p: p.stem)}
 
 def weights_path(
     wanted, # a name in `shipped()`, a .safetensors file, or the folder of a finished run; a Path is never a name
 )->Path:
     "Where the weights lie. A name is looked up, never joined to a folder."
-    key = '' if isinstance(wanted, Path) else str(wanted).lower().replace('_', '').replace('-', '')
+    plain = lambda name: name.lower().replace('_', '').replace('-', '')
+    key = '' if isinstance(wanted, Path) else plain(str(wanted))
     for name, path in shipped().items():
-        if key not in (name, name + 'mnist'): continue
+        if key not in (plain(name), plain(name) + 'mnist'): continue
         if os.path.isfile(f'{wanted}/model.safetensors'):
             warnings.warn(f'{wanted!r} is the shipped model of that name; the folder here is ./{wanted}', stacklevel=3)
         return path
