@@ -263,7 +263,7 @@ def slider(name, label, picture, size, captions, first, rests, alt):
     "A slider over frames that stand below one another in one picture; frames.js moves it."
     width, height = size
     return f'''<figure class="frames" id="{name}" data-captions="{html.escape(json.dumps(captions))}" style="--shape: {width}/{height}">
-<div class="window"><img src="_static/{picture}" width="{width}" height="{height*len(captions)}" alt="{html.escape(alt)}"></div>
+<div class="window"><img src="_static/{picture}" width="{width}" height="{height*len(captions)}" alt="{html.escape(alt)}" loading="lazy"></div>
 <label for="{name}-input">{html.escape(label)} <output for="{name}-input">{html.escape(captions[0])}</output></label>
 <input id="{name}-input" type="range" min="{first}" max="{first + len(captions) - 1}" value="{rests}">
 </figure>'''

@@ -112,6 +112,13 @@ def lighter(text, path):
     return text if path == 'search.html' else re.sub(EAGER, '', text)
 
 
+def unblocked(text, path, options):
+    "A page that is shown before its scripts have come: the few options stand in it, all other scripts wait until it is read."
+    if path == 'search.html': return text
+    text = re.sub(r'<script src="[^"]*documentation_options\.js[^"]*"></script>', lambda m: f'<script>{options}</script>', text)
+    return re.sub(r'<script src=', '<script defer src=', text)
+
+
 def named_by_their_words(text):
     "Folds are called what they show; the theme gives each a second name, which speech input does not know."
     return text.replace('<summary aria-label="Toggle hidden content">', '<summary>')
@@ -224,7 +231,7 @@ def finish(made, katex, version, repository, address):
     read = lambda p: p.read_text(encoding='utf-8')
     pages = {p.relative_to(made).as_posix(): read(p) for p in sorted(made.rglob('*.html')) if '_static' not in p.parts}
     drawings = drawn([f for text in pages.values() for f in formulas_of(text)], katex)
-    scripts, known = made/'_static'/'scripts', places(pages)
+    scripts, known, options = made/'_static'/'scripts', places(pages), read(made/'_static'/'documentation_options.js')
     (made/'_static'/'icons.css').write_text(icon_styles(pages.values(), read(scripts/'fontawesome.js')), encoding='utf-8')
     for path in {*scripts.glob('fontawesome.js*'), *scripts.glob('*.map')}: path.unlink()
     for path, text in pages.items():
@@ -233,7 +240,7 @@ def finish(made, katex, version, repository, address):
         if '<form class="answer"' in text or '<form class="tally"' in text: more += f'\n<script type="module" src="{up}_static/answers.mjs"></script>'
         if 'class="formula' in text or 'class="equation"' in text: more += f'\n<script type="module" src="{up}_static/speak.mjs"></script>'
         if 'class="formula' in text or 'class="equation"' in text: more = f'<link rel="stylesheet" href="{up}_static/katex/katex.min.css">\n' + more
-        text = lighter(one_viewport(with_icons(regrouped(deep_links(named_by_their_words(text), path)))), path)
+        text = unblocked(lighter(one_viewport(with_icons(regrouped(deep_links(named_by_their_words(text), path)))), path), path, options)
         text = with_formulas(text, drawings).replace('</head>', more + '\n</head>', 1)
         text = text.replace('<p class="component-author">', footer(path, version, repository) + '\n<p class="component-author">', 1)
         (made/path).write_text(text, encoding='utf-8')

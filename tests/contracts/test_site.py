@@ -527,6 +527,15 @@ def test_icons_are_cut_out_of_the_theme(site):
     with pytest.raises(SystemExit, match='no icon'): site_finish.icon_rule('no-such-thing', styles)
 
 
+def test_no_script_holds_up_a_page(site, tags):
+    "Wrong programs: the theme's scripts, which a phone waits for; a picture far below that comes with the first screen."
+    for path, found in tags.items():
+        if path.name == 'search.html': continue
+        assert not [a['src'] for tag, a in found if tag == 'script' and a.get('src') and 'defer' not in a and a.get('type') != 'module'], path
+    first = [a for tag, a in tags[site/'index.html'] if tag == 'img']
+    assert [a['src'] for a in first if a.get('loading') != 'lazy'] == ['_static/hero.png']
+
+
 def test_only_the_search_page_loads_the_search(site):
     for path, text in pages_of_people(site).items(): assert ('searchindex.js' in text) == (path == 'search.html'), path
 
@@ -765,6 +774,8 @@ def test_sliders_move_by_keyboard(visit, name, first, last):
     page = visit('index.html')
     figure = page.locator(f'figure#{name}')
     slider, window, words = figure.locator('input'), figure.locator('.window'), figure.locator('output')
+    figure.scroll_into_view_if_needed()
+    page.wait_for_function('name => document.querySelector(`figure#${name} img`).naturalWidth > 0', arg=name)
     seen = lambda: (slider.input_value(), words.inner_text(), slider.get_attribute('aria-valuetext'), window.screenshot())
     assert first < slider.input_value() < last  # it rests where there is something to see
     slider.focus()
