@@ -1,12 +1,17 @@
-"""What the pages of the book weigh: python tools/measure_site.py BOOK [benchmarks/site.csv]
+"""What the pages of the book weigh: python tools/measure_site.py BOOK [benchmarks/site.csv] [--lighthouse node_modules/.bin/lighthouse]
 
 Opens one page of each kind of a built book in Chromium and adds up what came, gzipped as a server would, by kind of file; the live page
-also until its first garment is drawn. Needs Chromium and playwright. Times are left out: they belong to a machine and a network.
+also until its first garment is drawn. Needs Chromium and playwright. With Lighthouse (`npm install lighthouse`) also its scores for
+accessibility, good practice and search engines on a phone; the one for speed is printed, not kept: times belong to a machine.
 """
+import argparse
 import functools
 import gzip
 import http.server
+import json
+import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -57,19 +62,39 @@ def weighed(browser, url, draw):
     return {kind: round(size/1000, 1) for kind, size in sizes.items()} | dict(all=round(sum(sizes.values())/1000, 1), files=len(found))
 
 
-def main(book, out=ROOT/'benchmarks'/'site.csv'):
+SCORES = {'accessibility': 'accessibility', 'best-practices': 'good practice', 'seo': 'search engines'}
+SCORED = 'first page', 'lesson', 'live'
+
+
+def scores(lighthouse, program, url):
+    "Lighthouse's scores of a page on a phone, of 100."
+    flags = '--headless=new --no-sandbox'
+    run = subprocess.run([lighthouse, url, '--quiet', '--output=json', f'--chrome-flags={flags}'], capture_output=True, text=True, env=os.environ | {'CHROME_PATH': program})
+    if run.returncode: sys.exit(run.stderr[-500:])
+    found = json.loads(run.stdout)
+    of = lambda name: round(100*found['categories'][name]['score'])
+    print(f'{url}: speed on this machine, {of("performance")} of 100')
+    return {words: of(name) for name, words in SCORES.items()}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description='What the pages of the book weigh.')
+    parser.add_argument('book', type=Path)
+    parser.add_argument('out', type=Path, nargs='?', default=ROOT/'benchmarks'/'site.csv')
+    parser.add_argument('--lighthouse', help='its program, to ask for scores too')
+    args = parser.parse_args(argv)
     program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if not program: sys.exit('Chromium is needed, and was not found')
-    server, address = served(book)
+    server, address = served(args.book)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=program, args=['--no-sandbox'])
         rows = [dict(page=name, unit='kB gzipped') | weighed(browser, address + path, name.endswith('drawn')) for name, path in PAGES.items()]
         browser.close()
+    if args.lighthouse:
+        rows = [row | (scores(args.lighthouse, program, address + PAGES[row['page']]) if row['page'] in SCORED else {}) for row in rows]
     server.shutdown()
-    write_table(rows, out)
+    write_table(rows, args.out)
     for row in rows: print(*row.values(), sep='\t')
 
 
-if __name__ == '__main__':
-    if len(sys.argv) not in (2, 3): sys.exit(__doc__)
-    main(*map(Path, sys.argv[1:]))
+if __name__ == '__main__': main()
