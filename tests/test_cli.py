@@ -11,6 +11,7 @@ import warnings
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
-from ddpm_lesson import cli, experiments
+from ddpm_lesson import classroom, cli, experiments
 from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
 from ddpm_lesson.engine import distributed as scale
 from ddpm_lesson.engine import draw
@@ -27,7 +28,7 @@ from ddpm_lesson.engine import sources as sets
 from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.files import save_png, save_tensors, sheet
 from ddpm_lesson.engine.run import make_card
-from ddpm_lesson.guidance import Guided
+from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.likelihood import elbo_terms, ode_bound
 from ddpm_lesson.metrics import image_hashes, subset
 from ddpm_lesson.pretrained import load_pretrained, save_model
@@ -483,11 +484,13 @@ NUMBERS = ['0', '1', '2', '3', '-1', '20', '50', '1000000000', '100000', '9'*400
 WORDS = ['', 'all', 'none', 'a', 'b', 'a,b', 'c', '0', '1', '²', 'fashion', 'debug', 'cpu', 'auto', 'meta', 'cuda', 'cuda:99', 'cuda:-1', 'cpu:-1', 'cuda:' + '9'*30, 'mps', 'xla', 'tpu', 'lazy', EVIL, '\udc80', 'a\nb', 'x'*5000,
          '%s', '{}', '../..', '~', '~nobody-of-that-name/x', '/dev/null', '/dev/zero', '1,2', '1,,2', ',', '64,64', '1,' + '9'*400, 'a,b,' , '-', '--', 'linear', 'x_0', 'mae', 'bf16', 'muon', 'ddim']
 PATHS = ['o.png', 'o.gif', 'o.json', 'o.csv', 'o.jpg', 'out/o.png', 'folder', 'letter.png', 'letter.json', 'letter.csv', 'pipe.png', 'gone.png', 'plain.png', 'sheet.png', 'm.safetensors', 'm.json', 'labels.safetensors', 'bad.safetensors',
-         'pics', 'empty', 'file', '/proc/x.png', 'file/x.png', 'y'*300 + '.png', '.', '/', 'run', '~/x.png', '', 'o.png/', 'dir.png']
+         'pics', 'sent', 'empty', 'file', '/proc/x.png', 'file/x.png', 'y'*300 + '.png', '.', '/', 'run', '~/x.png', '', 'o.png/', 'dir.png']
 
 
 GOOD = dict(out=['o.png', 'o.csv', 'o.json'], gif=['o.gif'], strip=['s.png'], weights=['m.safetensors', 'labels.safetensors', 'fashion'], data=['pics', 'debug', 'fashion'], device=['cpu'], size=['8', '12'], batch=['2', '3'],
-            count=['20', '33'], label=['all', 'none', '0', '1', 'a,b'], mults=['1', '1,2'], attend=['', '1'], folder=['new'], like=['sheet.png'], width=['8'], precision=['float32'], optimizer=['adamw'], held=['20'])
+            count=['20', '33'], label=['all', 'none', '0', '1', 'a,b'], mults=['1', '1,2'], attend=['', '1'], folder=['new'], like=['sheet.png'], width=['8'], precision=['float32'], optimizer=['adamw'], held=['20'],
+            photo=['plain.png', 'pics/a/3-0.png'], mask=['plain.png'], where=['mine.py:sampler', 'mine.py:broken', 'mine.py', 'gone.py:sampler', 'mine.py:nothing'], picture=['o.png'], student=['ana', 'Bo Li'],
+            start=['m.safetensors', 'labels.safetensors'], resume=['run'], between=['1', '20', '40', '50'], strength=['0.5', '1'], steps=['2', '3', '10'], ip=['0.0.0.0'], grader=['nbgrader'])
 
 
 def guess(option, r):
@@ -500,15 +503,33 @@ def guess(option, r):
     return r.choice(NUMBERS + WORDS + PATHS)
 
 
+COMMANDS = ['sample']*3 + ['train']*3 + ['evaluate']*4 + ['edit']*3 + ['progress']*2 + ['find-lr', 'experiment', 'diagnose', 'audit', 'lessons', 'class']
+
+
 def command_line(seed):
     "A call that somebody might make, or nobody."
     r = random.Random(seed)
-    name = r.choice(['sample', 'sample', 'train', 'train', 'evaluate', 'evaluate', 'find-lr', 'experiment', 'diagnose'])
-    args = [name]
-    for option in r.sample(cli.main.commands[name].params, r.choice([0, 1, 1, 2, 2, 3, 4, 6])):
-        args += [r.choice(option.opts + option.secondary_opts)] + ([] if option.is_flag else [guess(option, r)])
+    name = r.choice(COMMANDS)
+    args, params = [name], cli.main.commands[name].params
+    options = [o for o in params if isinstance(o, click.Option)]
+    for option in r.sample(options, min(len(options), r.choice([0, 1, 1, 2, 2, 3, 4, 6]))):
+        args += [r.choice(option.opts + option.secondary_opts)] + [guess(option, r) for _ in range(0 if option.is_flag else option.nargs)]
+    if name == 'evaluate' and r.random() < 0.3: args.append('--bits')
+    for argument in params:
+        if isinstance(argument, click.Argument) and r.random() < 0.9: args.append('sent' if name == 'progress' and r.random() < 0.5 else guess(argument, r))
     if r.random() < 0.05: args.insert(r.randrange(len(args) + 1), r.choice(WORDS))
     return args
+
+
+def test_every_command_is_fuzzed(): assert set(COMMANDS) == set(cli.main.commands)
+
+
+SAMPLERS = """
+import torch
+def sampler(model, alpha_bar, x_T, steps, eta): return x_T
+def broken(): raise KeyError('\\x1b[31m')
+nothing = None
+"""
 
 
 @pytest.fixture
@@ -535,7 +556,37 @@ def tiny(here, monkeypatch):
     monkeypatch.setattr('ddpm_lesson.engine.run.find_lr', lambda card, data, steps, device: (torch.logspace(-6, 0, 20), torch.ones(20)))
     monkeypatch.setattr(experiments, 'run_cells', lambda cells, folder, *a, data='fashion', size=28, **kw: sets.load_images(data, size) and [])
     monkeypatch.setattr(cli, 'most_pixels', 10**6)
+    a_moments_work(monkeypatch, here)
     return here
+
+
+def a_moments_work(monkeypatch, here):
+    "The same for the commands about pictures that are there, samplers, pages and students."
+    changed, bits_of = cli._changed, cli.bits_of
+    def one_change(model, sched, x, known, inverted, strength, how, seeds):
+        if isinstance(model, Labelled): model = Labelled(model.model, model.y[:1])
+        changed(model, sched, x[:1], known, inverted, strength, replace(how, steps=min(2, how.steps)), list(seeds)[:1])
+        return x
+    def few_bits(model, sched, x_0, steps, seeds):
+        if isinstance(model, Labelled): model = Labelled(model.model, model.y[:1])
+        bits_of(model, sched, x_0[:1], min(3, steps), list(seeds)[:1])
+        return torch.ones(len(x_0), 2, dtype=torch.float64)
+    monkeypatch.setattr(cli, '_changed', one_change)
+    monkeypatch.setattr(cli, 'bits_of', few_bits)
+    Path('mine.py').write_text(SAMPLERS)
+    report = SimpleNamespace(right=True, to_json=lambda: json.dumps(dict(right=True)))
+    monkeypatch.setattr('ddpm_lesson.audit.audit', lambda sampler, name: report)
+    monkeypatch.setattr(subprocess, 'run', lambda args, **kw: subprocess.CompletedProcess(args, 0))
+    few = [Path('settings.ini'), Path('nbs/index.ipynb'), Path('nbs/03_forward.ipynb')]
+    monkeypatch.setattr(classroom, 'course_files', lambda root: few)
+    monkeypatch.setattr(classroom, '_wheel', lambda root, out: 'pip install "ddpm_lesson[lessons]"')
+    monkeypatch.setattr(classroom, 'make_slides', lambda out: Path(out).touch())
+    monkeypatch.setattr(classroom, 'nbgrader_course', os.mkdir)
+    monkeypatch.setenv('XDG_DATA_HOME', str(here/'empty'))
+    Path('sent').mkdir()
+    Path('sent/ana.json').write_text(json.dumps(dict(student=EVIL, right=['00-ghost'], of=9)))
+    Path('sent/bo.json').write_text(json.dumps(dict(done={'04-var': '2026-01-01'})))
+    Path('sent/bad.json').write_text('{')
 
 
 PRECIOUS = 'letter.png', 'letter.json', 'letter.csv', 'file', 'bad.safetensors'
@@ -543,10 +594,12 @@ PRECIOUS = 'letter.png', 'letter.json', 'letter.csv', 'file', 'bad.safetensors'
 
 def try_out(args):
     "Call, and say what is wrong with how it ended, or ''."
-    for made in *Path().glob('o.*'), *Path().glob('s.*'), Path('runs'), Path('new'):
-        if made.is_dir(): shutil.rmtree(made)
-        else: made.unlink(missing_ok=True)
+    there = set(os.listdir())
     r = CliRunner().invoke(cli.main, args)
+    os.environ.pop('DDPM_LESSON_STUDENT', None)
+    for made in map(Path, set(os.listdir()) - there):
+        if made.is_dir() and not made.is_symlink(): shutil.rmtree(made)
+        else: made.unlink()
     if r.exception and not isinstance(r.exception, SystemExit): return f'raised {r.exception!r:.200}'
     if r.exit_code not in (0, 1, 2): return f'exit status {r.exit_code}'
     if not harmless(r.output): return 'let a control character out'
