@@ -10,10 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from ddpm_lesson import classroom, cli
+from ddpm_lesson.data import bundled_fashion
+from ddpm_lesson.engine.files import save_png
+from ddpm_lesson.engine.sources import course_images, load_images
 from ddpm_lesson.exam import grade
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,16 +87,16 @@ def test_notes_count_what_the_index_says():
     assert set(' '.join(which for which, _ in classroom._weeks).split()) | set(classroom._day) <= set(table)
 
 
-@pytest.mark.parametrize('out', ['full', 'file', '--help'])
+@pytest.mark.parametrize('out', ['full', 'other', 'file', '.', '/', '--help'])
 def test_a_class_goes_to_a_new_place(out, tmp_path, monkeypatch):
-    "Rejects a tool that writes into a folder of others, or makes one called --help."
+    "Rejects a tool that writes into a folder of others, whatever is in it, or makes one called --help."
     monkeypatch.chdir(tmp_path)
-    Path('full').mkdir()
-    Path('full/students').write_text('precious')
-    Path('file').write_text('precious')
+    for name in 'full/students', 'other/letter', 'file':
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text('precious')
     status, said = call('class', out)
     assert (status == 0) == (out == '--help') and not Path('--help').exists()
-    assert Path('full/students').read_text() == Path('file').read_text() == 'precious'
+    assert sorted(p.as_posix() for p in Path().rglob('*')) == ['file', 'full', 'full/students', 'other', 'other/letter'] and not Path('/students').exists()
 
 
 def test_answers_are_found_wherever_they_are_folded():
@@ -109,6 +113,59 @@ def test_answers_are_found_wherever_they_are_folded():
     for link in '[see $x_[t]$](solutions/02.ipynb)', '[see $x_[t]$](solutions/02.ipynb#a)', '[see $x_[t]$](solutions/02.ipynb "t")', '<a href="solutions/02.ipynb#a">see $x_[t]$</a>':
         assert plain(f'Go {link}.') == 'Go see $x_[t]$.', link
     for link in '[one](01_data.ipynb#a)', '[two](https://a.example/solutions/1.ipynb)', '[three](#here)': assert plain(link) == link
+
+
+# ---- another data set, in one place
+
+def shapes(folder, count=420):
+    "A small set of one's own: discs and bars, wider than high, in two folders."
+    for k in range(count):
+        g = torch.Generator().manual_seed(k)
+        x = torch.full((1, 36, 40), 20, dtype=torch.uint8)
+        (top, left), r = torch.randint(4, 20, (2,), generator=g).tolist(), 3 + k % 7
+        x[:, top:top + r*(1 + k % 2), left:left + r] = 120 + k % 100
+        (folder/('disc' if k % 2 else 'bar')).mkdir(parents=True, exist_ok=True)
+        save_png(folder/('disc' if k % 2 else 'bar')/f'{k}.png', x)
+    return folder
+
+
+def test_one_setting_gives_the_course_other_images(tmp_path, monkeypatch):
+    "Rejects a folder taken at another size or in colour, a test image that was learned from, labels in another order, and a folder of ten pictures."
+    monkeypatch.setenv('DDPM_LESSON_DATA', '')
+    assert torch.equal(course_images().pixels, bundled_fashion().pixels) and torch.equal(course_images(False).labels, bundled_fashion(False).labels)
+    monkeypatch.setenv('DDPM_LESSON_DATA', str(shapes(tmp_path/'own')))
+    train, test = course_images(), course_images(train=False)
+    assert train.pixels.shape == (378, 1, 28, 28) and test.pixels.shape == (42, 1, 28, 28) and train.classes == ('bar', 'disc')
+    whole = load_images(tmp_path/'own', 28, channels=1)
+    assert torch.equal(test.pixels, whole.pixels[9::10]) and torch.equal(test.labels, whole.labels[9::10]) and torch.equal(train.labels[:9], whole.labels[:9])
+    for part in 'train', 'test': shapes(tmp_path/'split'/part, 360 if part == 'train' else 20)
+    monkeypatch.setenv('DDPM_LESSON_DATA', str(tmp_path/'split'))
+    assert len(course_images()) == 360 and len(course_images(False)) == 20
+    for wrong, said in (str(shapes(tmp_path/'few', 390)), 'at least 360 images'), ('fashoin', 'or a folder that is there'):
+        monkeypatch.setenv('DDPM_LESSON_DATA', wrong)
+        with pytest.raises(ValueError, match=said): course_images()
+
+
+def test_each_lesson_says_whether_it_follows(made):
+    "Rejects a list in lesson 1 or in the notes that is not what the pages do, and a page that stays with the garments in silence."
+    following = [int(p.stem[:2]) for p in pages.lessons() if p.stem != '01_data' and classroom.follows_data(p)]
+    text = '\n'.join(source(c) for c in cells(ROOT/'nbs'/'01_data.ipynb'))
+    assert f'Lessons {", ".join(map(str, following[:-1]))} and {following[-1]} follow' in text
+    assert 'Lessons 1, ' + ', '.join(map(str, following)) + ' follow' in (made/'teacher'/'TEACHING.md').read_text(encoding='utf-8')
+    for page in pages.lessons():
+        code = '\n'.join(source(c) for c in cells(page) if c['cell_type'] == 'code')
+        stays = ('bundled_fashion(' in code or "load_pretrained('fashion')" in code) and not classroom.follows_data(page)
+        assert ('Stays with the garments' in source(cells(page)[0])) == stays, page.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', [p.stem for p in pages.lessons() if classroom.follows_data(p) and p.stem != '01_data'])
+def test_a_lesson_that_follows_holds_for_other_images(page, tmp_path, monkeypatch):
+    "Every claim that the page checks, on discs and bars: rejects one that holds for the garments alone."
+    import nbformat
+    from nbclient import NotebookClient
+    monkeypatch.setenv('DDPM_LESSON_DATA', str(shapes(tmp_path/'own')))
+    NotebookClient(nbformat.read(ROOT/'nbs'/f'{page}.ipynb', 4), timeout=900, resources={'metadata': {'path': str(ROOT/'nbs')}}).execute()
 
 
 # ---- for nbgrader

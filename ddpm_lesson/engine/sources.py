@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Source', 'known_set', 'find_source', 'image_files', 'Unreadable', 'read_image', 'folder_images', 'all_flowers',
-           'open_torchvision', 'load_images', 'debug_images']
+           'open_torchvision', 'load_images', 'debug_images', 'course_images']
 
 # %% ../../nbs/engine/sources.ipynb #d405c3f5
 import importlib.util
@@ -332,3 +332,23 @@ def load_images(
 def debug_images(size:int=64)->Images:
     "Two photographs, (2, 3, size, size), for runs of seconds, as S1 has them. Credits in assets/CREDITS."
     return load_images('debug', size)
+
+# %% ../../nbs/engine/sources.ipynb #ad705f79
+_least = 360   # images: the lessons then have 40 more to test with
+
+def _tenths(data:Images, train:bool)->Images:
+    "Every tenth image for a test split, or all others."
+    here = (torch.arange(len(data), device='cpu') % 10 == 9) != train
+    labels = None if data.labels is None else data.labels[here]
+    return replace(data, pixels=data.pixels[here], labels=labels)
+
+def course_images(
+    train:bool=True, # which split
+)->Images:           # (N, 1, 28, 28)
+    "What the lessons look at: the bundled garments, or the set or folder that `DDPM_LESSON_DATA` names."
+    source = find_source(os.environ.get('DDPM_LESSON_DATA') or 'fashion')
+    if source.has_test: data = load_images(source, 28, train, channels=1)
+    else: data = _tenths(load_images(source, 28, channels=1), train)
+    if train and len(data) < _least:
+        raise ValueError(f'DDPM_LESSON_DATA wanted at least {_least} images to learn from, got {len(data)} in {source.name}')
+    return data
