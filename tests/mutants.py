@@ -99,6 +99,17 @@ MUTANTS = {
     'a kind that is not looked at': ('engine.presets', 'if kind not in [*_networks]: raise', 'if False: raise', 'test_dit.py::test_words_and_flags_that_do_not_fit_are_refused'),
     'a card that does not say transformer': ('engine.presets', "(dict(kind=kind) if kind != 'unet' else {})", '{}', 'test_dit.py::test_a_preset_with_the_other_network'),
     'Muon that does not ask the network': ('engine.muon', "if hasattr(net, 'for_muon') else", 'if False else', 'test_dit.py::test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest'),
+    # latent
+    'latents without their scale': ('latent', '- self.mean) @ self.axes.T/self.std)', '- self.mean) @ self.axes.T)', 'test_latent.py::test_latents_have_the_scale_of_the_schedule'),
+    'a scale that is not undone': ('latent', '(z.double()*self.std) @ self.axes', 'z.double() @ self.axes', 'test_latent.py::test_what_is_lost_is_the_variance_of_the_other_axes'),
+    'one scale for all axes': ('latent', 'self.std = self.var[:size].sqrt()', 'self.std = self.var[:size].mean().sqrt().expand(size)', 'test_latent.py::test_latents_have_the_scale_of_the_schedule'),
+    'the smallest axes kept': ('latent', 'axes.T.flip(0)[:size]', 'axes.T[:size]', 'test_latent.py::test_what_is_lost_is_the_variance_of_the_other_axes'),
+    'axes with the sign of the day': ('latent', 'self.axes = axes*largest.sign()', 'self.axes = axes', 'test_latent.py::test_an_axis_has_the_same_sign_on_any_machine'),
+    'words fitted without the root of d': ('latent', '/k.shape[-1]**0.5', '', 'test_latent.py::test_attention_is_torchs'),
+    'weights over the places': ('latent', 'return fit.softmax(-1) @ v', 'return fit.softmax(-2) @ v', 'test_latent.py::test_attention_is_torchs'),
+    'the first caption for all': ('latent', 'return self.net(x_t, t, self.ids[y])', 'return self.net(x_t, t, self.ids[y[:1]].expand(len(x_t), -1))', 'test_latent.py::test_a_caption_is_a_label'),
+    'no label is the first caption': ('latent', 'self.ids.new_zeros(len(x_t), self.ids.shape[1])', 'self.ids[:1].expand(len(x_t), -1)', 'test_latent.py::test_a_caption_is_a_label'),
+    'captions filled up in front': ('latent', '[number[w] for w in row] + [0]*(length - len(row))', '[0]*(length - len(row)) + [number[w] for w in row]', 'test_latent.py::test_captions_become_the_numbers_of_their_words'),
     # likelihood
     'divergence without d sin': ('likelihood', '(trace - sin*x[0].numel())/cos', 'trace/cos', 'test_likelihood.py::test_the_odes_density_is_the_mixtures_to_a_thousandth_of_a_nat'),
     'density by a clock that runs down': ('likelihood', 'log_p = log_p_T(x_T).double() + total', 'log_p = log_p_T(x_T).double() - total', 'test_likelihood.py::test_the_odes_density_is_the_mixtures_to_a_thousandth_of_a_nat'),
