@@ -17,6 +17,8 @@ import torch
 import ddpm_lesson
 
 sys.path.append(str(Path(__file__).resolve().parents[2]/'tools'))
+import colab  # noqa: E402
+
 import pages  # noqa: E402
 
 PACKAGE = Path(ddpm_lesson.__file__).parent
@@ -139,7 +141,12 @@ def test_lines_fit():
 SETTLED = [page for page in pages.lessons() if not '14' <= page.name[:2] <= '20']
 
 
-def code_of(page): return [pages.source(c) for c in pages.cells(page) if c['cell_type'] == 'code']
+def code_cells(page):
+    "Cells of code that a lesson's reader meets: all but the one that installs the course in Colab."
+    return [c for c in pages.cells(page) if c['cell_type'] == 'code' and colab.MARK not in pages.source(c)]
+
+
+def code_of(page): return [pages.source(c) for c in code_cells(page)]
 
 
 def test_cells_are_short():
@@ -152,7 +159,7 @@ def test_cells_are_short():
 @pytest.mark.parametrize('page', SETTLED, ids=pages.path_of)
 def test_a_lesson_shows_what_it_claims(page):
     "Rejects a lesson with fewer than one picture for every six cells of code, and one whose first picture comes late."
-    code = [c for c in pages.cells(page) if c['cell_type'] == 'code']
+    code = code_cells(page)
     draws = [any('image/png' in o.get('data', {}) for o in c.get('outputs', [])) for c in code]
     assert 6*sum(draws) >= len(code), f'{sum(draws)} pictures for {len(code)} cells of code'
     assert True in draws[:10]
