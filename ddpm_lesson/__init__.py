@@ -16,6 +16,9 @@ A model is anything called as `eps_hat = model(x_t, t)`: x_t is (B, ...), t is (
     networks      UNet, DiT                                            lessons 8 and 20
     labels        Labelled, Guided                                     lesson 13
 
+In modules of their own: `solvers` (dpm_solver_sample, heun_sample), `edit` (sdedit, inpaint_guided), `likelihood`
+(elbo_terms, ode_log_likelihood), `dialects` (from_diffusers, to_diffusers, options_of), `audit` (audit a sampler of yours).
+
 `help(ddpm_lesson.ddim_sample)` says what each argument means. On the command line: `ddpm_lesson sample`,
 `ddpm_lesson lessons`, `ddpm_lesson --help`.
 """
@@ -26,6 +29,7 @@ import warnings
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -42,10 +46,18 @@ _MOVED = {   # where modules were, and where they are
 }
 __all__ = list(_HOME)
 
-
-def __getattr__(name):
-    if name not in _HOME: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(f'{__name__}.{_HOME[name]}'), name)
+if TYPE_CHECKING:   # what editors and type checkers read: they would not see through `__getattr__`
+    from .data import Images as Images, bundled_fashion as bundled_fashion, load_images as load_images
+    from .guidance import Guided as Guided, Labelled as Labelled
+    from .own import draw_from as draw_from, train_on as train_on
+    from .pretrained import load_card as load_card, load_pretrained as load_pretrained, save_model as save_model
+    from .sampler import ddim_sample as ddim_sample, ddpm_sample as ddpm_sample
+    from .schedule import Schedule as Schedule, cosine_schedule as cosine_schedule, linear_schedule as linear_schedule
+    from .train import Recipe as Recipe, fit as fit
+else:
+    def __getattr__(name):
+        if name not in _HOME: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+        return getattr(import_module(f'{__name__}.{_HOME[name]}'), name)
 
 
 def __dir__(): return sorted([*_HOME, '__doc__', '__version__', *(m.name for m in iter_modules(__path__) if m.name[0] != '_')])

@@ -76,6 +76,15 @@ def test_the_front_door_is_light_and_complete():
     with pytest.raises(AttributeError, match='no attribute'): getattr(ddpm_lesson, 'ddim_smaple')  # noqa: B009
 
 
+def test_an_editor_sees_the_front_door_as_it_is():
+    "Rejects a door that only opens at run time: every name would be `Any`, and a misspelt argument right."
+    tree = ast.parse((PACKAGE/'__init__.py').read_text(encoding='utf-8'))
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == 'TYPE_CHECKING')
+    seen = {a.asname: n.module for n in block.body for a in n.names if a.name == a.asname}
+    assert seen == ddpm_lesson._HOME and (PACKAGE/'py.typed').is_file()
+    assert [n.name for n in block.orelse] == ['__getattr__'], 'a checker that reads it takes any name for one of ours'
+
+
 def test_help_says_what_each_argument_means():
     "Rejects a package whose arguments are explained in comments that no `help` shows."
     for name in ddpm_lesson.__all__:
