@@ -10,8 +10,10 @@ __all__ = ['languages', 'words', 'Language', 'translate_level', 'translate_image
 
 # %% ../nbs/16_dialects.ipynb #b76e357e
 import copy
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -343,8 +345,17 @@ _theirs = dict(  # where a file says nothing
 _wrappers = dict(epsilon=PredictsEps, sample=PredictsX0, v_prediction=PredictsV,
                  flow_prediction=PredictsFlow)
 
+def _read_settings(path)->dict:
+    "What the file of a scheduler says; its folder will do."
+    file = Path(path)
+    if file.is_dir(): file = file/'scheduler_config.json'
+    if file.is_file(): return json.loads(file.read_text(encoding='utf-8'))
+    raise ValueError(f"wanted the file of a scheduler's settings, or its folder, got {str(path)!r}; "
+                     'a pipeline: from_diffusers(DiffusionPipeline.from_pretrained(...))')
+
 def _settings(thing)->dict:
     "The settings of a scheduler of diffusers, or of the file it was saved in."
+    if isinstance(thing, (str, Path)): thing = _read_settings(thing)
     given = dict(getattr(thing, 'config', thing))
     name = str(given.get('_class_name', type(thing).__name__))
     if 'FlowMatch' in name: given['prediction_type'] = 'flow_prediction'
@@ -431,7 +442,7 @@ def _averaged(net, ema):
     return net
 
 def _from_scheduler(thing)->Schedule:
-    if not (isinstance(thing, Mapping) or hasattr(thing, 'config')):
+    if not (isinstance(thing, (Mapping, str, Path)) or hasattr(thing, 'config')):
         raise TypeError('wanted a network, scheduler, config or pipeline of diffusers, '
                         f'got {type(thing).__name__}')
     c = _settings(thing)
@@ -463,13 +474,14 @@ def to_diffusers(
 ):                          # a network for their pipelines; of a Schedule, a DDIMScheduler
     "Our network for their pipelines; our schedule as their scheduler, trailing and without clamp."
     if isinstance(thing, Schedule): return _their_scheduler(thing)
-    if shape is None or len(shape) != 3:
-        raise ValueError(f'shape wanted (C, H, W) of one image, got {shape}')
+    if not isinstance(shape, Sequence) or len(shape) != 3:
+        raise ValueError(f'shape wanted (C, H, W) of one image, got {shape!r:.60}; '
+                         'a schedule is told by itself: to_diffusers(sched)')
     if predicts not in ('epsilon', 'sample'):
         raise ValueError(f"predicts wanted 'epsilon' or 'sample', got {predicts!r}")
     c, h, w = shape
     net = _their_network()(sample_size=h if h == w else (h, w), in_channels=c, out_channels=c)
-    net.model, net.said = thing, thing if predicts == 'epsilon' else thing.x_0_hat
+    net.model, net.asks_x_0 = thing, predicts == 'sample'
     return net.eval()
 
 # %% ../nbs/16_dialects.ipynb #f5273c34
@@ -499,8 +511,13 @@ def _their_network():
 
         def forward(self, sample, timestep, class_labels=None, return_dict=True):
             t = torch.as_tensor(timestep, device=sample.device).long().expand(len(sample)) + 1
-            said = self.said(sample, t, *(() if class_labels is None else (class_labels,)))
+            ask = self.model.x_0_hat if self.asks_x_0 else self.model
+            said = ask(sample, t, *(() if class_labels is None else (class_labels,)))
             return UNet2DOutput(sample=said) if return_dict else (said,)
+
+        def save_pretrained(self, *args, **more):
+            raise NotImplementedError('diffusers could not read our network again: '
+                                      'keep it by save_model, and call to_diffusers anew')
     return OurNetwork
 
 # %% ../nbs/16_dialects.ipynb #9f3c90b8

@@ -450,3 +450,24 @@ def test_lucidrains_objects():
             want = diffusion.model_predictions(x, t - 1)
             assert_close(model(x, t), want.pred_noise, rtol=1e-3, atol=1e-3)
         with pytest.raises(TypeError, match='from_lucidrains translates'): ddim_sample(diffusion, sched, (1, 1, 8, 8))
+
+
+def test_settings_are_read_from_the_file_they_were_saved_in(tmp_path):
+    DDIMScheduler(beta_schedule='scaled_linear', clip_sample=False, timestep_spacing='trailing').save_pretrained(tmp_path)
+    for place in tmp_path, str(tmp_path/'scheduler_config.json'):
+        assert torch.equal(from_diffusers(place).beta, from_diffusers(DDIMScheduler.from_pretrained(tmp_path)).beta)
+    with pytest.raises(ValueError, match='from_pretrained'): from_diffusers('google/ddpm-cifar10-32')
+
+
+def test_our_network_is_held_once_and_not_saved_where_nothing_could_read_it(tmp_path):
+    "Rejects weights twice in the state dict, a file that no one can load, and a schedule taken for a shape."
+    from ddpm_lesson.loss import PredictsX0
+    from ddpm_lesson.schedule import linear_schedule
+    from ddpm_lesson.unet import UNet
+    sched = linear_schedule(10)
+    model = PredictsX0(UNet(1, 8, (1,), 1, ()), sched)
+    for predicts in 'epsilon', 'sample':
+        net = to_diffusers(model, (1, 8, 8), predicts)
+        assert len(net.state_dict()) == len(model.state_dict())
+        with pytest.raises(NotImplementedError, match='save_model'): DDIMPipeline(net, to_diffusers(sched)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='shape wanted'): to_diffusers(model, sched)
