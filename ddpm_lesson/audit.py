@@ -327,6 +327,16 @@ def _takes_eta(sampler):
     except (TypeError, ValueError): return True
     return 'eta' in names or any(p.kind is p.VAR_KEYWORD for p in names.values())
 
+def _check_sampler(sampler):
+    "Raise unless it can be called as an audit calls it."
+    wanted = 'sampler wanted a function (model, alpha_bar, x_T, steps, eta), or one without eta'
+    if not callable(sampler): raise TypeError(f'{wanted}, got {type(sampler).__name__}')
+    try: signature = inspect.signature(sampler)
+    except (TypeError, ValueError): return   # of C, which does not say
+    eta = dict(eta=0.0) if _takes_eta(sampler) else {}
+    try: signature.parameters and signature.bind(None, None, None, 1, **eta)
+    except TypeError as error: raise TypeError(f'{wanted}, got {signature}: {error}') from None
+
 def audit(
     sampler,              # (model, alpha_bar, x_T, steps, eta) -> images; or without eta
     sched:Schedule=None,  # whose table it uses; None: one of 42 steps
@@ -334,6 +344,7 @@ def audit(
     name:str=None,        # what to call it
 )->Report:
     "Run a sampler on scripted answers, and name what each step does wrong."
+    _check_sampler(sampler)
     sched = _table() if sched is None else check_schedule(sched)
     ab, T = sched.alpha_bar.cpu().double(), sched.T
     counts = counts or _counts(T)
@@ -345,6 +356,7 @@ def audit(
         try: traces.append(trace(sampler, ab, S, eta))
         except Exception as error:
             found.append(Finding(f'it fails with {S} steps', f'{type(error).__name__}: {error}'[:200], L7))
+            notes.append(f'the audit has T = {T}, as len(alpha_bar) - 1 says; for another T: audit(sampler, sched)')
             break
     if traces and not found: found, notes = _judge(sampler, traces, ab, T)
     return Report(name, tuple(found), tuple(notes), tuple(runs))

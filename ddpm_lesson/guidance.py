@@ -31,7 +31,10 @@ def check_labels(
     "The labels, or an error that says which the model knows."
     known = said_by(model, 'classes')
     if known == 0: raise ValueError('this model knows no labels: it learned without')
-    y = y if isinstance(y, Tensor) else torch.as_tensor(y, device='cpu')
+    try: y = y if isinstance(y, Tensor) else torch.as_tensor(y, device='cpu')
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError('labels wanted a whole number for each image (of a name: '
+                        f"load_card(...)['classes'].index), got {y!r:.60}") from None
     if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError('labels wanted a whole number for each image, (B,) int64, '
                         f'got {tuple(y.shape)} {y.dtype}')
@@ -51,6 +54,9 @@ class Labelled(nn.Module):
         super().__init__()
         self.model = model
         self.register_buffer('y', check_labels(model, y), persistent=False)  # moves with the model
+        if isinstance(model, Labelled):
+            raise TypeError('model wanted one that can be told labels, got one that has its own: '
+                            'take its .model')
 
     def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "The model's answer under the labels held here."

@@ -237,3 +237,11 @@ def test_a_file_is_loaded(tmp_path):
 def test_the_table_of_the_audit_tells_neighbours_apart():
     ab = _table().alpha_bar
     assert (ab.diff().abs()[:-1] > 1e-3).all()
+
+
+def test_what_can_not_be_called_as_a_sampler_is_refused_before_it_runs():
+    "Rejects an audit that calls a wrong list of arguments a fault of the walk, with a lesson to read."
+    for wrong in 7, lambda model, x: x, lambda *, model: None:
+        with pytest.raises(TypeError, match=r'sampler wanted a function \(model, alpha_bar, x_T, steps, eta\)'): audit(wrong)
+    report = audit(lambda model, alpha_bar, x_T, steps, eta: x_T*alpha_bar[1000])
+    assert not report.right and 'T = 42' in str(report)

@@ -206,3 +206,10 @@ def test_autoguidance_cancels_an_error_that_both_models_share():
     knows = lambda var: GaussianMixture([1.], torch.zeros(1, 1), var**0.5, sched)
     off = lambda d, w: (Autoguided(knows(0.02 + d), knows(0.02 + c*d), w)(x, t) - knows(0.02)(x, t)).abs().max().item()
     assert 3.8 < off(2e-4, c/(c - 1))/off(1e-4, c/(c - 1)) < 4.2 and 1.9 < off(2e-4, 1.0)/off(1e-4, 1.0) < 2.1
+
+
+@pytest.mark.parametrize('wrap', [Labelled, Guided])
+def test_names_and_labels_over_labels_are_refused_in_words(wrap):
+    "Rejects a wrapper that lets torch stumble over names, or over a model that can not be told labels any more."
+    with pytest.raises(TypeError, match='classes.*index'): wrap(Net(), ['sneaker', 'bag', 'dress'])
+    with pytest.raises(TypeError, match='has its own'): wrap(Labelled(Net(), Y), Y)
