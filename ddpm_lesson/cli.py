@@ -157,6 +157,8 @@ class Number(click.FloatRange):
         if not math.isfinite(x := super().convert(value, param, ctx)): self.fail(f'{value} is not finite.', param, ctx)
         return x
 
+    def _describe_range(self): return super()._describe_range() if (self.min, self.max) != (None, None) else ''
+
 def _whole(lo:int, hi:int=10**9): return click.IntRange(lo, hi)
 
 _file, _folder, _seed = Place(dir_okay=False), Place(file_okay=False), _whole(0, 2**62)
@@ -386,8 +388,8 @@ def _flags(*several):
 _said = 'as the model says, usually '
 _drawing = _flags(
     _flag('--weights', Place(), 'A shipped model, the folder of a run, or a .safetensors file.', 'fashion'),
-    _flag('--steps', _whole(1), 'Steps; each is one network call, or two with guidance.', shown=f'{_said}50'),
-    _flag('--sampler', Choice(list(samplers)), None, shown=f'{_said}ddim'),
+    _flag('--steps', _whole(1), 'Steps; a network call each, two in heun; guidance doubles them.', shown=f'{_said}50'),
+    _flag('--sampler', Choice(list(samplers)), 'ddpm: Algorithm 2; heun: EDM; dpm: DPM-Solver++(2M).', shown=f'{_said}ddim'),
     _flag('--guidance', Number(0, 1e6), 'How strongly to insist on the label; 1: as learned.', shown=f'{_said}1'),
     _flag('--guidance-interval between', _whole(0, 10**6), 'Insist only at steps LOW to HIGH (lesson 13).', nargs=2,
           metavar='LOW HIGH'),
@@ -555,7 +557,9 @@ _meaning = dict(re.findall(r'(\w+):\w+ = .*# (.+)', inspect.getsource(training.R
 def _recipe_flag(f):
     "The flag for a field of `Recipe`."
     flag, said = '--' + f.name.replace('_', '-'), _meaning[f.name]
-    kind = _bounds.get(f.name, Number() if f.type is float else f.type)
+    if f.name in training._choices:   # the flag shows its values: the sentence need not
+        kind, said = Choice(list(training._choices[f.name])), said.partition(':')[0] if ':' in said else f.name
+    else: kind = _bounds.get(f.name, Number() if f.type is float else f.type)
     if f.type is bool: flag, kind = f'{flag}/--no{flag[1:]}', None
     usual = presets['laptop'].get(f.name, f.default)
     return _flag(f'{flag} {f.name}', kind, f'{said[0].upper()}{said[1:]}.', shown=str(usual))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from .data import Images, check_unit, fit_square, to_pixels
@@ -43,9 +44,13 @@ def best_device(
     return wanted
 
 # %% ../nbs/interface/own.ipynb #f8b76423
+def _channels_first(x:Tensor)->Tensor:
+    "(N, C, H, W), though the channels came last: a picture is not 1 or 3 pixels wide."
+    return x.movedim(3, 1) if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3) else x
+
 def _of_tensor(x:Tensor, name:str)->Images:
     "A tensor (N, C, H, W) or (N, H, W), of bytes or floats."
-    if x.ndim == 3: x = x[:, None]
+    x = x[:, None] if x.ndim == 3 else _channels_first(x)
     if x.ndim != 4: raise ValueError(f'images wanted (N, C, H, W), got {tuple(x.shape)}')
     if x.dtype == torch.uint8: return Images(x, name=name)
     if not x.is_floating_point(): raise ValueError(f'images wanted bytes (uint8) or floats, got {x.dtype}')
@@ -55,28 +60,49 @@ def _of_tensor(x:Tensor, name:str)->Images:
     return Images(to_pixels(check_unit(x.float())), name=name)
 
 def _of_array(x, name)->Images:
-    "The same of an array, which may have its channels last."
-    if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3): x = np.moveaxis(x, 3, 1)
+    "The same of an array."
     return _of_tensor(torch.from_numpy(np.ascontiguousarray(x)), name)
 
 def _picture(item, size)->Tensor:
     "An image of a data set, (C, H, W): a tensor, an array, or of Pillow's."
     if isinstance(item, Tensor): return item if item.ndim == 3 else item[None]
-    if not isinstance(item, np.ndarray): return fit_square(item, size or 64)
-    return torch.from_numpy(np.ascontiguousarray(item if item.ndim == 3 else item[None]))
+    if isinstance(item, np.ndarray): return _picture(torch.from_numpy(np.ascontiguousarray(item)), size)
+    if isinstance(item, Image.Image): return fit_square(item, size or 64)
+    raise TypeError('an item of a data set wanted an image (a tensor, an array, or of Pillow), or (image, label), '
+                    f'got {type(item).__name__}')
+
+def _stacked(pictures:list)->Tensor:
+    "Images of one shape, (N, C, H, W)."
+    shapes = sorted({tuple(p.shape) for p in pictures})
+    if len(shapes) == 1: return torch.stack(pictures)
+    raise ValueError(f'images wanted one shape, got {len(shapes)}, from {shapes[0]} to {shapes[-1]}: '
+                     'a folder, or images of Pillow, would be made to fit')
+
+def _label(y)->int:
+    "A label that is a whole number."
+    try:
+        if int(y) == y: return int(y)
+    except (TypeError, ValueError, RuntimeError): pass
+    raise ValueError(f'a label wanted a whole number, got {y!r:.60}')
 
 def _of_dataset(ds, size, name)->Images:
     "A torch data set of images, or of (image, label)."
     items = [ds[k] for k in range(len(ds))]
     if not items: raise ValueError('the data set wanted at least one image, got none')
-    pairs = [item if isinstance(item, (tuple, list)) else (item,) for item in items]
-    data = _of_tensor(torch.stack([_picture(pair[0], size) for pair in pairs]), name)
-    if len(pairs[0]) < 2: return data
-    y = torch.tensor([int(pair[1]) for pair in pairs])
+    pairs = [item if isinstance(item, (tuple, list)) and item else (item,) for item in items]
+    data = _of_tensor(_stacked([_picture(pair[0], size) for pair in pairs]), name)
+    if len(short := min(pairs, key=len)) < 2:
+        if len(max(pairs, key=len)) < 2: return data
+        raise ValueError(f'the data set wanted a label for each image or for none, got {type(short[0]).__name__} alone')
+    y = torch.tensor([_label(pair[1]) for pair in pairs])
     return Images(data.pixels, y, tuple(map(str, getattr(ds, 'classes', ()))), name)
 
+def _is_pair(source)->bool:
+    "Whether it is images and their labels, (N, ...) and (N,)."
+    return isinstance(source, tuple) and [getattr(part, 'ndim', 0) for part in source] in ([3, 1], [4, 1])
+
 def to_images(
-    source,             # Images, the name of a set, a folder, a tensor, an array, a torch Dataset
+    source,             # Images, the name of a set, a folder, a tensor, an array, both with labels, a torch Dataset
     size:int=None,      # side wanted, of what is read from files
     channels:int=None,  # 1: grey, 3: colour; None: as they are
 )->Images:
@@ -85,6 +111,10 @@ def to_images(
     if isinstance(source, (str, Path)): return load_images(source, size, channels=channels)
     if isinstance(source, Tensor): return _of_tensor(source, 'tensor')
     if isinstance(source, np.ndarray): return _of_array(source, 'array')
+    if _is_pair(source):
+        n, given = map(len, source)
+        if n != given: raise ValueError(f'labels wanted one for each of {n} images, got {given}')
+        return _of_dataset(list(zip(*source)), size, 'pair')
     if hasattr(source, '__getitem__') and hasattr(source, '__len__'): return _of_dataset(source, size, type(source).__name__)
     raise TypeError('images wanted a folder, the name of a set, a tensor, an array or a torch Dataset, '
                     f'got {type(source).__name__}')
@@ -136,12 +166,29 @@ def begin_with(
     return run
 
 # %% ../nbs/interface/own.ipynb #6cad13f6
+def _check_asked(data, settings):
+    "Raise where images that came as they are, are not of the size or the colours asked for."
+    c, h, w = data.pixels.shape[1:]
+    for name, have in dict(size=h if h == w else (h, w), channels=c).items():
+        if settings.get(name) not in (None, have):
+            raise ValueError(f'{name} wanted {have}, as these images are, got {settings[name]}: '
+                             'only files are made to fit')
+
+def _check_network(net):
+    "Raise unless it is a network, not its class, not a plain function."
+    if isinstance(net, nn.Module): return
+    said = f'the class {net.__name__}: {net.__name__}() makes one' if isinstance(net, type) else type(net).__name__
+    raise TypeError(f'net wanted an nn.Module, got {said}')
+
 def _planned(images, preset, net, start, settings)->tuple:
     "Images, and the card of the run."
     p, old = plan(settings, preset), load_card(start) if start else None
     size, channels = (old.get('size'), old['network'].get('channels')) if old else (p['size'], p.get('channels'))
-    data = prepared(to_images(images, size, channels), p)
+    data = to_images(images, size, channels)
+    _check_asked(data, settings)
+    data = prepared(data, p)
     if net is None: return data, card_from(start, data, p, settings.get('kind')) if start else card_for(data, p)
+    _check_network(net)
     if data.labels is not None and not _takes_labels(net): data = Images(data.pixels, name=data.name)
     return data, _card_of(net, data, p | dict(optimizer=settings.get('optimizer', 'adamw')))
 
@@ -171,16 +218,24 @@ def train_on(
     save_model(folder/'model.safetensors', run.averaged().net, run.card | how_made(began, run, device))
     return run
 
+def _drawing(run)->tuple:
+    "Model, schedule, card and device of a run, or of a model that `load_pretrained` finds."
+    if isinstance(run, Run): return run.averaged(), run.sched, run.card, run.data.pixels.device
+    if isinstance(run, (str, Path)): return *load_pretrained(run, best_device()), load_card(run), best_device()
+    raise TypeError('draw_from wanted a run of train_on, the name of a shipped model, a folder or a file of weights, '
+                    f'got {type(run).__name__}')
+
 def draw_from(
-    run:Run,        # from `train_on`
+    run,            # from `train_on`; or a model, as for `load_pretrained`: 'fashion', the folder of a run
     count:int=16,   # images wanted
     label:str=None, # a class; None: all in turn
     seeds=None,     # one an image; None: 0, 1, 2, ...
     **asked,        # steps, sampler, guidance ...: other than the card says
 )->Tensor:          # (count, C, H, W) in [-1, 1], on the CPU
-    "Images that a run draws."
-    classes = run.card['classes']
+    "Images that a run draws, or a model that is kept."
+    model, sched, card, device = _drawing(run)
+    classes = card.get('classes', [])
     if label is not None and label not in classes: raise ValueError(f'label wanted one of {classes}, got {label!r:.60}')
     y = torch.arange(count) % len(classes) if classes else None
     if label is not None: y = torch.full((count,), classes.index(label))
-    return draw_as_card(run.averaged(), run.sched, run.card, count, y, seeds, device=run.data.pixels.device, **asked)
+    return draw_as_card(model, sched, card, count, y, seeds, device=device, **asked)

@@ -45,6 +45,8 @@ def weights_path(
     if named and os.path.isfile(path): return path
     others = f'shipped model ({", ".join(shipped())}), a folder that holds model.safetensors, or a '
     why = f', which is {"no file" if os.path.exists(path) else "not there"}' if named else ''
+    if os.path.isfile(path/'checkpoint.safetensors'):
+        why = ', whose training has not ended: train_on, or ddpm_lesson train --resume, goes on with it'
     raise ValueError(f'wanted a {"" if named else others}.safetensors file, got {str(wanted)!r:.200}{why}')
 
 # %% ../nbs/interface/pretrained.ipynb #bac5bcab

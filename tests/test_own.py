@@ -201,3 +201,66 @@ def test_the_front_door_shows_what_it_has():
     "Rejects a directory of what the module happens to import."
     assert {'train_on', 'draw_from', 'Schedule', 'own', 'cli'} <= set(dir(ddpm_lesson)) and not {'re', 'sys', 'ModuleSpec', 'linecache'} & set(dir(ddpm_lesson))
     assert Path(ddpm_lesson.__file__).name == '__init__.py' and callable(train_on)
+
+
+def hwc(x): return x.permute(1, 2, 0)
+
+
+@pytest.mark.parametrize('source', [hwc, lambda x: hwc(x).numpy()], ids=['tensors', 'arrays'])
+def test_channels_that_come_last_are_found_in_a_tensor_and_in_a_set(source):
+    "Rejects a door that takes eight rows for eight colours: it would train on pictures one pixel wide."
+    rows = torch.stack([hwc(x) for x in PIXELS])
+    for given in rows, rows.numpy(), [source(x) for x in PIXELS]: assert torch.equal(to_images(given).pixels, PIXELS)
+
+
+def test_images_with_their_labels_are_a_pair():
+    "Rejects a pair read as a set of two images."
+    y = torch.arange(12) % 3
+    for pair in (PIXELS, y), (PIXELS[:, 0].numpy(), y.numpy()):
+        data = to_images(pair)
+        assert torch.equal(data.pixels, PIXELS) and torch.equal(data.labels, y)
+    with pytest.raises(ValueError, match='one for each of 12 images, got 11'): to_images((PIXELS, y[:11]))
+
+
+@pytest.mark.parametrize('items, said', [
+    ([dict(image=PIXELS[0])], 'got dict'), (['a.png', 'b.png'], 'got str'), ([(PIXELS[0], 'cat')], "whole number, got 'cat'"),
+    ([(PIXELS[0], 0.5)], 'whole number, got 0.5'), ([(PIXELS[0], torch.tensor([1., 0.]))], 'whole number'),
+    ([PIXELS[0], PIXELS[1, :, :5]], 'one shape, got 2'), ([(PIXELS[0], 1), PIXELS[1]], 'for each image or for none'), ([()], 'got tuple')])
+def test_an_item_that_is_no_image_or_label_is_refused_in_words(items, said):
+    "Rejects a door that lets torch or Pillow stumble, and one that makes 0 of the label 0.5."
+    with pytest.raises((TypeError, ValueError), match=said): to_images(items)
+
+
+def test_what_was_asked_of_images_that_stay_as_they_are_is_not_forgotten():
+    "Rejects a training on 8x8 when 16x16 was asked for, or on grey when colour was."
+    for asked, said in (dict(size=16), 'size wanted 8'), (dict(channels=3), 'channels wanted 1'):
+        with pytest.raises(ValueError, match=said): train_on(PIXELS, steps=1, **asked, **TINY)
+    assert train_on(PIXELS, steps=1, size=8, channels=1, **TINY).card['size'] == 8
+
+
+@pytest.mark.parametrize('net, said', [(Mine, r'the class Mine: Mine\(\)'), (lambda x, t: x, 'got function')], ids=['class', 'function'])
+def test_what_is_no_network_is_refused_in_words(net, said):
+    with pytest.raises(TypeError, match=said): train_on(PIXELS, net=net, steps=1, **TINY)
+
+
+def test_what_is_kept_draws_like_the_run_and_an_unfinished_run_says_so(tmp_path):
+    "Rejects a door to draw by that only opens for whoever trained."
+    run = train_on(Pictures(lambda x: x), steps=2, folder=tmp_path/'run', **TINY)
+    for name in tmp_path/'run', str(tmp_path/'run'):
+        assert torch.equal(draw_from(name, 3, label='b', steps=2), draw_from(run, 3, label='b', steps=2))
+    with pytest.raises(TypeError, match='wanted a run of train_on'): draw_from(run.averaged(), 3)
+    (tmp_path/'run'/'model.safetensors').unlink()
+    with pytest.raises(ValueError, match='training has not ended'): draw_from(tmp_path/'run', 3)
+
+
+def test_a_run_is_not_made_shorter_than_it_is(tmp_path):
+    "Rejects a card that says four steps of weights that learned for six."
+    train_on(PIXELS, steps=6, folder=tmp_path, **TINY)
+    with pytest.raises(ValueError, match='steps wanted 6 or more'): train_on(PIXELS, steps=4, folder=tmp_path, **TINY)
+    assert load_card(tmp_path)['recipe']['steps'] == 6
+
+
+def test_levels_may_be_a_list():
+    run = train_on(PIXELS, steps=1, **TINY | dict(mults=(1, 2), attend=[1]))
+    assert run.card['network']['mults'] == [1, 2] and run.card['network']['attend'] == [1]
+    with pytest.raises(ValueError, match='whole numbers'): train_on(PIXELS, steps=1, **TINY | dict(mults=(1, 1.5)))

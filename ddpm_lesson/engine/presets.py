@@ -52,8 +52,9 @@ presets = {
 
 # %% ../../nbs/engine/presets.ipynb #3a8986fc
 def numbers(text)->list:
-    "'1,2,2' as [1, 2, 2]; '' as []."
-    try: return [int(n) for n in str(text).split(',') if n.strip()]
+    "'1,2,2', or a list of them, as [1, 2, 2]; '' as []."
+    parts = text if isinstance(text, (list, tuple)) else str(text).split(',')
+    try: return [int(str(n)) for n in parts if str(n).strip()]
     except ValueError: raise ValueError(f'wanted whole numbers with commas between, got {text!r}') from None
 
 _labelled = 'unet', 'dit'   # networks that take labels

@@ -302,6 +302,8 @@ def _check_checkpoint(path, run, tensors, about):
     if was != now: raise ValueError(f'{path} is a checkpoint of another run: {differences(was, now)}')
     if type(step := about.get('step')) is not int or step < 0 or 'bf16' not in about:
         raise ValueError(f'{path} does not fit its card: its note lacks step or precision')
+    if step > run.recipe.steps:
+        raise ValueError(f'steps wanted {step} or more, as many as {path} has done, got {run.recipe.steps}')
     if wrong := describe_mismatch(run.state() | dict(losses=torch.empty(step, device='meta')), tensors):
         raise ValueError(f'{path} does not fit its card: {wrong}')
     if steps != run.recipe.steps:
