@@ -857,9 +857,7 @@ def test_a_busy_machine_is_told(load, threads, said, here, monkeypatch):
 
 def test_the_help_of_a_training_shows_values_that_it_takes():
     "Rejects bounds that are None, and a value written as a sentence begins: Adamw."
-    from click.testing import CliRunner
-    from ddpm_lesson.cli import main
     from ddpm_lesson.train import _choices
-    said = ' '.join(CliRunner().invoke(main, ['train', '--help'], terminal_width=200).output.split())
+    said = ' '.join(CliRunner().invoke(cli.main, ['train', '--help'], terminal_width=200).output.split())
     assert 'None]' not in said and 'Adamw' not in said
     for name, values in _choices.items(): assert f'--{name} [{"|".join(values)}]' in said
