@@ -1,6 +1,7 @@
 """What the book computes for its moving parts: the network and the runtime, packed small; facts to compare with; the walk of the first page."""
 import gzip
 import hashlib
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from export_onnx import difference, export
 
 TOOLS = Path(__file__).resolve().parent
 FIRST = dict(y=9, seed=0, sampler='ddim', steps=20, eta=0, scale=1)  # what the live page shows at first, and compares with PyTorch
+NETWORKS = {'network': 'fashion', 'fast': 'fashion-fast'}                # files of the live page: the weights they hold
 WALKERS, COLUMNS, STEPS = 24, 8, 20                                   # the garments of the first page, and their steps
 
 
@@ -48,14 +50,14 @@ def halve(path):
     onnx.save(model, path)
 
 
-def onnx_file(folder):
-    "The network of the live page; made anew only when weights, exporter or PyTorch change."
-    makers = b''.join(p.read_bytes() for p in (weights_path('fashion'), TOOLS/'export_onnx.py', TOOLS/'site_live.py'))
-    path = folder/f'fashion-{hashlib.sha256(makers + torch.__version__.encode()).hexdigest()[:16]}.onnx'
+def onnx_file(folder, name='fashion'):
+    "A network of the live page; made anew only when weights, exporter or PyTorch change."
+    makers = b''.join(p.read_bytes() for p in (weights_path(name), TOOLS/'export_onnx.py')) + inspect.getsource(halve).encode()
+    path = folder/f'{name}-{hashlib.sha256(makers + torch.__version__.encode()).hexdigest()[:16]}.onnx'
     if not path.exists():
-        export('fashion', path)
+        export(name, path)
         halve(path)
-        if (off := difference('fashion', path)) > 1e-4:
+        if (off := difference(name, path)) > 1e-4:
             path.unlink()
             raise SystemExit(f'the exported network differs from the model by {off}')
     return path
@@ -77,19 +79,19 @@ def reference(model, sched, shape):
 
 
 def stage_live(folder, build, runtime):
-    "Network, runtime and facts for the live page, below `folder`; how many bytes come before the first garment."
+    "Networks, runtime and facts for the live page, below `folder`; how many bytes come before the first garment."
     folder.mkdir(parents=True)
-    (folder/'network.bin').write_bytes(packed(onnx_file(build).read_bytes(), shuffle=True))
+    for file, name in NETWORKS.items(): (folder/f'{file}.bin').write_bytes(packed(onnx_file(build, name).read_bytes(), shuffle=True))
     (folder/'runtime.bin').write_bytes(packed((runtime/'dist'/'ort-wasm-simd-threaded.wasm').read_bytes()))
     (folder/'ort.mjs').write_bytes((runtime/'dist'/'ort.wasm.bundle.min.mjs').read_bytes())
     (model, sched), card = load_pretrained('fashion'), load_card('fashion')
     shape = (card['network']['channels'], card['size'], card['size'])
-    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in ('network', 'runtime')}
+    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'runtime')}
     version = lambda file: hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]
-    versions = dict(network=version('network.bin'), runtime=version('runtime.bin'), ort=version('ort.mjs'))
-    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
+    versions = {name: version(f'{name}.bin') for name in sizes} | {'ort': version('ort.mjs')}
+    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
     (folder/'facts.json').write_text(json.dumps(facts), encoding='utf-8')
-    return sum(sizes.values())
+    return sizes['network'] + sizes['runtime']
 
 
 # The first page

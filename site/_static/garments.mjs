@@ -53,7 +53,7 @@ export async function* garments(net, facts, settings, x_0) {
 
 // The settings as the Python that draws the same garments; of a mistake, the right one.
 export function python(facts, settings, drawing) {
-  const {y, seed, sampler, steps, eta, scale, count, start, t, mistake} = settings;
+  const {y, seed, sampler, steps, eta, scale, count, start, t, mistake, net} = settings;
   const wrapper = y === facts.classes.length || scale === 0 ? '' : scale === 1 ? 'Labelled' : 'Guided';
   const label = `torch.tensor([${y}]${count > 1 ? `*${count}` : ''})`, shape = `(${[count, ...facts.shape].join(', ')})`;
   const model = {'': 'model', Labelled: `Labelled(model, ${label})`, Guided: `Guided(model, ${label}, scale=${scale})`}[wrapper];
@@ -69,7 +69,7 @@ export function python(facts, settings, drawing) {
     ...(drawn ? ['import base64'] : []), ...(wrapper || drawn ? ['import torch'] : []),
     ...(drawn ? ['from ddpm_lesson.edit import sdedit'] : []), ...(wrapper ? [`from ddpm_lesson.guidance import ${wrapper}`] : []),
     'from ddpm_lesson.pretrained import load_pretrained', ...(drawn ? [] : [`from ddpm_lesson.sampler import ${[...used].sort().map(name => `${name}_sample`).join(', ')}`]), '',
-    "model, sched = load_pretrained('fashion')",
+    `model, sched = load_pretrained('${facts.networks[net]}')`,
     ...(drawn ? [`drawing = '${drawing}'`, 'pairs = torch.frombuffer(bytearray(base64.urlsafe_b64decode(drawing)), dtype=torch.uint8)',
       `x_0 = (torch.stack([pairs >> 4, pairs & 15], 1).reshape(1, ${facts.shape.join(', ')})/7.5 - 1).expand${shape}`] : []),
     ...(both ? used.map(name => `by_${name} = ${line(name)}`) : [`x_0 = ${line(used[0])}`]),

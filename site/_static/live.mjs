@@ -8,30 +8,35 @@ import {quiz} from './quiz.mjs';
 import {toPixels} from './sampler.mjs';
 
 const here = new URL('./live/', import.meta.url), SIDE = 28, COLUMNS = 4;
-const WORDS = ['sampler', 'mistake', 'start'], SETTINGS = ['y', 'seed', 'sampler', 'steps', 'eta', 'scale', 'count', 'mistake', 'start', 't'];
+const WORDS = ['sampler', 'mistake', 'start', 'net'], SETTINGS = ['y', 'seed', 'sampler', 'steps', 'eta', 'scale', 'count', 'mistake', 'start', 't', 'net'];
 const many = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`;
 
 // A module that did not come is remembered as missing, so each new try asks under a new name. ?v= names the bytes: see sw.js.
 let tries = 0;
 const runtime = version => import(`./live/ort.mjs?v=${version}${tries++ ? `&${tries}` : ''}`);
 
-// The network as a function (x, t, labels) -> eps_hat of as many images as labels; fetched once, when first asked for.
-let network;
-const load = (facts, progress) => network ??= (async () => {
+// A network as a function (x, t, labels) -> eps_hat of as many images as labels; fetched once, when first asked for.
+const networks = {}, there = new Set();
+let engine;  // the runtime, once it is here
+const load = (facts, net, progress) => networks[net] ??= (async () => {
+  const wanted = engine ? [net] : [net, 'runtime'], all = wanted.reduce((sum, name) => sum + facts.bytes[name], 0);
   let have = 0;
   const ended = new AbortController();  // one part that fails ends the others, and what they would say
-  const count = n => ended.signal.aborted || progress(have += n, facts.bytes.network + facts.bytes.runtime);
+  const count = n => ended.signal.aborted || progress(have += n, all);
   const fetched = name => unpacked(new URL(`${name}.bin?v=${facts.versions[name]}`, here), count, ended.signal);
-  const parts = Promise.all([runtime(facts.versions.ort), fetched('runtime'), fetched('network')]).catch(error => { ended.abort(); throw error; });
-  const [ort, wasm, weights] = await parts;
-  Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
+  count(0);
+  const parts = Promise.all([engine ?? runtime(facts.versions.ort), ...wanted.map(fetched)]).catch(error => { ended.abort(); throw error; });
+  const [ort, weights, wasm] = await parts;
+  if (wasm) Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
   const session = await ort.InferenceSession.create(woven(weights), {executionProviders: ['wasm']});
+  engine = ort;
+  there.add(net);
   return async (x, t, labels) => {
     const B = labels.length, tensor = (type, data, dims) => new ort.Tensor(type, data, dims);
     const feeds = {x_t: tensor('float32', x, [B, ...facts.shape]), t: tensor('int64', BigInt64Array.from(labels, () => BigInt(t)), [B]), y: tensor('int64', BigInt64Array.from(labels, BigInt), [B])};
     return (await session.run(feeds)).eps_hat.data;
   };
-})().catch(error => { network = undefined; throw error; });
+})().catch(error => { delete networks[net]; throw error; });
 
 // The settings in the form, as numbers where they are numbers.
 const read = form => Object.fromEntries(SETTINGS.map(name => [name, WORDS.includes(name) ? form[name].value : +form[name].value]));
@@ -83,7 +88,7 @@ function begin(form, facts) {
   for (const [value, {name}] of Object.entries(mistakes)) form.mistake.add(new Option(name, value));
 
   const valid = () => form.checkValidity();
-  const sketch = pad(find('canvas.pad'), () => +form.pen.value, () => { refresh(); preview(); });
+  const sketch = pad(find('canvas.pad'), () => +form.pen.value, () => { refresh(); seen(); });
   const guess = quiz(form, () => drawAsked());
 
   const query = () => new URLSearchParams({...read(form), ...(form.start.value === 'drawing' ? {drawing: written(sketch.levels)} : {})});
@@ -140,8 +145,7 @@ function begin(form, facts) {
   // Draw what the form asks for; a newer call ends an older one. Returns the finished picture, or null if it was overtaken.
   const draw = async settings => {
     const mine = ++run, steps = visited(facts, settings).length, {seed, count} = settings;
-    if (!network) loading(0, facts.bytes.network + facts.bytes.runtime);
-    const net = await load(facts, loading);
+    const net = await load(facts, settings.net, loading);
     if (mine !== run) return null;
     say(`Drawing: seed${count > 1 ? 's' : ''} ${seed}${count > 1 ? ` to ${seed + count - 1}` : ''}, ${many(steps, 'step')}...`);
     frames = [];
@@ -164,6 +168,14 @@ function begin(form, facts) {
   const guarded = async work => { try { await work(); } catch (error) { say(`It did not work: ${error.message}. Press Draw to try again.`); } };
   const drawAsked = () => form.reportValidity() && guarded(() => draw(read(form)));
 
+  // The student draws while a hand still moves; the other network waits for the button, and shows a drawing in its noise.
+  let soon;
+  const seen = () => {
+    preview();
+    clearTimeout(soon);
+    if (form.net.value === 'fast' && there.has('fast') && valid()) soon = setTimeout(drawAsked, 80);
+  };
+
   // A mistake comes with the setting in which it shows.
   const question = name => name === 'none' ? null : {...mistakes[name], ...mistakes[name].garments, of: 'the garments'};
   const spoil = name => {
@@ -179,8 +191,9 @@ function begin(form, facts) {
     if (name === 'back') return show(+form.back.value);
     if (name === 'answer' || name === 'pen') return;
     if (name === 'mistake') spoil(form.mistake.value);
+    if (name === 'net') form.steps.value = form.net.value === 'fast' ? 4 : 20;
     refresh();
-    if (name !== 'mistake') preview();
+    if (name !== 'mistake') seen();
   });
   form.addEventListener('submit', event => { event.preventDefault(); drawAsked(); });
   const click = (name, act) => find(name).addEventListener('click', act);
@@ -191,7 +204,7 @@ function begin(form, facts) {
     drawAsked();
   });
   click('.compare', () => guarded(async () => {
-    for (const [name, value] of Object.entries({...facts.first, count: 1, mistake: 'none', start: 'noise'})) form[name].value = value;
+    for (const [name, value] of Object.entries({...facts.first, count: 1, mistake: 'none', start: 'noise', net: 'network'})) form[name].value = value;
     guess.ask(null);
     refresh();
     const x_0 = await draw(read(form));
