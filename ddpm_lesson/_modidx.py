@@ -177,6 +177,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_lesson.cli._unlike': ('interface/cli.html#_unlike', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._weights_of': ('interface/cli.html#_weights_of', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._whole': ('interface/cli.html#_whole', 'ddpm_lesson/cli.py'),
+                                 'ddpm_lesson.cli._write': ('interface/cli.html#_write', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.bits_of': ('interface/cli.html#bits_of', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.clean': ('interface/cli.html#clean', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli.diagnose': ('interface/cli.html#diagnose', 'ddpm_lesson/cli.py'),
