@@ -129,7 +129,7 @@ ex_sigma = Exercise('06-sigma',
         "This is 'small', right for a single point: add "
         'what the variance of x_0, given x_t, brings.':
             lambda sched, ts, s: _small(sched, ts),
-        "This is 'large', right for N(0, 1) only.":
+        "This is 'large', right for s = 1 only.":
             lambda sched, ts, s: (1 - hops(sched, ts)[0]/hops(sched, ts)[1]).sqrt(),
         'The last step needs noise here too: x_0 is not known exactly.':
             lambda sched, ts, s: _exact_sigma(sched, ts, s)*torch.tensor([1.]*(len(ts) - 1) + [0.]),

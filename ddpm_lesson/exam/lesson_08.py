@@ -33,7 +33,7 @@ ex_clock = Exercise('08-clock', 'Write (8.1) for a batch of steps: (B, dim), sin
     inputs=_embedding_cases,
     truth=lambda t, dim: _embedding(t, dim),
     mutants={
-        'd/2 where d/2 - 1 belongs: the slowest hand must turn once in 10,000 steps (over 2 pi).':
+        'd/2 where d/2 - 1 belongs: in 10,000 steps the slowest hand must turn by 1.':
             lambda t, dim: _embedding(t, dim, last=0),
         'Cosines first; (8.1) lists the sines first.':
             lambda t, dim: _embedding(t, dim, hands=lambda a: torch.cat([a.cos(), a.sin()], 1)),

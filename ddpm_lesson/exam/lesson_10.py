@@ -54,7 +54,7 @@ ex_half_life = Exercise('10-half-life',
     inputs=few((0.5,), (0.9,), (0.999,), (0.9999,)),
     truth=lambda d: math.log(2)/-math.log(d),
     mutants={
-        'This is the mean age of a weight; half of the weight is younger than that.':
+        'This is the mean age of a weight; more than half of the weight is younger than that.':
             lambda d: 1/(1 - d),
         'Nearly, for d near 1; the exact number has log d, not d - 1.':
             lambda d: math.log(2)/(1 - d),

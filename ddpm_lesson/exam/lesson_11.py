@@ -39,7 +39,7 @@ ex_kid = Exercise('11-kid', 'KID of two heaps of points, (11.3), without a libra
             lambda x, y: _kernel_kid(x, y, 2),
         'The last term counts twice: a square was multiplied out.':
             lambda x, y: _kernel_kid(x, y, cross=1),
-        'The + 1 in the kernel is missing: without it means and covariances hardly count.':
+        'The + 1 in the kernel is missing: without it only third moments are compared.':
             lambda x, y: _kernel_kid(x, y, one=0),
         'The root was taken; KID is the square, and may be below 0.':
             lambda x, y: _kernel_kid(x, y).clamp(min=0)**0.5,

@@ -89,7 +89,7 @@ ex_mean = Exercise('12-mean',
             lambda a, m, s: m*(1 - a/(a**2*s**2 + 1 - a**2)**0.5),
         'This is what is lost; what is reached was asked for.':
             lambda a, m, s: m*a*s/(a**2*s**2 + 1 - a**2)**0.5,
-        'Too far: the start lies below the mean of x_T, so the end lies below m.':
+        'Too far: the start falls short of a m, so the end falls short of m.':
             lambda a, m, s: m*(1 + a*s/(a**2*s**2 + 1 - a**2)**0.5),
         'Only noise was counted at T: part of the spread there is the data.':
             lambda a, m, s: m*(1 - a*s/(1 - a**2)**0.5),
