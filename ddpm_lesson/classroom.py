@@ -190,20 +190,21 @@ _students = """# The course, for students
 
 Pages to read, change and run. Your right answers are remembered on your computer, and nowhere else.
 
-1. Open a terminal in this folder (Windows: PowerShell). You need Python 3.10 or newer.
+1. Open a terminal in this folder. Windows: type `cmd` in the address bar of the folder's window (PowerShell often refuses to run `activate`). You need Python 3.10 to 3.13.
 2. Make an environment and install. Reckon with 2 GB of disk.
 
 | | |
 |---|---|
-| Windows | `py -m venv venv; venv\\Scripts\\activate` |
+| Windows | `py -m venv venv && venv\\Scripts\\activate` |
 | Mac, Linux | `python3 -m venv venv && . venv/bin/activate` |
 | Windows, Linux: the small torch, for the CPU | `{torch}` |
 | all | `{install}` |
 
-3. Start: `ddpm_lesson lessons --copy .` Begin with `nbs/00_start.ipynb`. An exercise is in every lesson, near its end.
+3. Start, with your name for `ana`: `ddpm_lesson lessons --copy . --student ana`. Begin with `00_start.ipynb`. Exercises are near the end of every lesson.
 
-Several of you share an account? Add your name: `ddpm_lesson lessons --copy . --student ana`.
-To hand in: `ddpm_lesson progress --student ana --json > ana.json`, and send that file.
+Next time: open a terminal as in 1, type `venv\\Scripts\\activate` (Mac, Linux: `. venv/bin/activate`), and start as in 3, with the same name. Before you go on in a page, run what is above: menu Run, Run All Above Selected Cell.
+
+To hand in: `ddpm_lesson progress --student ana --json > ana.json`. Look into the file: it lists your right answers. Send it.
 """
 _offline = """
 **Without internet**, on a computer like the one this folder was made on: `pip install --no-index --find-links wheels "ddpm_lesson[lessons]"`

@@ -247,6 +247,7 @@ def test_lessons_open_a_copy_and_leave_it_as_it_was_left(started):
     mine = Path('my-lessons/nbs/04_posterior.ipynb')
     mine.write_text('what I tried')
     assert call('lessons', '--student', 'ana')[0] == 0 and mine.read_text() == 'what I tried' and os.environ['DDPM_LESSON_STUDENT'] == 'ana'
+    assert '--LabApp.default_url=/lab/tree/00_start.ipynb' in started[-1]    # what --no-browser prints leads to lesson 0
     assert call('lessons', '--in-place')[0] == 0 and started[-1][3] == str(classroom.course()/'nbs'/'00_start.ipynb')
     assert call('lessons', '--student', '../x')[0] == 1
     Path('full').mkdir(), Path('full/letter').write_text('precious')
@@ -332,3 +333,25 @@ def test_students_who_share_an_account_have_a_file_each(monkeypatch, tmp_path):
     assert len(files) == 4 and {p.name for p in files} == {'progress.json', 'progress-ana.json', 'progress-Bo Li.json', 'Bo Li.json'}
     monkeypatch.setenv('DDPM_LESSON_STUDENT', '../ana')
     with pytest.raises(ValueError, match='wanted a name'): grade.progress_file()
+
+
+def handed_in(student):
+    "The command of the students' README: what goes into the file, and what is said beside it."
+    made = CliRunner().invoke(cli.main, ['progress', '--student', student, '--json'], env=dict(DDPM_LESSON_STUDENT=None))
+    return json.loads(made.stdout)['right'], made.stderr
+
+
+def test_who_gives_a_name_only_to_hand_in_loses_nothing(monkeypatch, tmp_path):
+    "Rejects a hand-in that is empty, without a word, for who began without a name; and one that hands in what others did."
+    monkeypatch.setenv('XDG_DATA_HOME', str(tmp_path))
+    monkeypatch.delenv('DDPM_LESSON_PROGRESS', raising=False)
+    monkeypatch.delenv('DDPM_LESSON_STUDENT', raising=False)
+    assert handed_in('ana') == ([], "Warning: nothing was answered as 'ana': no right answers yet\n")
+    assert grade.check('00-ghost', -0.17)
+    right, said = handed_in('ana')
+    assert right == ['00-ghost'] and 'given without a name' in said
+    monkeypatch.setenv('DDPM_LESSON_STUDENT', 'ana')
+    grade.remember('01-clamp')
+    assert handed_in('ana') == (['01-clamp'], '')                              # her own file, nothing else
+    right, said = handed_in('Bo')                                              # the account is shared: not hers
+    assert right == [] and 'no right answers yet' in said
