@@ -132,6 +132,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_lesson.cli._Commands.main': ('interface/cli.html#_commands.main', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._again': ('interface/cli.html#_again', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._anew': ('interface/cli.html#_anew', 'ddpm_lesson/cli.py'),
+                                 'ddpm_lesson.cli._answers_of': ('interface/cli.html#_answers_of', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._bits': ('interface/cli.html#_bits', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._changed': ('interface/cli.html#_changed', 'ddpm_lesson/cli.py'),
                                  'ddpm_lesson.cli._check_edit': ('interface/cli.html#_check_edit', 'ddpm_lesson/cli.py'),

@@ -953,6 +953,16 @@ def _named(student):
     if student: os.environ['DDPM_LESSON_STUDENT'] = student
     progress_file()   # raises, if that is no name
 
+def _answers_of(student):
+    "Show what a name has answered; on an account where nobody gave a name, what was answered without one."
+    path = progress_file()
+    if not student or path.is_file(): return
+    named = path.name.removesuffix(f'{student}.json') + '*.json'
+    alone = path.stem != student and not any(path.parent.glob(named))
+    if alone: del os.environ['DDPM_LESSON_STUDENT']
+    found = 'these answers were given without a name' if alone and grade.read_progress() else 'no right answers yet'
+    click.echo(f'Warning: nothing was answered as {student!r}: {found}', err=True)
+
 @main.command()
 @_flag('--copy folder', _folder, 'Your working copy; made, if it is not there.', 'my-lessons')
 @_flag('--in-place', None, 'Open the pages of the course themselves.', is_flag=True)
@@ -969,6 +979,7 @@ def lessons(folder, in_place, student, no_browser, port, ip):
     click.echo(f'{root}: ' + ('the pages themselves' if in_place else 'a working copy, yours to change'))
     flags = ['--no-browser']*bool(no_browser) + [f'--port={port}']*bool(port) + [f'--ip={ip}']*bool(ip)
     flags += ['--ServerApp.contents_manager_class=ddpm_lesson.classroom.LessonsManager']
+    flags += ['--LabApp.default_url=/lab/tree/00_start.ipynb']       # the address that is printed leads there, too
     if os.name != 'nt' and os.geteuid() == 0: flags += ['--allow-root']  # as in most containers
     done = subprocess.run([sys.executable, '-m', 'jupyterlab', str(root/'nbs'/'00_start.ipynb'), *flags])
     raise SystemExit(done.returncode)
@@ -996,6 +1007,7 @@ def progress(folder, student, out, picture, as_json):
     _named(student)
     if not folder:
         who = student or getpass.getuser()
+        _answers_of(student)
         return click.echo(grade.report(who, 'json') if as_json else repr(grade.progress()))
     done, bad = classroom.gather(folder)
     rows = classroom.class_table(done)
