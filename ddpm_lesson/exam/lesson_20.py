@@ -90,14 +90,14 @@ ex_block = Exercise('20-block', 'How many parameters has a DiTBlock of width d?'
 
 # %% ../../nbs/solutions/20_transformer.ipynb #d84745f6
 ex_pairs_cost = Exercise('20-pairs-cost',
-    'From how many tokens on do pairs cost as much as the linear layers, for d = 384?',
-    paper=True, truth=2304, rtol=1e-3, atol=0,
+    'From how many tokens on, in units of d, do pairs cost as much as the linear layers?',
+    paper=True, truth=6, rtol=1e-2, atol=0,
     mutants={
-        'Pairs count twice: for the matches, and for the averages.': 4608,
-        'The MLP is forgotten; with it the linear layers have 12 d squared.': 768,
-        'This is d; set both terms equal, and divide by 2 N d.': 384,
-        'W works once an image, not once a token: 12 d squared, not 18.': 3456,
-        'Attention alone was forgotten; its matrices have 4 d squared more.': 1536,
+        'Pairs count twice: for the matches, and for the averages.': 12,
+        'The MLP is missing; with it the linear layers have 12 d squared.': 2,
+        'This is the width itself; set both terms equal, and divide by 2 N d.': 1,
+        'W works once an image, not once a token: 12 d squared, not 18.': 9,
+        'The matrices of attention are missing; with them the linear layers have 12 d squared.': 4,
     })
 
 # %% ../../nbs/solutions/20_transformer.ipynb #e8389102
