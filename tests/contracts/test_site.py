@@ -1204,6 +1204,37 @@ def at_point(page, side, x, y):
     return box['x'] + box['width']*(0.5 + x/4.8), box['y'] + box['height']*(0.5 - y/4.8)
 
 
+@pytest.mark.parametrize('size', [dict(width=1440, height=900), dict(width=390, height=844)])
+def test_a_visitor_who_knows_nothing(visit, size):
+    "Sees on the first screen what this is; is one click from a point to drag and from what eta does; and one more from a shoe."
+    page = visit('index.html', viewport=size)
+    for part in 'article h1', 'p.opening', 'a.button[href="live.html"]', 'a.button[href="play.html"]', 'figure.hero .stage':
+        box = page.locator(part).first.bounding_box()
+        assert box['y'] >= 0 and box['y'] + min(box['height'], 80) < size['height'], part
+    page.get_by_role('link', name='Drag a point', exact=True).first.click()
+    page.wait_for_selector('form.play[data-ready]')
+    settled(page)
+    page.locator('canvas.left').scroll_into_view_if_needed()
+    before, corner = page.evaluate(READ), 0.8*math.cos(math.pi/8)
+    page.mouse.move(*at_point(page, 'left', corner, 0.8*math.sin(math.pi/8)))
+    page.mouse.down()
+    page.mouse.move(*at_point(page, 'left', 0.2, 0.1), steps=3)
+    page.mouse.up()
+    settled(page)
+    assert query(page)['data'].startswith('20.10_') and page.evaluate(READ) != before
+    apart = lambda: float(re.search(r'two walks end ([\d.]+) apart', page.locator('form.play .status').inner_text())[1])
+    page.locator('form.play [name=walk]').press('End')
+    other = apart()
+    page.locator('form.play [name=eta]').press('End')
+    settled(page)
+    assert other > 0 and apart() == 0  # eta 1 is DDPM, step for step
+    visit('index.html', page)
+    page.get_by_role('link', name='Draw one yourself').first.click()
+    page.wait_for_selector('form.live[data-ready]')
+    press(page, 'Draw')
+    assert canvas(page, 'x_t').float().std() > 30
+
+
 def test_playground_data_can_be_dragged_drawn_and_removed(play):
     page = play('?data=two&at=1')
     before = page.evaluate(READ)
