@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['score_from_eps', 'tweedie', 'tweedie_cov', 'dsm_loss', 'sde_time', 'pf_velocity', 'reverse_step', 'sde_coefs',
-           'langevin_step', 'sde_sample', 'sde_steps', 'pf_ode', 'pf_ode_steps']
+           'sde_sample', 'sde_steps', 'pf_ode', 'pf_ode_steps', 'langevin_step']
 
 # %% ../nbs/14_score.ipynb #42072071
 from functools import partial
@@ -134,20 +134,6 @@ def sde_coefs(
     mix = torch.where(to_data, -noise/signal, -(1 + eta**2)/2*dt/noise)
     return keep, mix, torch.where(to_data, 0, eta*dt.sqrt())
 
-# %% ../nbs/14_score.ipynb #dada1fe6
-def langevin_step(
-    x:Tensor,       # (B, ...) images at a step
-    score:Tensor,   # shape of x, the slope of the log density there
-    h,              # size, data units squared: a number, or (B,)
-    z:Tensor,       # shape of x, standard normal
-)->Tensor:          # (B, ...) images at the same step
-    "x + h score + sqrt(2 h) z: up the slope, with noise. Song et al. 2021, Alg. 4 and 5."
-    check_pair(x, score, 'x', 'score')
-    check_pair(x, z, 'x', 'z')
-    h = torch.as_tensor(h, dtype=torch.float64)
-    if not (h >= 0).all(): raise ValueError(f'h wanted at least 0, got {h.min().item()}')
-    return x + shaped(h, x)*score + shaped((2*h).sqrt(), x)*z
-
 # %% ../nbs/14_score.ipynb #b909eec0
 def _sde_walk(
     model, sched, x_t, ts, coefs, noise, clip, progress, look=True, corrections=0, size=0.05,
@@ -178,6 +164,7 @@ def _sde_walk(
     _check_end(x_t, total/len(ts)/(1 + corrections), (1 - room[0])**-0.5)
     yield 0, x_t, x_t
 
+# %% ../nbs/14_score.ipynb #90bb3dd6
 def _sde_from(model, sched, shape, steps, eta=1.0, corrections=0, size=0.05, **options):
     "The walk of both samplers, checked and not yet begun."
     corrections = check_whole(corrections, 'corrections') if corrections != 0 else 0
@@ -205,6 +192,7 @@ def sde_sample(
     return last(_sde_from(model, sched, shape, steps, eta, corrections, size, clip=clip, x_T=x_T,
                           seeds=seeds, device=device, progress=progress))
 
+# %% ../nbs/14_score.ipynb #c6bddcc3
 @_same_arguments(sde_sample)
 def sde_steps(
     model, sched, shape, *, steps=None,
@@ -237,3 +225,17 @@ def pf_ode_steps(
 ):              # yields (t, x_t, x_0_hat) at each step visited, then (0, x_0, x_0)
     "`pf_ode`, one step at a time, with the same arguments."
     return _sde_from(model, sched, shape, steps, 0.0, **options)
+
+# %% ../nbs/14_score.ipynb #dada1fe6
+def langevin_step(
+    x:Tensor,       # (B, ...) images at a step
+    score:Tensor,   # shape of x, the slope of the log density there
+    h,              # size, data units squared: a number, or (B,)
+    z:Tensor,       # shape of x, standard normal
+)->Tensor:          # (B, ...) images at the same step
+    "x + h score + sqrt(2 h) z: up the slope, with noise. Song et al. 2021, Alg. 4 and 5."
+    check_pair(x, score, 'x', 'score')
+    check_pair(x, z, 'x', 'z')
+    h = torch.as_tensor(h, dtype=torch.float64)
+    if not (h >= 0).all(): raise ValueError(f'h wanted at least 0, got {h.min().item()}')
+    return x + shaped(h, x)*score + shaped((2*h).sqrt(), x)*z
