@@ -48,12 +48,14 @@ __all__ = list(_HOME)
 
 if TYPE_CHECKING:   # what editors and type checkers read: they would not see through `__getattr__`
     from .data import Images as Images, bundled_fashion as bundled_fashion, load_images as load_images
+    from .dit import DiT as DiT
     from .guidance import Guided as Guided, Labelled as Labelled
     from .own import draw_from as draw_from, train_on as train_on
     from .pretrained import load_card as load_card, load_pretrained as load_pretrained, save_model as save_model
     from .sampler import ddim_sample as ddim_sample, ddpm_sample as ddpm_sample
     from .schedule import Schedule as Schedule, cosine_schedule as cosine_schedule, linear_schedule as linear_schedule
     from .train import Recipe as Recipe, fit as fit
+    from .unet import UNet as UNet
 else:
     def __getattr__(name):
         if name not in _HOME: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -81,7 +81,8 @@ def test_an_editor_sees_the_front_door_as_it_is():
     tree = ast.parse((PACKAGE/'__init__.py').read_text(encoding='utf-8'))
     block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == 'TYPE_CHECKING')
     seen = {a.asname: n.module for n in block.body for a in n.names if a.name == a.asname}
-    assert seen == ddpm_lesson._HOME and (PACKAGE/'py.typed').is_file()
+    assert seen == ddpm_lesson._HOME, 'a name of _HOME belongs in the block under TYPE_CHECKING, too'
+    assert (PACKAGE/'py.typed').is_file()
     assert [n.name for n in block.orelse] == ['__getattr__'], 'a checker that reads it takes any name for one of ours'
 
 
@@ -251,3 +252,12 @@ def test_each_module_has_its_test_file():
     files = {p.stem for p in Path(__file__).parents[1].rglob('test_*.py')}
     for name in [m.split('.')[-1] for m in MODULES]:
         if not name.startswith(('_', 'lesson_')): assert ELSEWHERE.get(name, f'test_{name}') in files, name
+
+
+def test_what_the_first_page_imports_is_there():
+    "Rejects a README that names a function of before."
+    text = (PACKAGE.parent/'README.md').read_text(encoding='utf-8')
+    named = re.findall(r'^from (ddpm_lesson[\w.]*) import ([\w, ]+)', text, re.M)
+    assert len(named) > 8
+    for module, names in named:
+        for name in names.split(','): assert hasattr(importlib.import_module(module), name.strip()), (module, name)
