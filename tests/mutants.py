@@ -213,6 +213,13 @@ MUTANTS = {
     'a page saved with the version of its Python': ('classroom', "book['metadata'] = {'kernelspec': _kernel}", 'pass', 'test_classroom.py::test_opening_and_saving_changes_no_byte'),
     'a tensor left out of the clip': ('train', 'nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_grad)', 'nn.utils.clip_grad_norm_(list(net.parameters())[1:], recipe.clip_grad)', 'test_train.py::test_a_step_moves_every_tensor_along_its_own_gradient'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_train.py::test_an_epoch_shows_each_image_once'),
+    # the command line, and how it draws
+    'an interval of guidance dropped on the way': ('engine.draw', 'between=how.between', 'between=None', 'test_cli.py::test_guidance_in_an_interval_is_the_python_call'),
+    'calls counted as if there were no interval': ('engine.cards', 'return self.between is None or self.between[0] <= t <= self.between[1]', 'return True', 'test_cli.py::test_guidance_in_an_interval_is_the_python_call'),
+    'bits with another decoder for the ODE': ('cli', 'start=ts[-1])', 'start=1)', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
+    'two standard errors for five pictures': ('cli', 'student(len(x))', '2', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
+    'a wide model taken for a square one': ('cli', 'if photos and h != w:', 'if False:', 'test_cli.py::test_a_model_that_a_command_can_not_use_is_refused_before_any_work'),
+    'every tenth image from the wrong place': ('engine.sources', '% 10 == 9) != train', '% 10 == 8) != train', 'test_classroom.py::test_one_setting_gives_the_course_other_images'),
     # few steps
     'the posterior mean for the end of the path': ('few_steps', 'mean + std*away/spread', 'mean + (1 - shaped(tau, z))*std**2*away/spread**2', 'test_few_steps.py::test_closed_forms_are_ends_and_averages_of_paths'),
     'fresh noise of the level that is left': ('few_steps', '(1 - levels(sched, ts)[1]).sqrt()', '(1 - levels(sched, ts)[0]).sqrt()', 'test_few_steps.py::test_sampler_makes_one_call_a_step_and_no_noise_at_the_end'),
