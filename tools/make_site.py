@@ -118,7 +118,7 @@ def badges(path, repository, branch):
         links['Open in Binder'] = f'https://mybinder.org/v2/gh/{name}/{branch}?labpath={file}'
     if repository: links['Source'] = f'{repository.rstrip("/")}/blob/{branch}/{file}'
     links['Download the notebook'] = '../'*(len(Path(file).parts) - 1) + file
-    note = f' <span>(in Colab, first run <code>%pip install git+{html.escape(repository)}</code>)</span>' if 'Open in Colab' in links else ''
+    note = f' <span>(in Colab, first run <code>%pip install git+{html.escape(repository)}</code>)</span>' if 'Open in Colab' in links and path not in pages.lessons(ROOT) else ''   # a lesson does so itself
     return '<p class="launch">' + ' '.join(f'<a href="{html.escape(url)}"{" download" if name.startswith("Down") else ""}>{name}</a>' for name, url in links.items()) + note + '</p>'
 
 
