@@ -53,7 +53,7 @@ ex_apart = Exercise('19-apart',
 
 # %% ../../nbs/solutions/19_few_steps.ipynb #89d3f4ef
 def _averages(g):
-    "An average velocity, points and a time: of data with spread 0.5, of data with spread 0.2, and of none."
+    "Average velocities of data of two spreads, points, and three times."
     from ddpm_lesson.few_steps import average_velocity
     def of(std): return lambda z, r, tau: average_velocity(z, torch.as_tensor(r).double(), torch.as_tensor(tau).double(), 0.3, std)
     z = torch.randn(3, 1, generator=g, dtype=torch.float64)
