@@ -161,7 +161,7 @@ def stage_notebook(path, repository, branch, told):
     (EXTRA/path.relative_to(ROOT)).write_text(raw, encoding='utf-8')   # to download
 
 
-def notebooks(told): return [p for p in pages.pages(ROOT, solutions=True) if p.name != 'index.ipynb' and p.relative_to(ROOT) in told]
+def notebooks(told=Told()): return [p for p in pages.pages(ROOT, solutions=True) if p.name != 'index.ipynb' and p.relative_to(ROOT) in told]
 
 
 def part_of(page):
