@@ -1,6 +1,6 @@
 """Does it need to be a U-Net? One recipe, as many parameters, the same processor time: a U-Net and a DiT.
 
-    python -m benchmarks.transformer --seconds 180 --out benchmarks/transformer.csv
+    python -m benchmarks.transformer --seconds 130 --out benchmarks/transformer.csv
 
 Every row trains one network from one seed on the 10,000 bundled garments without labels, in one process with one thread, until the processor
 (not the clock) has spent the given seconds on training steps. Loss, weight, optimizer, batch and average of weights are those of the preset
@@ -85,7 +85,7 @@ def best_rate(rows, name):
 
 def main():
     say = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    say.add_argument('--seconds', type=float, default=180, help='processor seconds of training')
+    say.add_argument('--seconds', type=float, default=130, help='processor seconds of training')
     say.add_argument('--tune', type=float, default=25, help='processor seconds of each try')
     say.add_argument('--seeds', type=int, default=3, help='trainings of each network')
     say.add_argument('--count', type=int, default=300, help='samples')
