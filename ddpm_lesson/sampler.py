@@ -74,7 +74,7 @@ def ddpm_coefs(
     sched:Schedule, ts:list, # falling timesteps
     var:str='small',  # 'small': posterior variance; 'large': beta
 )->tuple:  # (direction, sigma), each (S,) float64
-    "How much of eps_hat stays and how much fresh noise comes. DDPM Eqs. 7 and 11, on any subsequence."
+    "How much of eps_hat stays, how much fresh noise comes. DDPM Eqs. 7, 11, on any subsequence."
     if var not in ('small', 'large'):
         raise ValueError(f"var wanted 'small' or 'large', got {var!r}")
     a_t, a_s = levels(sched, ts)
@@ -121,13 +121,13 @@ def _first_weights(model, other):
     return next(model.parameters(), other) if isinstance(model, nn.Module) else other
 
 def device_of(model, x_T=None)->torch.device:
-    "Where to sample when nobody says: where the network lives, else where `x_T` does, else the CPU."
+    "Where to sample: where the network lives, else where `x_T` does, else the CPU."
     home = _first_weights(model, x_T)
     return home.device if isinstance(home, Tensor) else torch.device('cpu')
 
 # %% ../nbs/06_ddpm.ipynb #089683ca
 class eval_mode:
-    "Every part of a network in eval mode inside `with`, then as before; other models are left alone."
+    "Every part of a network in eval mode, then as before; other models are left alone."
     users, lock = Counter(), threading.Lock()  # part -> calls that need it so now, in all threads
 
     def __init__(self, model):
@@ -214,7 +214,7 @@ def shown(
     wanted:bool=True, unit:str='img',
     **options,  # of tqdm
 ):  # yields a note to keep: done; said, a few words
-    "A bar of progress, if wanted, that can neither end nor delay the work; in a log file a line a minute."
+    "A progress bar, if wanted, that never ends the work; in a log file a line a minute."
     note, over = SimpleNamespace(done=done, said=''), threading.Event()
     if not wanted:
         yield note
@@ -228,7 +228,8 @@ def shown(
         with suppress(Exception), Bar(**about, disable=log) as bar:
             while True:
                 last = over.wait(60 if log else 0.2)
-                if log: print(f'{note.done:,} of {total:,} {unit} {note.said}', file=sys.stderr, flush=True)
+                if log:
+                    print(f'{note.done:,} of {total:,} {unit} {note.said}', file=sys.stderr, flush=True)
                 bar.set_postfix_str(note.said, refresh=False)
                 bar.update(note.done - bar.n)
                 if last: break
@@ -252,7 +253,7 @@ def factors(
     sched:Schedule, ts:list,  # falling timesteps
     direction:Tensor,  # (S,) float64, how much of eps_hat stays
 )->tuple:  # three pairs of (S,) float64
-    "Factors on x_t and eps_hat that give x_0_hat; that give x_s; on x_t and a clamped x_0_hat that give x_s."
+    "Factors on x_t and eps_hat to x_0_hat; to x_s; on x_t and a clamped x_0_hat to x_s."
     a_t, a_s = levels(sched, ts)
     signal, noise, signal_s = a_t.sqrt(), (1 - a_t).sqrt(), a_s.sqrt()
     up, back = 1/signal, direction/noise
@@ -269,7 +270,7 @@ def walk(
     progress=False,         # show a bar
     look=True,              # hand out every step; else the end, and make x_0_hat only for a clamp
 ):                          # yields (t, x_t, x_0_hat), S times if `look`, then (0, x_0, x_0)
-    "The loop all samplers share: x_s = signal_rate_s x_0_hat + direction eps_hat + sigma z. DDIM Eq. 12."
+    "All samplers: x_s = signal_rate_s x_0_hat + direction eps_hat + sigma z. DDIM Eq. 12."
     estimate, onward, clamped = ([c.tolist() for c in pair]
                                  for pair in factors(sched, ts, coefs[0]))
     (up, down), (keep, mix), sigma = estimate, clamped if clip else onward, coefs[1].tolist()

@@ -36,7 +36,7 @@ def min_snr(
     target:str,       # what they are the losses of, a key of `targets`
     most:float=5.0,   # largest weight
 )->Tensor:            # (B,)
-    "Each image's mean square in x_0 counts as much as its snr, but no more than `most`. Hang et al. 2023."
+    "A mean square in x_0 counts as much as its snr, at most `most`. Hang et al. 2023."
     snr = at(sched.snr, t)
     return losses*shaped(snr.clamp(max=most)/_per_x_0[target](snr), losses)
 
@@ -68,7 +68,7 @@ def _setting(name, value, kind):
 # %% ../nbs/10_train.ipynb #fb3843ea
 @dataclass(frozen=True)
 class Recipe:
-    "Everything that decides how a network is trained, but not the network, the schedule or the images."
+    "What decides how a network is trained, but not network, schedule or images."
     target:str = 'v'               # what the network predicts: eps, x_0 or v
     distance:str = 'mse'           # how an error is measured: mse or mae
     weight:str = 'uniform'         # how much each time counts: uniform or min_snr
@@ -103,7 +103,7 @@ def generator(
     *key:int,      # what the randomness is for: seed, purpose, step
     device='cpu',
 )->torch.Generator:
-    "A generator that depends on `key` alone: a resumed run draws what the uninterrupted one would have."
+    "A generator that depends on `key` alone: a resumed run draws what an unbroken one would."
     mixed = 0
     for k in key: mixed = (mixed*0x9E3779B97F4A7C15 + k + 1) % 2**63
     return torch.Generator(device).manual_seed(mixed)
@@ -136,7 +136,7 @@ def draw(
     data:Images, recipe:Recipe,  # the images on the device to train on
     T:int, step:int,  # steps of the schedule; which batch, from 0
 )->Batch:
-    "Everything random about one step: which images, which times, which noise, which labels are dropped."
+    "All that is random in a step: which images, times, noise, which labels are dropped."
     device, g = data.pixels.device, generator(recipe.seed, 1, step)
     i = batch_indices(len(data), recipe.batch, step, recipe.seed)
     t = torch.randint(1, T + 1, (recipe.batch,), generator=g)
@@ -240,7 +240,7 @@ def fit(
     recipe:Recipe,   # what to predict, how many steps, how fast
     opt=None,        # an optimizer; None: AdamW
 )->tuple:            # a copy of the network with the averaged weights, in eval mode; (steps,) the losses
-    "Train to the end, with nothing around the loop: checkpoints, signals and a bar are in `engine.run`."
+    "Train to the end, with nothing around the loop; checkpoints and signals are in `engine.run`."
     opt = opt or adamw(list(net.parameters()), recipe)
     ema, losses = Ema(net, recipe.ema_decay), []
     net.train()
@@ -255,7 +255,7 @@ def smoothed(
     losses:Tensor,  # (N,)
     memory:float=0.9,  # share of the past that each step keeps, in [0, 1)
 )->Tensor:  # (N,)
-    "A running average without the pull towards zero at its start. Adam's bias correction (Kingma and Ba 2015, section 3)."
+    "A running mean without the pull to zero: Adam's correction (Kingma and Ba 2015, section 3)."
     mean, out = 0.0, []
     for k, loss in enumerate(losses.tolist()):
         mean = memory*mean + (1 - memory)*loss

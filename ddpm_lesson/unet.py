@@ -18,7 +18,7 @@ def time_embedding(
     t:Tensor, dim:int,  # (B,) steps, or any numbers; even: half sines, half cosines
     period:float=1e4,  # the longest wave, in steps, over 2 pi
 )->Tensor:  # (B, dim) float32
-    "Sines and cosines of `t` at geometric frequencies, from 1 down to 1/`period`. DDPM appendix B, as in its code."
+    "Sines and cosines of `t` at geometric frequencies, 1 down to 1/`period`. DDPM appendix B."
     if dim < 4 or dim % 2: raise ValueError(f'dim wanted an even number, at least 4, got {dim}')
     i = torch.arange(dim//2, dtype=torch.float32, device=t.device)
     freq = torch.exp(-math.log(period)*i/(dim//2 - 1))
@@ -52,7 +52,7 @@ class ResBlock(nn.Module):
         self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
     def forward(self, x:Tensor, emb:Tensor)->Tensor:
-        "(B, c_in, H, W) and (B, c_emb) to (B, c_out, H, W): what came in, plus what the branch makes of it."
+        "(B, c_in, H, W), (B, c_emb) to (B, c_out, H, W): what came in, and the branch."
         h = self.conv1(F.silu(self.norm1(x))) + self.emb(F.silu(emb))[:, :, None, None]
         return self.skip(x) + self.conv2(self.drop(F.silu(self.norm2(h))))
 
@@ -71,14 +71,14 @@ class ScaledBlock(ResBlock):
 
 # %% ../nbs/08_unet.ipynb #435d47a8
 class Attention(nn.Module):
-    "Every position looks at every other: one head of self-attention, added to what came in. DDPM appendix B."
+    "One head of self-attention over all positions, added to what came in. DDPM appendix B."
     def __init__(self, channels:int):
         super().__init__()
         self.norm, self.qkv = norm(channels), nn.Conv2d(channels, 3*channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x:Tensor, emb:Tensor=None)->Tensor:
-        "(B, C, H, W) plus what each position gathers from all; `emb` is for blocks, in whose place it may stand."
+        "(B, C, H, W) plus what each position gathers from all; `emb` is not used."
         parts = rearrange(self.qkv(self.norm(x)), 'b (three c) h w -> three b 1 (h w) c', three=3)
         q, k, v = parts.contiguous()  # else the pairs are all written down: see below
         seen = F.scaled_dot_product_attention(q, k, v)
@@ -92,7 +92,7 @@ class Down(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x:Tensor, emb:Tensor=None)->Tensor:
-        "(B, C, H, W) to (B, C, ceil(H/2), ceil(W/2)); `emb` is for blocks, in whose place it stands."
+        "(B, C, H, W) to (B, C, ceil(H/2), ceil(W/2)); `emb` is not used."
         return self.conv(x)
 
 class Up(nn.Module):
@@ -124,7 +124,7 @@ class Stage(nn.Module):
 
 # %% ../nbs/08_unet.ipynb #bc591280
 def _way_down(c, levels, blocks, stage):
-    "The parts on the way down, and the channels of each skip. A level: its channels; does it attend?"
+    "The parts on the way down, and the channels of each skip, from (channels, attends) a level."
     parts, skips = nn.ModuleList(), [c]
     for level, (wide, attend) in enumerate(levels):
         if level:
@@ -163,7 +163,7 @@ def checked_labels(
 
 # %% ../nbs/08_unet.ipynb #6f92f996
 class UNet(nn.Module):
-    "Image and time in, an image of the same shape out. DDPM appendix B, with a patchify stem and class labels."
+    "Image and time in, an image of that shape out. DDPM appendix B, with patchify stem and labels."
     def __init__(self,
         channels:int=1,          # of the image
         width:int=64,            # channels at the first level
@@ -201,7 +201,7 @@ class UNet(nn.Module):
         self.norm, self.out = norm(c), zeroed(nn.Conv2d(c, channels*patch**2, 3, padding=1))
 
     def embed(self, t:Tensor, y:Tensor=None)->Tensor:
-        "Time and label, as for `forward`, in one vector an image, (B, 4 width); label `classes` means none."
+        "Time and label in one vector an image, (B, 4 width); label `classes` means none."
         emb = self.time(time_embedding(t, self.width).to(self.out.weight.dtype))
         y = checked_labels(t, y, self.classes)
         return emb if y is None else emb + self.label(y)
@@ -210,7 +210,7 @@ class UNet(nn.Module):
         x_t:Tensor, t:Tensor,  # (B, C, H, W), sides a multiple of `patch`; (B,) int64
         y:Tensor=None,  # (B,) int64 labels; None: without
     )->Tensor:  # (B, C, H, W)
-        "Down with the skips kept, across the middle, up with each skip beside what comes from below."
+        "Down with the skips kept, across the middle, up with each skip beside what is below."
         channels, (h, w) = self.settings['channels'], x_t.shape[-2:]
         if x_t.ndim != 4 or x_t.shape[1] != channels:
             raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
