@@ -249,6 +249,7 @@ def test_what_is_kept_draws_like_the_run_and_an_unfinished_run_says_so(tmp_path)
     for name in tmp_path/'run', str(tmp_path/'run'):
         assert torch.equal(draw_from(name, 3, label='b', steps=2), draw_from(run, 3, label='b', steps=2))
     with pytest.raises(TypeError, match='wanted a run of train_on'): draw_from(run.averaged(), 3)
+    with pytest.raises(TypeError, match='among sampler, steps.* got stepz'): draw_from(run, 3, stepz=2)
     (tmp_path/'run'/'model.safetensors').unlink()
     with pytest.raises(ValueError, match='training has not ended'): draw_from(tmp_path/'run', 3)
 

@@ -12,7 +12,7 @@ import copy
 import json
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -171,6 +171,8 @@ def sampling_of(
     good = isinstance(own, dict) and own.keys() <= {'sampler', 'steps', 'clip', 'guidance'}
     _need(good, 'sample a dictionary with entries among sampler, steps, clip, guidance', own)
     asked = {k: v for k, v in asked.items() if v is not None or k == 'clip'}
+    known = [f.name for f in fields(Sampling)]
+    if odd := sorted(asked.keys() - known): raise TypeError(f'to draw wanted among {", ".join(known)}, got {", ".join(odd)}')
     how = Sampling(**(dict(steps=min(50, T)) | own | asked))
     if how.steps is None: how = replace(how, steps=T if how.sampler == 'ddpm' else min(50, T))
     steps = how.steps
