@@ -218,6 +218,7 @@ def elbo_terms(
         else: terms.append(weight*_squares(x_0 - x_0_hat) + d/2*(ratio - 1 - math.log(ratio)))
     return torch.stack(terms[::-1], 1)
 
+# %% ../nbs/17_likelihood.ipynb #05057d14
 def _elbo_coefs(sched, ts, var)->tuple:
     "Of (17.7), for all steps but the last: the factor of |x_0 - x_0_hat|^2, and r. Lists."
     (a_t, a_s), (_, sigma) = levels(sched, ts), ddpm_coefs(sched, ts, var)
