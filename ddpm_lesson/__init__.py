@@ -16,8 +16,9 @@ A model is anything called as `eps_hat = model(x_t, t)`: x_t is (B, ...), t is (
     networks      UNet, DiT                                            lessons 8 and 20
     labels        Labelled, Guided                                     lesson 13
 
-In modules of their own: `solvers` (dpm_solver_sample, heun_sample), `edit` (sdedit, inpaint_guided), `likelihood`
-(elbo_terms, ode_log_likelihood), `dialects` (from_diffusers, to_diffusers, options_of), `audit` (audit a sampler of yours).
+In modules of their own: `solvers` (dpm_solver_sample, heun_sample), `few_steps` (consistency_sample, distill_loss),
+`edit` (sdedit, inpaint_guided), `likelihood` (elbo_terms, ode_log_likelihood), `dialects` (from_diffusers, to_diffusers,
+options_of), `audit` (audit a sampler of yours).
 
 `help(ddpm_lesson.ddim_sample)` says what each argument means. On the command line: `ddpm_lesson sample`,
 `ddpm_lesson lessons`, `ddpm_lesson --help`.

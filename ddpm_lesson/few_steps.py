@@ -103,8 +103,15 @@ def jump_target(
     return shaped(1/(signal*share), x_t)*(x_s - shaped(shrink, x_t)*x_t)
 
 # %% ../nbs/19_few_steps.ipynb #87995347
-def clean_image(model, sched, x_t, t, *labels, clip=None)->Tensor:
-    "x_0_hat of any model (x_t, t) -> eps_hat, by its own x_0_hat where it has one."
+def clean_image(
+    model,          # (x_t, t, *labels) -> eps_hat, with or without an x_0_hat of its own
+    sched:Schedule, # alpha_bar, entries 0..T
+    x_t:Tensor,     # (B, ...) images at step t
+    t,              # int or (B,) int64, 1..T
+    *labels,        # passed on to the model
+    clip=None,      # None, or (lo, hi) to clamp the answer
+)->Tensor:          # shape of x_t
+    "x_0_hat of any model: its own where it has one, else from its noise."
     if hasattr(model, 'x_0_hat'): x_0_hat = model.x_0_hat(x_t, t, *labels)
     else: x_0_hat = x_0_from_eps(sched, x_t, model(x_t, t, *labels), t)
     return x_0_hat.clamp(*clip) if clip else x_0_hat
