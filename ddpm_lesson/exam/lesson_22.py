@@ -16,38 +16,38 @@ page = '22_text_to_image'   # asks these questions
 
 # %% ../../nbs/solutions/22_text_to_image.ipynb #b52bc696
 def _padding_cases(g):
-    "Three places, captions of one, two and four words of five, filling at either end."
+    "Three places, captions of one, two and four words, filled up to five."
     def draw(*shape): return torch.randn(*shape, generator=g, dtype=torch.float64)
-    masks = [1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 1, 1]
-    return [Case((2*draw(3, 4), draw(5, 4), draw(5, 2), torch.tensor(m) > 0), f'words at {m}')
-            for m in masks]
+    return [Case((2*draw(3, 4), draw(5, 4), draw(5, 2), n), f'words={n}') for n in (1, 2, 4)]
 
-def _heard(q, k, v, real, root=0.5):
-    fit = q @ k.T/k.shape[1]**root
-    return fit.masked_fill(~real, -math.inf).softmax(1) @ v
+def _fit(q, k, root=0.5): return q @ k.T/k.shape[1]**root
+
+def _heard(fit, v, real): return fit.masked_fill(~real, -math.inf).softmax(1) @ v
+
+def _first(k, words): return torch.arange(len(k)) < words
 
 ex_padding = Exercise('22-padding', 'Cross-attention that hears words, not what fills up.',
     inputs=_padding_cases,
-    truth=lambda q, k, v, real: _heard(q, k, v, real),
+    truth=lambda q, k, v, words: _heard(_fit(q, k), v, _first(k, words)),
     mutants={
         'The weights of the words sum to less than 1: fill before the softmax, not after.':
-            lambda q, k, v, real: ((q @ k.T/k.shape[1]**0.5).softmax(1)*real) @ v,
+            lambda q, k, v, words: (_fit(q, k).softmax(1)*_first(k, words)) @ v,
         'The filling is heard like a word.':
-            lambda q, k, v, real: (q @ k.T/k.shape[1]**0.5).softmax(1) @ v,
+            lambda q, k, v, words: _fit(q, k).softmax(1) @ v,
         'A fit of 0 is not silence: exp(0) is 1.':
-            lambda q, k, v, real: ((q @ k.T/k.shape[1]**0.5)*real).softmax(1) @ v,
+            lambda q, k, v, words: (_fit(q, k)*_first(k, words)).softmax(1) @ v,
         'The mask is the wrong way round: the filling speaks.':
-            lambda q, k, v, real: _heard(q, k, v, ~real),
+            lambda q, k, v, words: _heard(_fit(q, k), v, ~_first(k, words)),
         'The root of d is missing.':
-            lambda q, k, v, real: _heard(q, k, v, real, 0),
+            lambda q, k, v, words: _heard(_fit(q, k, 0), v, _first(k, words)),
         'The fit is divided by d; by its root was wanted.':
-            lambda q, k, v, real: _heard(q, k, v, real, 1),
+            lambda q, k, v, words: _heard(_fit(q, k, 1), v, _first(k, words)),
     })
 
 # %% ../../nbs/solutions/22_text_to_image.ipynb #a76a774d
 ex_floor = Exercise('22-floor', 'Least root mean square distance to what the decoder can draw.',
     paper=True,
-    inputs=few(([4.0, 1.0, 0.25], 1), ([4.0, 1.0, 0.25], 2), ([9.0, 2.0, 0.5, 0.1], 2)),
+    inputs=few(([4.0, 1.0, 0.25], 1), ([4.0, 1.0, 0.25], 2), ([9.0, 2.0, 0.5, 0.1], 3)),
     truth=lambda var, d: sum(var[d:])**0.5,
     mutants={
         'This is the mean square; its root was asked for.':
