@@ -242,7 +242,7 @@ def make_class(
     return out
 
 # %% ../nbs/interface/classroom.ipynb #2f3f99a9
-_row = re.compile(r'^\| \[(\d\d) (\w+)\]\([^)]*\) \| ([^|]*) \| (\d+) \| (\d+) \|', re.M)
+_row = re.compile(r'^\| \[(\d\d) ([\w ]+)\]\([^)]*\) \| ([^|]*) \| (\d+) \| (\d+) \|', re.M)
 _weeks = [('0 1 2', 'what is learned, and how an image drowns'), ('3 4 5', 'the jump, the posterior, worlds with a known answer'),
           ('6 7', 'the way back'), ('8 9 10', 'network, objective, training'), ('11 12', 'how good, and which choice matters'),
           ('13', 'labels and guidance; then a lesson of choice, or own photographs')]
@@ -270,8 +270,8 @@ def follows_data(
 def _on_data()->str:
     "Which lessons follow `DDPM_LESSON_DATA`, in words."
     found = [str(int(p.name[:2])) for p in sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb')) if follows_data(p)]
-    return (f'Digits, or photographs of your own: `DDPM_LESSON_DATA=mnist` (or a folder) before `ddpm_lesson lessons`. Lessons '
-            f'{", ".join(found)} follow, 28 pixels wide and grey; the others stay with the garments and say so. Lesson 1 has the rest.')
+    return (f'Digits, or photographs of your own: `DDPM_LESSON_DATA=mnist` (or a folder) before `ddpm_lesson lessons` (lesson 1 has it for Windows). Lessons '
+            f'{", ".join(found)} follow, 28 pixels wide and grey; the others stay with the garments and say so.')
 
 def teaching_notes()->str:
     "For the teacher: two tracks, what each lesson asks, and what students get wrong."

@@ -130,7 +130,7 @@ def shapes(folder, count=420):
 
 
 def test_one_setting_gives_the_course_other_images(tmp_path, monkeypatch):
-    "Rejects a folder taken at another size or in colour, a test image that was learned from, labels in another order, and a folder of ten pictures."
+    "Rejects a folder taken at another size or in colour, a name read with the blank behind it, a test image that was learned from, labels in another order, and a folder of ten pictures."
     monkeypatch.setenv('DDPM_LESSON_DATA', '')
     assert torch.equal(course_images().pixels, bundled_fashion().pixels) and torch.equal(course_images(False).labels, bundled_fashion(False).labels)
     monkeypatch.setenv('DDPM_LESSON_DATA', str(shapes(tmp_path/'own')))
@@ -141,6 +141,8 @@ def test_one_setting_gives_the_course_other_images(tmp_path, monkeypatch):
     for part in 'train', 'test': shapes(tmp_path/'split'/part, 360 if part == 'train' else 20)
     monkeypatch.setenv('DDPM_LESSON_DATA', str(tmp_path/'split'))
     assert len(course_images()) == 360 and len(course_images(False)) == 20
+    monkeypatch.setenv('DDPM_LESSON_DATA', f'{tmp_path/"split"} ')     # `set NAME=value && ...` of Windows keeps the blank
+    assert len(course_images()) == 360
     for wrong, said in (str(shapes(tmp_path/'few', 390)), 'at least 360 images'), ('fashoin', 'or a folder that is there'):
         monkeypatch.setenv('DDPM_LESSON_DATA', wrong)
         with pytest.raises(ValueError, match=said): course_images()

@@ -346,7 +346,7 @@ def course_images(
     train:bool=True, # which split
 )->Images:           # (N, 1, 28, 28)
     "What the lessons look at: the bundled garments, or the set or folder that `DDPM_LESSON_DATA` names."
-    source = find_source(os.environ.get('DDPM_LESSON_DATA') or 'fashion')
+    source = find_source(os.environ.get('DDPM_LESSON_DATA', '').strip() or 'fashion')
     if source.has_test: data = load_images(source, 28, train, channels=1)
     else: data = _tenths(load_images(source, 28, channels=1), train)
     if train and len(data) < _least:
