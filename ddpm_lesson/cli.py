@@ -984,6 +984,7 @@ def lessons(folder, in_place, student, no_browser, port, ip):
     done = subprocess.run([sys.executable, '-m', 'jupyterlab', str(root/'nbs'/'00_start.ipynb'), *flags])
     raise SystemExit(done.returncode)
 
+# %% ../nbs/interface/cli.ipynb #d144f653
 @main.command('class')
 @click.argument('out', type=_folder)
 @_flag('--wheels', None, 'Also gather all that is to be installed, for a room without internet.', is_flag=True)

@@ -63,6 +63,7 @@ def _of_array(x, name)->Images:
     "The same of an array."
     return _of_tensor(torch.from_numpy(np.ascontiguousarray(x)), name)
 
+# %% ../nbs/interface/own.ipynb #8704510a
 def _picture(item, size)->Tensor:
     "An image of a data set, (C, H, W): a tensor, an array, or of Pillow's."
     if isinstance(item, Tensor): return item if item.ndim == 3 else item[None]
@@ -218,6 +219,7 @@ def train_on(
     save_model(folder/'model.safetensors', run.averaged().net, run.card | how_made(began, run, device))
     return run
 
+# %% ../nbs/interface/own.ipynb #a68f55d1
 def _drawing(run)->tuple:
     "Model, schedule, card and device of a run, or of a model that `load_pretrained` finds."
     if isinstance(run, Run): return run.averaged(), run.sched, run.card, run.data.pixels.device

@@ -7,8 +7,6 @@ __all__ = ['page', 'ex_token', 'ex_heads', 'ex_block', 'ex_pairs_cost', 'ex_larg
 
 # %% ../../nbs/solutions/20_transformer.ipynb #2be7b7ae
 import torch
-from einops import rearrange
-
 from .cases import Case, Exercise, few
 
 page = '20_transformer'   # asks these questions
@@ -37,6 +35,7 @@ ex_token = Exercise('20-token',
 def _heads(q, k, v, h, root=lambda d, h: (d/h)**0.5, dim=-1, cut='(h c)', back='(h c)'):
     "Attention with h heads, with places for mistakes."
     d = q.shape[2]
+    from einops import rearrange   # loaded when it is asked
     q, k, v = (rearrange(one, f'b n {cut} -> b h n c', h=h) for one in (q, k, v))
     return rearrange((q @ k.mT/root(d, h)).softmax(dim) @ v, f'b h n c -> b n {back}')
 
