@@ -42,8 +42,8 @@ from . import edit as editing
 from . import train as training
 from .data import Images, to_pixels, to_unit
 from .engine import draw, run as runs, sources
-from .engine.cards import _interval, _no_guidance, decisive, image_shape, samplers, sampling_of, schedules
-from .engine.cards import to_image_range, units
+from .engine.cards import _interval, _no_guidance, decisive, image_shape, limits, samplers
+from .engine.cards import sampling_of, schedules, to_image_range, units
 from .engine.distributed import fit_here, gathered, launched_alone, process_group, rank_and_world
 from .engine.distributed import resume_here, run_here
 from .engine.files import atomic_write, full_path, open_regular, save_gif, save_png, sheet, to_pil, writable, write_table
@@ -391,7 +391,7 @@ _drawing = _flags(
     _flag('--steps', _whole(1), 'Steps; a network call each, two in heun; guidance doubles them.', shown=f'{_said}50'),
     _flag('--sampler', Choice(list(samplers)), 'ddpm: Algorithm 2; heun: EDM; dpm: DPM-Solver++(2M).', shown=f'{_said}ddim'),
     _flag('--guidance', Number(0, 1e6), 'How strongly to insist on the label; 1: as learned.', shown=f'{_said}1'),
-    _flag('--guidance-interval between', _whole(0, 10**6), 'Insist only at steps LOW to HIGH (lesson 13).', nargs=2,
+    _flag('--guidance-interval between', _whole(0, limits['T'][1]), 'Insist only at steps LOW to HIGH (lesson 13).', nargs=2,
           metavar='LOW HIGH'),
     _flag('--seed', _seed, 'Image i is drawn from seed + i.', 0),
     _flag('--batch', _whole(1, 4096), 'Images at once.', 64), _device)

@@ -497,6 +497,7 @@ def _their_scheduler(sched):
         set_alpha_to_one=True, timestep_spacing='trailing',
         prediction_type='sample' if sched.ends_at_zero else 'epsilon')
 
+# %% ../nbs/16_dialects.ipynb #4a413171
 def _their_network():
     "The class is made when it is first wanted: diffusers takes seconds to import."
     d = _diffusers()

@@ -42,7 +42,7 @@ def consistency_coefs(
 
 # %% ../nbs/19_few_steps.ipynb #b35384cc
 def consistency_sample(
-    model, sched:Schedule,  # (x_t, t) -> eps_hat, whose x_0_hat is the end of the path; its schedule
+    model, sched:Schedule,  # (x_t, t) -> eps_hat, its x_0_hat the end of the path; its schedule
     shape,                  # (B, C, H, W), or any (B, ...)
     *,
     steps=1,                # a count 1..T, or falling timesteps: as many calls
@@ -70,7 +70,8 @@ def _check_falling(*steps):
     steps = [torch.as_tensor(s).cpu() for s in steps]
     for above, below in zip(steps, steps[1:]):
         if not (below < above).all():
-            raise ValueError(f'wanted falling steps, got {above.tolist()} and then {below.tolist()}')
+            came = f'{above.tolist()} and then {below.tolist()}'
+            raise ValueError(f'wanted falling steps, got {came}')
 
 # %% ../nbs/19_few_steps.ipynb #2ce1cd98
 def ddim_jump(
@@ -82,6 +83,7 @@ def ddim_jump(
     "One DDIM step of any length, each image its own. DDIM Eq. 12 with eta 0."
     return q_sample(sched, x_0_hat, s, eps_from_x_0(sched, x_t, x_0_hat, t))
 
+# %% ../nbs/19_few_steps.ipynb #ac7069a7
 def _ratio(sched, a, b):
     "e^(lambda_a - lambda_b), () or (B,) float64; 0 where b is 0."
     a, b = (check_t(v, sched.T) for v in (a, b))
@@ -116,6 +118,7 @@ def clean_image(
     else: x_0_hat = x_0_from_eps(sched, x_t, model(x_t, t, *labels), t)
     return x_0_hat.clamp(*clip) if clip else x_0_hat
 
+# %% ../nbs/19_few_steps.ipynb #980c6d29
 @torch.no_grad()
 def two_step_target(
     teacher,        # (x_t, t) -> eps_hat
@@ -125,7 +128,7 @@ def two_step_target(
     *labels,        # passed on to the teacher
     clip=None,      # None, or (lo, hi) to clamp its x_0_hat
 )->Tensor:          # shape of x_t: the x_0_hat of one step that leads as far
-    "What progressive distillation teaches, with no division by small numbers. Salimans and Ho 2022."
+    "What progressive distillation teaches; nothing small divides. Salimans and Ho 2022."
     _check_falling(t, m, s)
     first = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
     x_m = ddim_jump(sched, x_t, first, t, m)
@@ -154,7 +157,7 @@ def consistency_loss(
     model,           # the student, which has x_0_hat(x_t, t, *labels)
     sched:Schedule,  # alpha_bar, entries 0..T
     x_0:Tensor,      # (B, ...) clean images in [-1, 1]
-    t, s,            # int or (B,) int64: 1..T; the step below it on the student's ladder, 0 to t - 1
+    t, s,            # int or (B,) int64: 1..T; the next lower step of its ladder, from 0
     eps:Tensor,      # shape of x_0, standard normal
     *labels,         # passed on to both
     teacher=None,    # (x_t, t, *labels) -> eps_hat, which steps from t to s; None: the same eps
@@ -194,7 +197,7 @@ def mean_flow_target(
     tau:Tensor,    # (B,) flow times
     v:Tensor,      # shape of z, the velocity there
     *labels,       # passed on to the network
-)->tuple:          # both of the shape of z: what it said; what it should have said, without gradient
+)->tuple:          # of the shape of z: what it said; what it should have said, no gradient
     "v - (tau - r) du/dtau along the path, by one forward derivative. Geng et al. 2025."
     ask = lambda z, r, tau: net(z, r, tau, *labels)
     tangent = v, torch.zeros_like(r), torch.ones_like(tau)
@@ -203,6 +206,7 @@ def mean_flow_target(
     said, slope = torch.func.jvp(ask, here, tangent)
     return said, (v - shaped(tau - r, z)*slope).detach()
 
+# %% ../nbs/19_few_steps.ipynb #71de799f
 def mean_flow_loss(
     net,           # (z, r, tau, ...) -> average velocity
     x_0:Tensor,    # (B, ...) clean images in [-1, 1]
@@ -221,7 +225,7 @@ def mean_flow_loss(
 
 # %% ../nbs/19_few_steps.ipynb #d7ff663b
 class PredictsMeanFlow(PredictsEps):
-    "A network of average velocities, (z, r, tau) -> u, as a model: its x_0_hat is the end of the path."
+    "Average velocities, (z, r, tau) -> u, as a model: its x_0_hat ends the path."
     def _jump(self, x_t, t, labels):
         "z, tau and the average velocity from tau to 0."
         signal, noise = self.rates(x_t, self.steps(x_t, t))

@@ -240,6 +240,7 @@ def uniform_lambda(
     S, lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
     return _spread(sched, S, torch.linspace(lam[-1], lam[1], S, dtype=lam.dtype, device='cpu'))
 
+# %% ../nbs/15_solvers.ipynb #fab8f629
 def karras(
     sched:Schedule, # alpha_bar, entries 0..T
     S:int,          # steps wanted, 1..T

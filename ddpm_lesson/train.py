@@ -43,15 +43,17 @@ def min_snr(
 weights = dict(uniform=uniform, min_snr=min_snr)  # what a settings file calls them
 
 # %% ../nbs/10_train.ipynb #92dc6f16
-_kinds = {bool: (bool, 'true or false'), int: (Integral, 'a whole number'), float: (Real, 'a number'),
-          str: (str, 'a name')}
+_kinds = {bool: (bool, 'true or false'), int: (Integral, 'a whole number'),
+          float: (Real, 'a number'), str: (str, 'a name')}
 
 _choices = dict(target=targets, distance=distances, weight=weights, optimizer=('adamw', 'muon'),
                 precision=('auto', 'bf16', 'float32'))
 
 # ends included
-_ranges = dict(steps=(1, 1e12), batch=(1, 1e9), accumulate=(1, 1e9), lr=(1e-30, 1e30), warmup=(0, 1e12),
-               weight_decay=(0, 1e30), beta_2=(0, 1), clip_grad=(0, 1e30), ema_decay=(0, 1), label_drop=(0, 1), seed=(0, 2**63 - 1))
+_ranges = dict(
+    steps=(1, 1e12), batch=(1, 1e9), accumulate=(1, 1e9), lr=(1e-30, 1e30), warmup=(0, 1e12),
+    weight_decay=(0, 1e30), beta_2=(0, 1), clip_grad=(0, 1e30), ema_decay=(0, 1),
+    label_drop=(0, 1), seed=(0, 2**63 - 1))
 
 def _setting(name, value, kind):
     "The value as Python's own bool, int, float or str (numpy's numbers are welcome), or an error."
@@ -129,7 +131,7 @@ class Batch(NamedTuple):
     x_0:Tensor        # (B, C, H, W) clean images in [-1, 1]
     t:Tensor          # (B,) int64, 1..T, on the CPU
     eps:Tensor        # noise, of the shape of x_0
-    y:Tensor = None   # (B,) int64 labels, the number of classes meaning none; None: no labels at all
+    y:Tensor = None   # (B,) int64 labels, the number of classes: no label; None: no labels at all
 
 # %% ../nbs/10_train.ipynb #b00c59f8
 def draw(
@@ -197,8 +199,9 @@ class Ema:
 def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
     "AdamW, all parameters in one kernel where the device has one."
     kind = params[0].device.type
-    return torch.optim.AdamW(params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,
-                             fused=kind in ('cpu', 'cuda'), capturable=kind == 'cuda')
+    return torch.optim.AdamW(
+        params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,
+        fused=kind in ('cpu', 'cuda'), capturable=kind == 'cuda')
 
 # %% ../nbs/10_train.ipynb #e39b26ec
 def _parts(batch, n):
@@ -239,7 +242,7 @@ def fit(
     data:Images,     # on the device of the network
     recipe:Recipe,   # what to predict, how many steps, how fast
     opt=None,        # an optimizer; None: AdamW
-)->tuple:            # a copy of the network with the averaged weights, in eval mode; (steps,) the losses
+)->tuple:            # a copy of the network, weights averaged, in eval mode; losses, (steps,)
     "Train to the end, with nothing around the loop; checkpoints and signals are in `engine.run`."
     opt = opt or adamw(list(net.parameters()), recipe)
     ema, losses = Ema(net, recipe.ema_decay), []
@@ -267,9 +270,9 @@ def lr_sweep(
     loss_at,                      # (step, learning rate) -> the loss of that step, a number
     lo:float=1e-6, hi:float=1.0,  # learning rates to begin and end with
     steps:int=100,                # batches spent on it
-)->tuple:                         # (learning rates tried, their losses), each (N,) float64, N <= steps
-    """The loss while the learning rate grows by equal factors; stops when its running average is four times its best.
-    After Smith 2017, section 3.3, whose rate grows linearly."""
+)->tuple:                         # (rates tried, their losses), each (N,) float64, N <= steps
+    """The loss while the learning rate grows by equal factors;
+    stops when its running average is four times its best. After Smith 2017, section 3.3, whose rate grows linearly."""
     if not 0 < lo < hi: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
     rates, losses = torch.logspace(math.log10(lo), math.log10(hi), steps, dtype=torch.float64), []
     for step, lr in enumerate(rates.tolist()):

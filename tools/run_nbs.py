@@ -1,6 +1,8 @@
 """Run notebooks in place from a fresh kernel, keeping their outputs: python tools/run_nbs.py [nbs/03_forward.ipynb ...]
 
 Cells that nbdev_test skips (`#| eval: false`, or a flag of settings.ini such as `#| slow`) are skipped here too.
+A page that draws random numbers before it has said `torch.manual_seed` is refused, and left as it was: run again, it would
+show other numbers.
 """
 import base64
 import io
@@ -31,6 +33,27 @@ def skipped(source):
     return 'eval:false' in found or bool(flags & {d.split(':')[0] for d in found}) or 'nbdev_export(' in source
 
 
+WATCH = """
+import torch
+
+class Watch:
+    "Which cells move torch's stream of random numbers before the page has seeded it."
+    def __init__(self): self.state, self.seeded, self.found = torch.get_rng_state(), False, []
+    def __call__(self, result):
+        if 'watch_draws' in result.info.raw_cell: return   # the cell that this stands in
+        self.seeded |= 'torch.manual_seed(' in result.info.raw_cell
+        before, self.state = self.state, torch.get_rng_state()
+        if not self.seeded and not torch.equal(before, self.state): self.found.append(result.info.raw_cell)
+
+watch_draws = Watch()
+get_ipython().events.register('post_run_cell', watch_draws)
+"""
+UNSEEDED = """
+cells = '; '.join(repr(cell[:80]) for cell in watch_draws.found)
+if cells: raise RuntimeError(f'random numbers wanted torch.manual_seed before they are drawn, or seeds, in {cells}')
+"""
+
+
 class Client(NotebookClient):
     async def async_execute_cell(self, cell, index, **kw):
         if cell.cell_type == 'code' and skipped(cell.source): return cell
@@ -52,7 +75,10 @@ def shrink(nb):
 
 def run(path):
     began, nb = time.time(), nbformat.read(path, 4)
+    page, around = nb.cells, [nbformat.v4.new_code_cell(source) for source in (WATCH, UNSEEDED)]
+    nb.cells = [around[0], *page, around[1]]
     Client(nb, timeout=3600, coalesce_streams=True, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    nb.cells = page
     shrink(nb)
     nbformat.write(nb, path)
     print(f'{path.name}: {time.time() - began:.0f} s')

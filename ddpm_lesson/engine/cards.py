@@ -116,7 +116,7 @@ def _interval(between)->bool:
     "Whether it is None, or two whole numbers that do not fall."
     if between is None: return True
     if not isinstance(between, (list, tuple)) or len(between) != 2: return False
-    return all(_number(t, 0, 10**6, int) for t in between) and between[0] <= between[1]
+    return all(_number(t, 0, limits['T'][1], int) for t in between) and between[0] <= between[1]
 
 @dataclass(frozen=True)
 class Sampling:
