@@ -372,6 +372,15 @@ def test_lessons_begin_unsolved():
                 assert 'none of the mistakes we know' not in said and 'cases agree' not in said, f'{page.stem}: starting code whose mistake has no name: {said}'
 
 
+def test_pages_count_the_exercises_that_there_are():
+    "Rejects a page that was run before the last lesson came."
+    shown = {page: ' '.join(''.join(o.get('text', []) or o.get('data', {}).get('text/plain', [])) for c in json.loads((ROOT/'nbs'/'interface'/f'{page}.ipynb').read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', []))
+             for page in ('progress', 'exercises')}
+    n = len(exercises)
+    assert f'0 of {n} done' in shown['progress'] and f'"of": {n}' in shown['progress'], shown['progress'][:200]
+    assert f'{n} exercises with' in shown['exercises'] and f'"of": {n}' in shown['exercises']
+
+
 @pytest.mark.parametrize('page', SOLUTIONS, ids=lambda p: p.stem)
 def test_solutions_are_graded_right_and_remembered_by_nobody(page):
     "`nbdev_test` runs these pages, and their `assert` decides; looking up a solution is no progress, so none may call `check`."

@@ -55,6 +55,19 @@ def test_a_new_lesson_passes_every_contract_as_it_is(tmp_path):
     assert any('still_to_do' in f for f in failed)
 
 
+@pytest.mark.parametrize('cell, refused', [('torch.randn(3)', True), ('torch.manual_seed(0)\ntorch.randn(3)', False),
+                                           ('torch.randn(3, generator=torch.Generator().manual_seed(0))', False)])
+def test_a_page_that_draws_before_it_is_seeded_is_refused(cell, refused, tmp_path):
+    "Rejects a tool that keeps numbers which the next run would not show; and one that writes such a page after all."
+    page = tmp_path/'page.ipynb'
+    code = dict(cell_type='code', id='1', metadata={}, execution_count=None, outputs=[], source=f'import torch\n{cell}')
+    page.write_text(json.dumps(dict(cells=[code], metadata={}, nbformat=4, nbformat_minor=5)), encoding='utf-8')
+    before = read(page)
+    status, said = run(ROOT, sys.executable, 'tools/run_nbs.py', page)
+    assert bool(status) == refused and ('wanted torch.manual_seed' in said) == refused, said[-500:]
+    assert (read(page) == before) == refused and 'watch_draws' not in read(page)
+
+
 def test_nothing_is_still_to_do():
     "Rejects a lesson that lands with a part of its skeleton."
     files = [*(ROOT/'nbs').rglob('*.ipynb'), *(ROOT/'tests').rglob('test_*.py'), *(ROOT/'ddpm_lesson').rglob('*.py')]
