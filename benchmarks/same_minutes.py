@@ -7,14 +7,16 @@
 Every row trains, from one seed, on the 10,000 bundled garments, in one process with one thread, until the processor (not the clock) has
 spent the given seconds on training steps. Each network has its author's loss, schedule, optimizer and batch. All are
 sampled alike: the same count, seeds and number of DDIM calls by our sampler, no labels, and judged by KID-Lite0.
-The peers' batch, optimizer and schedule are those of the named source.
+The peers' batch, optimizer and schedule are those of the named source: setting `published`.
+
+With --trial 45 each system, ours too, is first tuned alike: every setting of `SETTINGS` is trained for so many seconds
+from a seed of its own, and the best by KID is then trained from all seeds for the full time, if it is not the published one.
 """
 import argparse
 import os
 import platform
 import time
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -63,11 +65,11 @@ def lucid_network(dim):
     return Foreign(net, 8, lambda net, x, t: net(x, t)), recipe, sched
 
 
-def foreign_run(net, recipe, sched, data, seed=0):
+def foreign_run(net, recipe, sched, data, seed=0, **changes):
     "A `Run` around a network that no card describes."
     card, data = preset_card('laptop', data, labels=False, seed=seed)
     run = Run(card, data)
-    recipe = replace(recipe, seed=seed)
+    recipe = replace(recipe, seed=seed, **changes)
     run.recipe, run.net, run.sched, run.model = recipe, net, sched, targets[recipe.target][1](net, sched)
     run.ema, run.opt, run.bf16 = Ema(net, recipe.ema_decay), make_optimizer(net, recipe), False
     return run
@@ -87,18 +89,29 @@ def steps_in(make, seconds):
     return max(2, round(seconds/((time.process_time() - began)/10)))
 
 
-def ours(data, seconds, seed):
-    make = lambda steps: preset_run('laptop', data, labels=False, seed=seed, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
+def ours(data, seconds, seed, **changes):
+    make = lambda steps: preset_run('laptop', data, labels=False, seed=seed, steps=steps, warmup=max(1, steps//10), **changes)  # a tenth of the steps, as in the preset
     return make(steps_in(make, seconds))
+
+
+def published(preset):
+    return lambda data, seconds, seed, **changes: preset_run(preset, data, seed=seed, steps=10**6, **changes)
+
+
+def foreign(make, *args):
+    return lambda data, seconds, seed, **changes: foreign_run(*make(*args), data, seed, **changes)
 
 
 SYSTEMS = {
     'ours (laptop preset)': ours,
-    "S1 (posit-ddim)": lambda data, seconds, seed: preset_run('posit-ddim', data, seed=seed, steps=10**6),
-    "S2 (hackernoon-ddpm)": lambda data, seconds, seed: preset_run('hackernoon-ddpm', data, seed=seed, steps=10**6),
-    "Hugging Face course (1.7 M)": lambda data, seconds, seed: foreign_run(*course_network(), data, seed),
-    "lucidrains (dim 32)": lambda data, seconds, seed: foreign_run(*lucid_network(32), data, seed),
+    'S1 (posit-ddim)': published('posit-ddim'),
+    'S2 (hackernoon-ddpm)': published('hackernoon-ddpm'),
+    'Hugging Face course (1.7 M)': foreign(course_network),
+    'lucidrains (dim 32)': foreign(lucid_network, 32),
 }
+# the same for everybody: batch and highest learning rate
+SETTINGS = {'published': {}} | {f'batch 16, rate {lr:g}': dict(batch=16, lr=lr) for lr in (2e-4, 6e-4, 2e-3)}
+TRIAL_SEED = 99
 
 
 def train_for(run, seconds):
@@ -109,23 +122,42 @@ def train_for(run, seconds):
     return time.process_time() - began
 
 
-def row(name, seed, data, ref, seconds, count, calls, pictures):
+def row(name, setting, seed, data, ref, seconds, count, calls):
+    "One training, sampled and judged: its row, and the images."
     torch.manual_seed(seed)  # the foreign networks draw their first weights from it
-    run = SYSTEMS[name](data, seconds, seed)
+    run = SYSTEMS[name](data, seconds, seed, **SETTINGS[setting])
     spent = train_for(run, seconds)
     began = time.process_time()
     pixels = to_pixels(draw_as_card(run.averaged(), run.sched, run.card, count, sampler='ddim', steps=calls, clip=None if 'units' in run.card else (-1, 1), batch=50))
     drawn = time.process_time() - began
-    if not seed: save_png(pictures/f'{name.split(" (")[0].replace(" ", "_")}.png', sheet(to_unit(pixels[:16]), cols=16))
     r = evaluate_samples(pixels, ref)
-    return dict(system=name, seed=seed, KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], floor_interval=r['floor interval'], parameters=sum(p.numel() for p in run.net.parameters()),
-                steps=len(run.losses), images=len(run.losses)*run.recipe.batch, train_cpu_seconds=round(spent), sample_cpu_seconds=round(drawn), N=count, NFE=calls, judge=r['judge'],
-                threads=torch.get_num_threads(), machine=f'{platform.machine()}, {os.cpu_count()} cores', torch=torch.__version__)
+    return dict(system=name, setting=setting, seed=seed, KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], floor_interval=r['floor interval'],
+                parameters=sum(p.numel() for p in run.net.parameters()), steps=len(run.losses), images=len(run.losses)*run.recipe.batch,
+                train_cpu_seconds=round(spent), sample_cpu_seconds=round(drawn), N=count, NFE=calls, judge=r['judge'],
+                threads=torch.get_num_threads(), machine=f'{platform.machine()}, {os.cpu_count()} cores', torch=torch.__version__), pixels
+
+
+def missing(cases, out, judged):
+    "Trains what the table does not hold yet, writing it after each; returns all its rows, and the images of the new ones."
+    rows, images = read_table(out) if out.exists() else [], {}
+    for case in cases:
+        if any((r['system'], r['setting'], int(r['seed'])) == case for r in rows): continue
+        new, images[case] = judged(*case)
+        rows.append(new)
+        write_table(rows, out)
+        print({k: new[k] for k in ('system', 'setting', 'seed', 'KID', 'interval', 'steps', 'images')}, flush=True)
+    return rows, images
+
+
+def best_settings(trials):
+    "system -> the setting whose trial came nearest to the real images."
+    return {r['system']: r['setting'] for r in sorted(trials, key=lambda r: -r['KID'])}
 
 
 def main():
     say = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     say.add_argument('--seconds', type=float, default=600, help='processor seconds of training')
+    say.add_argument('--trial', type=float, default=0, help='processor seconds of each trial; 0: published settings only')
     say.add_argument('--count', type=int, default=300, help='samples')
     say.add_argument('--calls', type=int, default=25, help='network calls a sample')
     say.add_argument('--seeds', type=int, default=3, help='trainings of each system')
@@ -133,15 +165,21 @@ def main():
     say.add_argument('--only', default='', help='systems whose name contains this')
     a = say.parse_args()
     torch.set_num_threads(1)
-    rows = read_table(a.out) if a.out.exists() else []
-    data, ref = bundled_fashion(), None
-    for seed, name in product(range(a.seeds), SYSTEMS):
-        if a.only not in name or any((r['system'], int(r['seed'])) == (name, seed) for r in rows): continue
-        ref = ref or reference(bundled_fashion(train=False), lite0_judge(), other=data)
-        rows.append(row(name, seed, data, ref, a.seconds, a.count, a.calls, a.out.parent))
-        write_table(rows, a.out)
-        print({k: rows[-1][k] for k in ('system', 'seed', 'KID', 'interval', 'floor', 'steps', 'images', 'parameters')}, flush=True)
-    for r in sorted(rows, key=lambda r: r['KID']): print(f"{r['system']:30} KID {r['KID']:7.3f} +- {r['interval']:.3f}   {r['parameters']:>12,} parameters, {r['images']:>7,} images seen")
+    data, names = bundled_fashion(), [name for name in SYSTEMS if a.only in name]
+    ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
+    judged = lambda *case, seconds=a.seconds, count=a.count, calls=a.calls: row(*case, data, ref, seconds, count, calls)
+    chosen = {}
+    if a.trial:
+        table = a.out.with_name(a.out.stem + '_trials.csv')
+        trial = lambda *case: judged(*case, seconds=a.trial, count=100, calls=10)
+        chosen = best_settings(missing([(name, s, TRIAL_SEED) for name in names for s in SETTINGS], table, trial)[0])
+    settings = lambda name: sorted({'published', chosen.get(name, 'published')})
+    cases = [(name, s, seed) for seed in range(a.seeds) for name in names for s in settings(name)]
+    rows, images = missing(cases, a.out, judged)
+    for (name, setting, seed), pixels in images.items():
+        tuned = '' if setting == 'published' else '_tuned'
+        if not seed: save_png(a.out.with_name(f'{name.split(" (")[0].replace(" ", "_")}{tuned}.png'), sheet(to_unit(pixels[:16]), cols=16))
+    for r in sorted(rows, key=lambda r: r['KID']): print(f"{r['system']:30} {r['setting']:20} KID {r['KID']:7.3f} +- {r['interval']:.3f}   {r['parameters']:>12,} parameters, {r['images']:>7,} images seen")
 
 
 if __name__ == '__main__': main()
