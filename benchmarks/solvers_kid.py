@@ -32,7 +32,13 @@ from ddpm_lesson.solvers import dpm_solver_sample, heun_sample, karras, uniform_
 
 CALLS, SEEDS, BLOCKS = (5, 10, 20, 50), (0, 1, 2), 10
 SAMPLERS = {'DDPM': ddpm_sample, 'DDIM': ddim_sample, 'Heun': heun_sample, '2M': dpm_solver_sample}
-SPACED = {'uniform t': lambda sched, S: trailing(sched.T, S), 'uniform lambda': uniform_lambda, 'rho 7': karras}
+SPACED = {'uniform t': lambda sched, S: trailing(sched.T, S), 'uniform lambda': uniform_lambda, 'rho 7': karras,
+          'from rho 80': lambda sched, S: trailing(highest(sched, 80), S)}
+
+
+def highest(sched, rho):
+    "The last step whose noise-to-signal ratio is at most rho: a cosine schedule goes far beyond what EDM begins with."
+    return int((sched.noise_rate <= rho*sched.signal_rate).nonzero().max())
 
 
 def from_real_noise(model, sched, shape, *, steps, clip, seeds, device):
@@ -48,6 +54,8 @@ def cases():
     first = [('DDIM', 50), ('2M', 10), ('DDIM', 10), ('Heun', 10), ('DDPM', 10)]
     for name in ('2M', 'Heun', 'DDIM'):
         for spacing in ('uniform lambda', 'rho 7'): grid[f'{name}, {spacing}', 10] = (SAMPLERS[name], spacing, 10, (-1, 1))
+    for name in ('2M', 'Heun', 'DDIM'): grid[f'{name}, from rho 80', 10] = (SAMPLERS[name], 'from rho 80', 10, (-1, 1))
+    for calls in (20, 50): grid['Heun, from rho 80', calls] = (heun_sample, 'from rho 80', calls, (-1, 1))
     for name in ('2M', 'DDIM'): grid[f'{name}, no clamp', 10] = (SAMPLERS[name], 'uniform t', 10, None)
     grid['2M, start from real noise', 10] = (from_real_noise, 'uniform t', 10, (-1, 1))
     return {key: grid[key] for key in [*first, *(k for k in grid if k not in first)]}
