@@ -162,10 +162,10 @@ def main():
     say.add_argument('--calls', type=int, default=25, help='network calls a sample')
     say.add_argument('--seeds', type=int, default=3, help='trainings of each system')
     say.add_argument('--out', type=Path, default=Path('benchmarks/same_minutes.csv'))
-    say.add_argument('--only', default='', help='systems whose name contains this')
+    say.add_argument('--only', nargs='*', default=[''], help='systems whose name contains one of these')
     a = say.parse_args()
     torch.set_num_threads(1)
-    data, names = bundled_fashion(), [name for name in SYSTEMS if a.only in name]
+    data, names = bundled_fashion(), [name for name in SYSTEMS if any(part in name for part in a.only)]
     ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
     judged = lambda *case, seconds=a.seconds, count=a.count, calls=a.calls: row(*case, data, ref, seconds, count, calls)
     chosen = {}
