@@ -1,5 +1,7 @@
 "Editing: each method against the exact conditional of a Gaussian world; the same picture for a seed; bad input."
+import inspect
 import math
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from conftest import Stub, normal
+from ddpm_lesson import edit
 from ddpm_lesson.edit import (
     GaussianWorld,
     Measured,
@@ -16,6 +19,7 @@ from ddpm_lesson.edit import (
     inpaint_resample,
     interpolate,
     invert,
+    invert_steps,
     masked,
     no_spread,
     restore_dps,
@@ -25,7 +29,7 @@ from ddpm_lesson.edit import (
     shrunk,
     tweedie_spread,
 )
-from ddpm_lesson.sampler import ddim_sample, quadratic
+from ddpm_lesson.sampler import ddim_sample, ddim_steps, quadratic
 from ddpm_lesson.schedule import linear_schedule
 
 SCHED, D, SIGMA = linear_schedule(), 4, 0.2
@@ -166,14 +170,22 @@ def test_a_blur_adds_up_to_one_and_shrinking_is_a_mean():
 
 PHOTOS, HALF = normal(3, 1, 6, 6, dtype=torch.float32).clamp(-1, 1), torch.ones(1, 1, 6, 6)
 HALF[..., 3:, :] = 0
-METHODS = {
-    'sdedit': lambda net, x, **how: sdedit(net, SCHED, x, strength=0.6, steps=6, **how),
-    'replace': lambda net, x, **how: inpaint_replace(net, SCHED, x, HALF, steps=4, **how),
-    'resample': lambda net, x, **how: inpaint_resample(net, SCHED, x, HALF, steps=4, times=2, **how),
-    'guided': lambda net, x, **how: inpaint_guided(net, SCHED, x, HALF, steps=4, rounds=2, **how),
-    'dps': lambda net, x, **how: restore_dps(net, SCHED, x*HALF, masked(HALF), x.shape, zeta=0.1, steps=4, **how),
-    'super': lambda net, x, **how: restore_guided(net, SCHED, shrunk(2)(x), shrunk(2), x.shape, steps=4, rounds=2, **how),
+CALLS = {   # what each takes of a picture, and how
+    'sdedit': (lambda x: (x,), dict(strength=0.6, steps=6)),
+    'inpaint_replace': (lambda x: (x, HALF), dict(steps=4)),
+    'inpaint_resample': (lambda x: (x, HALF), dict(steps=4, times=2)),
+    'inpaint_guided': (lambda x: (x, HALF), dict(steps=4, rounds=2)),
+    'restore_dps': (lambda x: (x*HALF, masked(HALF), x.shape), dict(zeta=0.1, steps=4)),
+    'restore_guided': (lambda x: (shrunk(2)(x), shrunk(2), x.shape), dict(steps=4, rounds=2)),
 }
+
+
+def call(name, net, x, **how):
+    takes, options = CALLS[name.removesuffix('_steps')]
+    return getattr(edit, name)(net, SCHED, *takes(x), **options, **how)
+
+
+METHODS = {name: partial(call, name) for name in CALLS}
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -193,13 +205,45 @@ def test_a_network_is_asked_at_rest_and_left_as_it_was(name):
     assert net.training and not any(net.modes) and net.weight.grad is None and torch.equal(PHOTOS, before)
 
 
+@pytest.mark.parametrize('name, visited', [
+    ('sdedit', [500, 333, 167]), ('inpaint_replace', [1000, 750, 500, 250]), ('inpaint_resample', [1000, 1000, 750, 750, 500, 500, 250]),
+    ('inpaint_guided', [1000, 750, 500, 250]), ('restore_dps', [1000, 750, 500, 250]), ('restore_guided', [1000, 750, 500, 250]),
+])
+def test_a_twin_hands_out_the_way_to_the_same_picture(name, visited):
+    "Rejects noise of its own, a pass of RePaint that is not shown, and a state that changes once it was handed out."
+    net = Stub().eval()
+    kept = [(t, x_t, x_t.clone(), x_0_hat, x_0_hat.clone()) for t, x_t, x_0_hat in call(name + '_steps', net, PHOTOS, seeds=[1, 2, 3], clip=(-1, 1))]
+    assert [t for t, *_ in kept] == [*visited, 0]
+    assert all(torch.equal(x, then) and torch.equal(x_0, before) and x_0.abs().max() <= 1 for _, x, then, x_0, before in kept[:-1])
+    assert torch.equal(kept[-1][1], call(name, net, PHOTOS, seeds=[1, 2, 3], clip=(-1, 1))) and torch.equal(kept[-1][1], kept[-1][3])
+
+
+def test_inversion_hands_out_the_way_up_and_ddim_comes_down_it():
+    "Rejects an order from T to 0, and an estimate from another step."
+    up, way = list(invert_steps(WORLD, SCHED, X, steps=30, rounds=12)), list(ddim_steps(WORLD, SCHED, X.shape, steps=30, x_T=invert(WORLD, SCHED, X, steps=30, rounds=12)))
+    assert torch.equal(up[0][1], X) and torch.equal(up[-1][1], invert(WORLD, SCHED, X, steps=30, rounds=12))
+    for (t, x_t, x_0_hat), (s, x_s, x_0) in zip(up, way[::-1], strict=True):
+        assert t == s
+        assert_close(x_t, x_s, rtol=1e-5, atol=1e-5)
+        assert_close(x_0_hat, x_0, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', [*CALLS, 'invert'])
+def test_a_twin_takes_the_same_arguments_and_checks_them_at_once(name):
+    "Rejects a generator that finds a bad argument only when it is asked for its first step."
+    sample, steps = getattr(edit, name), getattr(edit, name + '_steps')
+    assert inspect.signature(sample).parameters == inspect.signature(steps).parameters and steps.__name__ == name + '_steps'
+    takes = CALLS.get(name, (lambda x: (x,), {}))[0]
+    with pytest.raises(TypeError, match='exchanged'): steps(SCHED, Stub(), *takes(PHOTOS))
+
+
 def test_what_is_known_stays_and_what_is_hidden_does_not_matter():
     "Rejects a sampler that looks under the mask."
-    for name in 'replace', 'resample', 'guided':
+    for name in 'inpaint_replace', 'inpaint_resample', 'inpaint_guided':
         other = torch.where(HALF.bool(), PHOTOS, torch.full_like(PHOTOS, math.nan))
         a, b = (METHODS[name](Stub().eval(), x, seeds=[1, 2, 3]) for x in (PHOTOS, other))
         assert torch.equal(a, b)
-        if name != 'guided': assert torch.equal(a*HALF, PHOTOS*HALF)
+        if name != 'inpaint_guided': assert torch.equal(a*HALF, PHOTOS*HALF)
 
 
 @pytest.mark.parametrize('call, error', [
