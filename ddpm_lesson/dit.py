@@ -84,7 +84,6 @@ def modulate(
     "Scale and shift what a norm has levelled; at 0 and 0 nothing changes."
     return z*(1 + scale) + shift
 
-# %% ../nbs/20_transformer.ipynb #7951088d
 def token_norm(width:int)->nn.LayerNorm:
     "Each token to mean 0 and variance 1; scale and shift come from the time, so it learns none."
     return nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -105,10 +104,9 @@ class DiTBlock(nn.Module):
         z = z + gate_1*self.attend(modulate(self.norm(z), shift_1, scale_1))
         return z + gate_2*self.mlp(modulate(self.norm(z), shift_2, scale_2))
 
-# %% ../nbs/20_transformer.ipynb #5d3583aa
+# %% ../nbs/20_transformer.ipynb #6c2766a1
 _hands = 256   # sines and cosines that the time is told by, as in the paper's code
 
-# %% ../nbs/20_transformer.ipynb #6c2766a1
 class DiT(nn.Module):
     "Image and time in, an image of the same shape out: a transformer on patches, with labels."
     def __init__(self,
