@@ -396,12 +396,16 @@ _drawing = _flags(
     _flag('--seed', _seed, 'Image i is drawn from seed + i.', 0),
     _flag('--batch', _whole(1, 4096), 'Images at once.', 64), _device)
 
-def _say_if_busy(device:str):
-    "Threads wait for each other where other programs have the cores."
-    load, cores = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0, os.cpu_count() or 1
-    if device != 'cpu' or torch.get_num_threads() == 1 or load <= cores: return
-    click.echo(f'This machine is busy ({load:.0f} programs on {cores} cores): '
-               'with OMP_NUM_THREADS=1 before the command it may be several times as fast', err=True)
+@contextmanager
+def _fitting_threads(device:str):
+    "One thread where other programs have the cores, since several would wait for each other; OMP_NUM_THREADS overrules."
+    before, cores = torch.get_num_threads(), os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0
+    if device == 'cpu' and before > 1 and load > cores and 'OMP_NUM_THREADS' not in os.environ:
+        click.echo(f'This machine is busy ({load:.0f} programs on {cores} cores): one thread is faster than {before}', err=True)
+        torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
 
 def _terminal(rank:int=0)->bool: return sys.stderr.isatty() and not rank
 
@@ -412,7 +416,8 @@ def _strip(way:list, zoom:int):
 @contextmanager
 def _joined(weights, device:str):
     "Model, schedule, device and rank, while processes that were started together are a group."
-    with process_group(device) as device: yield *load_pretrained(weights, device), device, rank_and_world()[0]
+    with process_group(device) as device, _fitting_threads(device):
+        yield *load_pretrained(weights, device), device, rank_and_world()[0]
 
 # %% ../nbs/interface/cli.ipynb #5cde3a45
 _frames = 24   # of a film
@@ -469,8 +474,8 @@ def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch
     _check_sheets(partial(_sheet_size, zoom=zoom, side=card['size']), count, batch, cols, gif, strip)
 
     # Draw.
-    _say_if_busy(device)
     with _joined(weights, device) as (model, sched, device, rank):
+        now |= dict(device=device, threads=torch.get_num_threads())
         images, way = draw.draw_images(model, sched, (count, *shape), how, labels, range(seed, seed + count), batch,
                                        _frames*bool(gif or strip), shared=True, device=device, progress=_terminal(rank))
     if rank: return
@@ -478,7 +483,6 @@ def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch
     # Write: the sheet with all that is needed to draw it again, then film and strip.
     pixels, way = sheet(to_image_range(card, images), cols, zoom), [to_image_range(card, x) for x in way]
     now |= {k: getattr(how, k) for k in asked} | fingerprint(weights, card) | versions()
-    now |= dict(device=device, threads=torch.get_num_threads())
     _write(pixels, way, now, out, gif, strip)
     click.echo(f'{count} images, {how.calls(sched.T)} network calls each: ' + ', '.join(filter(None, (out, gif, strip))))
     if like: _say_if_same(like, now, out, pixels)
@@ -528,7 +532,8 @@ def edit_photo(photo, weights, strength, mask, inverted, label, steps, count, se
     (model, sched), (mean, std) = load_pretrained(weights, device), (v.to(device) for v in units(card))
     if labels is not None: model = Labelled(model, labels)
     x = ((image - mean)/std).expand(count, -1, -1, -1)
-    images = _changed(model, sched, x, known, inverted, strength, how, range(seed, seed + count))
+    with _fitting_threads(device):
+        images = _changed(model, sched, x, known, inverted, strength, how, range(seed, seed + count))
     done = 'invert' if inverted else 'mask' if mask else f'strength {strength:g}'
     said = dict(photo=photo, weights=weights, edit=done, label=label, seed=seed, steps=how.steps) | versions()
     save_png(out, sheet(torch.cat([image.cpu(), to_image_range(card, images).cpu()]), 8, zoom), said)
