@@ -58,7 +58,7 @@ from .likelihood import bits_per_dim, elbo_terms, ode_bound, student
 from .metrics import evaluate_samples, image_hashes, inception_judge, lite0_judge, reference, subset, unseen
 from .own import begin_with, best_device, card_from
 from .pretrained import load_card, load_pretrained, save_model, weights_path
-from .sampler import quadratic, timesteps
+from .sampler import ddim_sample, quadratic, timesteps
 from .schedule import diagnose as diagnosis
 
 # %% ../nbs/interface/cli.ipynb #0719ed85
@@ -494,7 +494,7 @@ def _changed(model, sched, x, known, inverted, strength, how, seeds)->Tensor:
     if known is not None: return editing.inpaint_guided(model, sched, x, known, sigma_y=0.02, rounds=4, **asked)
     if not inverted: return editing.sdedit(model, sched, x, strength=strength, **asked)
     x_T = editing.invert(model, sched, x, steps=how.steps)
-    return editing.ddim_sample(model, sched, x.shape, steps=how.steps, x_T=x_T)
+    return ddim_sample(model, sched, x.shape, steps=how.steps, x_T=x_T)
 
 def _check_edit(mask, inverted):
     "Raise for flags that do not go together."
