@@ -24,7 +24,7 @@ VARIED = dict(batch=[1, 2, 4, 8, 16, 32, 64], size=[16, 32, 48, 64, 96], width=[
 
 def resident():
     "Bytes of this process in memory now, and at most since the last call of `peak`. Linux only."
-    status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
+    status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text(encoding='utf-8').splitlines())
     return (int(status[k].split()[0])*1024 for k in ('VmRSS', 'VmHWM'))
 
 
@@ -37,7 +37,7 @@ def peak(f, device):
         f()
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)                # give freed memory back, or it would be used again unseen
-    Path('/proc/self/clear_refs').write_text('5')   # start the high-water mark anew
+    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')   # start the high-water mark anew
     before, _ = resident()
     f()
     return list(resident())[1] - before

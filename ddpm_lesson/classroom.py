@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['course', 'course_files', 'shows_answers', 'without_answers', 'unlinked', 'page_without_answers', 'new_folder',
-           'copy_course', 'working_copy', 'as_tracked', 'fold_marked', 'make_class', 'follows_data', 'teaching_notes',
-           'make_slides', 'asked_in', 'exercise_page', 'nbgrader_course', 'gather', 'class_table', 'class_picture']
+           'missing_from', 'with_note', 'copy_course', 'working_copy', 'as_tracked', 'fold_marked', 'make_class',
+           'follows_data', 'teaching_notes', 'make_slides', 'asked_in', 'exercise_page', 'nbgrader_course', 'gather',
+           'class_table', 'class_picture']
 
 # %% ../nbs/interface/classroom.ipynb #4f8e7247
 import ast
@@ -33,13 +34,17 @@ def course()->Path:
         if (root/'nbs'/'index.ipynb').is_file(): return root
     raise ValueError('the lessons wanted a clone of the repository, or a wheel made from one')
 
+def _setting(root, name)->str:
+    "A line of `settings.ini`."
+    config = ConfigParser(delimiters=['='])
+    config.read(root/'settings.ini', encoding='utf-8')
+    return config['DEFAULT'].get(name, '').strip()
+
 def course_files(
     root:Path,
 )->list: # below it, in order
     "The pages, and what they read: the patterns are in `settings.ini`."
-    config = ConfigParser(delimiters=['='])
-    config.read(root/'settings.ini', encoding='utf-8')
-    found = {p for pattern in config['DEFAULT']['course_files'].split() for p in root.glob(pattern)}
+    found = {p for pattern in _setting(root, 'course_files').split() for p in root.glob(pattern)}
     return sorted(p.relative_to(root) for p in found if p.is_file() and p.name[0] not in '._')
 
 # %% ../nbs/interface/classroom.ipynb #318b2154
@@ -117,6 +122,31 @@ def new_folder(
         raise ValueError(f'{who} wanted a new or empty folder, got {str(out)!r}')
     return out
 
+_named = re.compile(r'(?<![\w/.:-])(?:benchmarks|records|tests|tools|site|images|ddpm_lesson)/[\w/-]*(?:\.\w+)*')
+
+def missing_from(
+    text:str,  # of a page
+    there:set, # paths of a copy
+)->list:
+    "The files and folders of the repository that a text names, and a copy has not."
+    has = {str(up.as_posix()) for p in there for up in (p, *p.parents)}
+    return sorted({name for name in _named.findall(text) if name.rstrip('/') not in has})
+
+def with_note(
+    raw:str,      # a page of a copy, as JSON
+    there:set,    # paths of the copy
+    address:str,  # of the repository; '' if it has none
+)->str:
+    "The same; where it names files that the copy has not, its first cell says where they are."
+    book = json.loads(raw)
+    missing = missing_from('\n'.join(''.join(c['source']) for c in book['cells'] if c['cell_type'] == 'markdown'), there)
+    if not missing: return raw
+    few = ', '.join(f'`{name}`' for name in missing[:4]) + ', ...'*(len(missing) > 4)
+    home = f'[the repository of the course]({address})' if address else 'the repository of the course'
+    said = f'\n\n*Named on this page and not in this copy: {few}. They are in {home}; what is below `ddpm_lesson/`, in the installed package, too.*'
+    book['cells'][0]['source'] = (''.join(book['cells'][0]['source']) + said).splitlines(True)
+    return json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
+
 def copy_course(
     out,                # a new or empty folder
     answers:bool=True,  # with them, for a reader or a teacher?
@@ -129,6 +159,7 @@ def copy_course(
         if path.suffix != '.ipynb': shutil.copyfile(root/path, out/path)
         else:
             text = _page((root/path).read_text(encoding='utf-8'), path, set(files), answers)
+            text = with_note(text, set(files), _setting(root, 'git_url'))
             (out/path).write_text(text, encoding='utf-8', newline='\n')
     return out
 
@@ -215,7 +246,7 @@ def _wheel(root:Path, out:Path)->str:
     if not (root/'setup.py').is_file(): return 'pip install "ddpm_lesson[lessons]"'
     command = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', out, root]
     told = dict(DDPM_LESSON_WITHOUT_SOLUTIONS='1')
-    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | told, capture_output=True, encoding='utf-8', errors='replace')
     if done.returncode: raise ValueError(f'the package could not be built: {done.stderr.strip()[-500:]}')
     return f'pip install "./{next(out.glob("ddpm_lesson-*.whl")).name}[lessons]"'
 
@@ -422,16 +453,19 @@ def _encoding(path:Path)->str:
 
 def gather(
     folder,    # of files that students sent
-)->tuple:      # student -> names of exercises that are right; the files that can't be read
-    "The progress of many. Who sent twice has all that is right in either."
-    folder, done, bad = full_path(folder), {}, []
+)->tuple:      # student -> names of exercises that are right; files that can't be read; student -> several files of that name
+    "The progress of many. Files of one name are taken for one student's, who has all that is right in either."
+    folder, done, bad, of = full_path(folder), {}, [], {}
     if not folder.is_dir(): raise ValueError(f'wanted a folder with the progress of students, got {str(folder)!r}')
     for path in sorted(p for p in folder.iterdir() if p.suffix in ('.json', '.csv') and p.is_file()):
         try:
-            for student, right in _read_one(path): done[printable(student)] = done.get(student, set()) | right
+            for student, right in _read_one(path):
+                student = printable(' '.join(student.split()))
+                done[student] = done.get(student, set()) | right
+                of.setdefault(student, []).append(path.name)
         except (ValueError, KeyError, TypeError, AttributeError, OSError): bad.append(path.name)
     if not done: raise ValueError(f'{str(folder)!r} wanted progress as .json or .csv, found none that can be read')
-    return done, bad
+    return done, bad, {student: names for student, names in of.items() if len(names) > 1}
 
 def class_table(
     done:dict, # from `gather`

@@ -96,6 +96,9 @@ class Recipe:
         for field in fields(self):
             value = _setting(field.name, getattr(self, field.name), field.type)
             object.__setattr__(self, field.name, value)
+        if self.accumulate > self.batch:
+            raise ValueError(f'accumulate wanted at most {self.batch}, the images of a batch, '
+                             f'got {self.accumulate}')
         if self.weight == 'min_snr' and self.distance != 'mse':
             raise ValueError('weight min_snr wanted distance mse, which it was derived for, '
                              f'got {self.distance!r}')
@@ -244,14 +247,20 @@ def fit(
     opt=None,        # an optimizer; None: AdamW
 )->tuple:            # a copy of the network, weights averaged, in eval mode; losses, (steps,)
     "Train to the end, with nothing around the loop; checkpoints and signals are in `engine.run`."
+    if opt is None and recipe.optimizer != 'adamw':
+        raise ValueError(f'opt wanted an optimizer: {recipe.optimizer} is made by engine.run')
     opt = opt or adamw(list(net.parameters()), recipe)
+    bf16 = recipe.precision == 'bf16'
     ema, losses = Ema(net, recipe.ema_decay), []
     net.train()
     for step in range(recipe.steps):
         batch = draw(data, recipe, sched.T, step)
-        losses.append(train_step(net, sched, opt, recipe, batch, step))
+        losses.append(train_step(net, sched, opt, recipe, batch, step, bf16))
         ema.update(net, step)
-    return ema.copy_to(copy.deepcopy(net)).eval(), torch.stack(losses)
+    losses = torch.stack(losses)
+    if not losses.isfinite().all():
+        raise FloatingPointError('the loss became NaN or infinite: try a lower learning rate')
+    return ema.copy_to(copy.deepcopy(net)).eval(), losses
 
 # %% ../nbs/10_train.ipynb #b53a8240
 def smoothed(

@@ -867,3 +867,40 @@ def test_the_help_of_a_training_shows_values_that_it_takes():
     said = ' '.join(CliRunner().invoke(cli.main, ['train', '--help'], terminal_width=200).output.split())
     assert 'None]' not in said and 'Adamw' not in said
     for name, values in _choices.items(): assert f'--{name} [{"|".join(values)}]' in said
+
+
+# ---- the tabulator key
+
+def offered(line, shell='zsh'):
+    "What click's completion prints for a line that ends where the cursor is: the values, in order."
+    words = line.split(' ') if isinstance(line, str) else line
+    env = {'_DDPM_LESSON_COMPLETE': f'{shell}_complete', 'COMP_WORDS': ' '.join(['ddpm_lesson', *words]), 'COMP_CWORD': str(len(words))}
+    with pytest.MonkeyPatch.context() as m:
+        for k, v in env.items(): m.setenv(k, v)
+        said = CliRunner().invoke(cli.main, [], prog_name='ddpm_lesson').output
+    return said.splitlines()
+
+
+def test_the_tabulator_key_knows_models_sets_and_the_labels_of_the_chosen_model(tmp_path):
+    "Rejects a program that offers nothing, that forgets files, and one that offers the labels of another model than was chosen."
+    for flag in '--weights', '--start':
+        command = 'sample' if flag == '--weights' else 'train'
+        said = offered(f'{command} {flag} fl')
+        assert 'flowers' in said and 'fashion' not in said and said[0] == 'file', said
+    assert offered('sample --label sn')[1] == 'sneaker' and offered('sample --weights flowers --label ro')[1] == 'rose'
+    assert offered('sample --label bag,dr')[1] == 'bag,dress' and offered('sample --weights nowhere --label ro') == ['']
+    assert {'fashion', 'fashionmnist'} <= set(offered('evaluate --data fash'))
+
+
+@pytest.mark.skipif(not shutil.which('bash'), reason='bash alone')
+def test_bash_itself_completes(tmp_path):
+    "Rejects an order of the answers that bash empties again, and a blank that ends the word."
+    program = tmp_path/'ddpm_lesson'
+    program.write_text(f'#!{sys.executable}\nfrom ddpm_lesson.cli import main\nmain(prog_name="ddpm_lesson")\n')
+    program.chmod(0o755)
+    script = subprocess.run([program], env=os.environ | dict(_DDPM_LESSON_COMPLETE='bash_source'), capture_output=True, text=True).stdout
+    ask = 'COMPREPLY=(); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _ddpm_lesson_completion ddpm_lesson 2>/dev/null; printf "[%s]" "${COMPREPLY[@]}"; echo\n'
+    lines = ['ddpm_lesson sample --weights fl', r'ddpm_lesson sample --label sneaker,ankle\\\ b']
+    script += ''.join(f'COMP_WORDS=({line}); {ask}' for line in lines)
+    done = subprocess.run(['bash', '-c', script], env=os.environ | dict(PATH=f'{tmp_path}:{os.environ["PATH"]}'), capture_output=True, text=True)
+    assert done.stdout.splitlines() == ['[flowers]', r'[sneaker,ankle\ boot]'], done

@@ -12,16 +12,31 @@ from PIL import Image
 from torch import nn
 
 import ddpm_lesson
-from ddpm_lesson import cli, draw_from, load_card, load_pretrained, train_on
+from ddpm_lesson import (
+    Schedule,
+    cli,
+    cosine_schedule,
+    draw_from,
+    fit,
+    linear_schedule,
+    load_card,
+    load_pretrained,
+    train_on,
+)
 from ddpm_lesson.data import Images
+from ddpm_lesson.engine.cards import check_card, make_schedule
+from ddpm_lesson.engine.run import Run
 from ddpm_lesson.engine.safety import latest_checkpoint
 from ddpm_lesson.journal import remembered
-from ddpm_lesson.own import card_from, to_images
+from ddpm_lesson.own import card_from, to_images, wanted_labels
 from ddpm_lesson.train import Recipe, adamw, draw, gradient_step
 from ddpm_lesson.unet import UNet
 
 PIXELS = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 TINY = dict(width=8, mults='1', attend='', patch=2, batch=4, optimizer='adamw', warmup=0, progress=False, device='cpu', precision='float32')
+
+
+OWN = {k: v for k, v in TINY.items() if k not in ('width', 'mults', 'attend', 'patch')}   # beside a network of one's own
 
 
 def call(*args):
@@ -77,8 +92,8 @@ def test_a_second_call_goes_on_and_a_longer_one_extends(tmp_path):
 def test_what_is_called_each_step_may_end_the_run_and_nothing_is_lost(tmp_path):
     "Rejects a loop that loses what it learned when the caller's function raises."
     def stop(loss, step, run):
-        if step == 4: raise StopIteration('enough')
-    with pytest.raises((StopIteration, RuntimeError)): train_on(PIXELS, steps=9, folder=tmp_path, each=stop, **TINY)
+        if step == 4: raise KeyError('enough')
+    with pytest.raises(KeyError, match='enough'): train_on(PIXELS, steps=9, folder=tmp_path, each=stop, **TINY)
     assert latest_checkpoint(tmp_path)[2]['step'] == 4
     assert len(train_on(PIXELS, steps=9, folder=tmp_path, **TINY).losses) == 9
 
@@ -103,7 +118,7 @@ def test_any_network_is_trained_kept_and_found_again(make, tmp_path):
     torch.manual_seed(0)
     net = make()
     before = net.layer.weight.detach().clone()
-    run = train_on(Pictures(lambda x: x/127.5 - 1), net=net, steps=4, folder=tmp_path/'run', target='eps', **TINY)
+    run = train_on(Pictures(lambda x: x/127.5 - 1), net=net, steps=4, folder=tmp_path/'run', target='eps', **OWN)
     assert not torch.equal(before, net.layer.weight) and net.layer.weight.dtype == before.dtype and run.card['classes'] == (['a', 'b'] if isinstance(net, Asked) else [])
     model, _ = load_pretrained(tmp_path/'run', net=make())
     torch.testing.assert_close(model.net.layer.weight.float(), run.averaged().net.layer.weight.float(), rtol=1e-2, atol=1e-3)
@@ -240,7 +255,7 @@ def test_what_was_asked_of_images_that_stay_as_they_are_is_not_forgotten():
 
 @pytest.mark.parametrize('net, said', [(Mine, r'the class Mine: Mine\(\)'), (lambda x, t: x, 'got function')], ids=['class', 'function'])
 def test_what_is_no_network_is_refused_in_words(net, said):
-    with pytest.raises(TypeError, match=said): train_on(PIXELS, net=net, steps=1, **TINY)
+    with pytest.raises(TypeError, match=said): train_on(PIXELS, net=net, steps=1, **OWN)
 
 
 def test_what_is_kept_draws_like_the_run_and_an_unfinished_run_says_so(tmp_path):
@@ -265,3 +280,148 @@ def test_levels_may_be_a_list():
     run = train_on(PIXELS, steps=1, **TINY | dict(mults=(1, 2), attend=[1]))
     assert run.card['network']['mults'] == [1, 2] and run.card['network']['attend'] == [1]
     with pytest.raises(ValueError, match='whole numbers'): train_on(PIXELS, steps=1, **TINY | dict(mults=(1, 1.5)))
+
+
+# ---- settings of which one makes the other meaningless
+
+@pytest.mark.parametrize('given, said', [
+    (dict(net=Mine(), width=8), 'net wanted no width'), (dict(net=Mine(), kind='dit', layers=2), 'net wanted no kind, layers'),
+    (dict(data='mnist'), 'data wanted no second word'), (dict(labels=False, label_drop=0.2), 'label_drop wanted labels'),
+    (dict(label_drop=0.2), 'tensor has none'), (dict(every=5), 'every wanted a folder'), (dict(steps=2, epochs=2), 'steps or epochs'),
+    (dict(accumulate=9), 'accumulate wanted at most 4'), (dict(schedule=cosine_schedule(50), T=40), 'T wanted 50'),
+    (dict(schedule=7), 'schedule wanted a Schedule or one of cosine'), (dict(kind='dit', mults='1,2'), 'no use for')])
+def test_a_setting_that_would_change_nothing_is_refused(given, said):
+    "Rejects a door that trains on in silence: the width of a network that is built already, a share of labels where there are none."
+    base = dict(batch=4, optimizer='adamw', warmup=0, progress=False, device='cpu')
+    with pytest.raises((ValueError, TypeError), match=said): train_on(PIXELS, **base | given)
+
+
+@pytest.mark.parametrize('given, said', [
+    (dict(width=17), 'width wanted 16'), (dict(mults='1,2'), 'mults wanted'), (dict(schedule='linear'), 'schedule wanted'), (dict(T=50), 'T wanted 1000'),
+    (dict(target='eps'), 'target wanted'), (dict(standardise=True), 'standardise wanted False'), (dict(kind='dit'), 'kind wanted unet'),
+    (dict(schedule=cosine_schedule(50)), 'schedule wanted that of the model')])
+def test_what_the_model_to_start_with_decides_is_not_asked_in_vain(given, said):
+    "Rejects a fine-tuning that takes another width, target or schedule in silence and does not use it."
+    data = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
+    with pytest.raises(ValueError, match=said): train_on(data, start='fashion', steps=1, batch=4, progress=False, device='cpu', **given)
+    flags = [f'--{k}={v}' for k, v in given.items() if k in ('width', 'mults', 'T', 'target') or k == 'schedule' and v == 'linear']
+    if flags:
+        status, words = call('train', '--start', 'fashion', '--batch', 4, '--steps', 1, '--device', 'cpu', '--folder', 'nowhere', *flags)
+        assert status == 1 and said in words and not Path('nowhere').exists(), words
+
+
+def test_what_the_model_to_start_with_has_may_be_said_again():
+    old = load_card('fashion')
+    data = to_images(torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8))
+    p = dict(steps=3, batch=4)
+    same = {k: old['network'][k] for k in ('width', 'mults') if k in old['network']} | dict(target=old['target'], T=1000, size=28, dropout=0.2)
+    assert card_from('fashion', data, p, same)['network']['dropout'] == 0.2
+
+
+def test_epochs_are_counted_whatever_the_network():
+    "Rejects epochs that only a network of ours hears of: 12 images in batches of 4, twice, are 6 steps and not the preset's 1,500."
+    assert len(train_on(PIXELS, net=Mine(), epochs=2, target='eps', **OWN).losses) == 6
+    data = to_images(torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8))
+    assert card_from('fashion', data, dict(epochs=3, batch=4, warmup=0))['recipe']['steps'] == 6
+
+
+@pytest.mark.parametrize('args, said', [
+    (['lessons', '--in-place', '--copy', 'mine'], '--in-place wanted no --copy'), (['experiment', '--grid', 's2', '--blocks', 2], '--grid s2 wanted no --blocks'),
+    (['progress', '--out', 't.csv'], 'without a FOLDER wanted no --out'), (['progress', '--picture', 'p.png'], 'without a FOLDER wanted no --picture'),
+    (['progress', '.', '--student', 'ana'], 'a FOLDER wanted no --student'), (['train', '--resume', 'run', '--preset', 'flowers'], '--resume FOLDER wanted no --preset')])
+def test_a_flag_that_would_change_nothing_is_refused(args, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('XDG_DATA_HOME', str(tmp_path/'home'))
+    status, words = call(*args)
+    assert status == 1 and said in words, words
+
+
+# ---- schedules, and ways to draw, as Python has them
+
+def test_a_schedule_may_be_an_object(tmp_path):
+    "Rejects a card that forgets a schedule without a name, one that keeps it in single precision, and a table where a name would do."
+    mine = Schedule(torch.linspace(0, 0.3, 51, dtype=torch.float64))
+    run = train_on(PIXELS, steps=2, schedule=mine, folder=tmp_path/'run', **TINY)
+    assert torch.equal(run.sched.beta, mine.beta) and run.card['schedule']['T'] == 50
+    assert torch.equal(load_pretrained(tmp_path/'run')[1].beta, mine.beta)
+    assert torch.equal(draw_from(tmp_path/'run', 2, steps=2), draw_from(run, 2, steps=2))
+    assert len(train_on(PIXELS, steps=2, schedule=mine, folder=tmp_path/'run', **TINY).losses) == 2
+    for name, sched in dict(cosine=cosine_schedule(60), linear=linear_schedule()).items():
+        assert train_on(PIXELS, steps=1, schedule=sched, **TINY).card['schedule'] == dict(name=name, T=sched.T)
+    net = train_on(PIXELS, net=Mine(), steps=1, schedule=mine, target='eps', **OWN)
+    assert torch.equal(net.sched.beta, mine.beta)
+    card = net.card['schedule']
+    for wrong in dict(beta=card['beta'][:-1]), dict(T=49), dict(name='linear'), dict(beta=[0, *[2.]*50]), dict(beta=None):
+        with pytest.raises(ValueError): make_schedule(**check_card(net.card | dict(schedule=card | wrong))['schedule'])
+
+
+@pytest.mark.parametrize('steps', [[1000, 500, 1], (1000, 500, 1), torch.tensor([1000, 500, 1]), np.array([1000, 500, 1]), range(1000, 0, -499)], ids=lambda s: type(s).__name__)
+def test_steps_may_be_a_list_of_timesteps(steps):
+    "Rejects a door that knows counts alone, where the samplers take both."
+    drawn = draw_from('fashion', 2, label='none', steps=steps, guidance=1)
+    model, sched = load_pretrained('fashion')
+    torch.testing.assert_close(drawn, ddpm_lesson.ddim_sample(model, sched, (2, 1, 28, 28), steps=steps if not isinstance(steps, range) else [*steps], clip=(-1, 1), seeds=range(2)))
+
+
+@pytest.mark.parametrize('asked, said', [
+    (dict(steps=[1, 500]), 'falling timesteps'), (dict(steps=[2000, 1]), 'in 1..1000'), (dict(steps=[]), 'falling'), (dict(steps='50'), 'whole number'), (dict(steps=2.5), 'whole number'),
+    (dict(clip=[1, -1]), 'two rising numbers'), (dict(clip=[-1, 0, 1]), 'two rising numbers'), (dict(clip='1'), 'two rising numbers'), (dict(count=0), 'count wanted at least 1'),
+    (dict(count=2.5), 'count wanted a whole number'), (dict(label='dress,sneakers'), 'label wanted all, none'), (dict(label=[]), 'label wanted'), (dict(label=1.5), 'label wanted'), (dict(label=11), 'below 10')])
+def test_a_list_that_means_nothing_is_refused_in_words(asked, said):
+    with pytest.raises((ValueError, TypeError), match=said): draw_from('fashion', **dict(count=2) | asked)
+
+
+@pytest.mark.parametrize('label, wanted', [
+    (7, [7, 7, 7]), ('7', [7, 7, 7]), (['sneaker', 'bag'], [7, 8, 7]), ('sneaker,bag', [7, 8, 7]), ([7, 8], [7, 8, 7]), (torch.tensor([7, 8]), [7, 8, 7]), (np.int64(7), [7, 7, 7]), (torch.tensor(7), [7, 7, 7])], ids=str)
+def test_labels_are_names_or_numbers_one_or_several(label, wanted):
+    assert wanted_labels(label, list(ddpm_lesson.data.garments), 3).tolist() == wanted
+
+
+def test_clip_may_be_a_list_or_an_array():
+    a = draw_from('fashion', 2, steps=2, clip=(-1, 1))
+    for clip in [-1, 1], np.array([-1, 1]), torch.tensor([-1., 1.]), (np.float32(-1), 1): assert torch.equal(draw_from('fashion', 2, steps=np.int64(2), clip=clip), a)
+
+
+# ---- what ends before its time
+
+@pytest.mark.parametrize('where', ['loss', 'weights'])
+@pytest.mark.parametrize('folder', [False, True])
+def test_a_short_run_that_went_wrong_is_noticed_before_it_is_kept(where, folder, tmp_path):
+    "Three steps, where a look is taken each fifty: rejects a run that hands back NaN, and one that writes it."
+    def spoil(loss, step, run):
+        if where == 'weights' and step == 3: next(run.net.parameters()).data.fill_(float('nan'))
+        if where == 'loss' and step == 2: next(run.net.parameters()).data.fill_(float('nan'))
+    with pytest.raises(FloatingPointError, match='became nan at step 3|became NaN or infinite at step 3'):
+        train_on(PIXELS, steps=3, folder=tmp_path/'run' if folder else None, each=spoil, **TINY)
+    assert not list(tmp_path.glob('run/*.safetensors'))
+
+
+def test_the_plain_loop_says_so_too():
+    data = Images(PIXELS)
+    net = UNet(1, 8, (1,), 1, (), 2)
+    with torch.no_grad(): next(net.parameters()).fill_(float('nan'))
+    with pytest.raises(FloatingPointError, match='NaN'): fit(net, cosine_schedule(), data, Recipe(steps=2, batch=4, warmup=0))
+    with pytest.raises(ValueError, match='opt wanted an optimizer'): fit(UNet(1, 16, (1,), 1, (), 2), cosine_schedule(), data, Recipe(steps=2, batch=4, optimizer='muon'))
+
+
+def test_an_iterator_that_ends_is_an_error_that_is_seen(tmp_path):
+    "Inside a generator StopIteration looks like its end: rejects a run that such a caller takes for a finished one."
+    rates = iter([1, 2])
+    with pytest.raises(RuntimeError, match=r'StopIteration after 3 steps: an iterator of yours ended; the last good checkpoint .* step 3'):
+        next(train_on(PIXELS, steps=9, folder=tmp_path, each=lambda loss, step, run: next(rates), **TINY) for _ in [0])
+    class Ends(Pictures):
+        def __init__(self, kind): self.end = kind
+        def __getitem__(self, k):
+            if k == 5: raise self.end
+            return PIXELS[k]
+    for kind in StopIteration, IndexError:
+        with pytest.raises(ValueError, match=f'wanted 12 items, as its len says, got {kind.__name__} at item 5'): to_images(Ends(kind))
+    with pytest.raises(TypeError, match=r'got generator: list\(...\)'): to_images(x for x in PIXELS)
+    assert torch.equal(to_images(torch.utils.data.DataLoader(Pictures(lambda x: x), shuffle=True)).pixels, PIXELS)
+
+
+def test_a_network_beside_the_card_of_another_is_refused():
+    "Rejects a run whose card says width 8 and whose weights are of width 16."
+    card = {k: v for k, v in train_on(PIXELS, steps=1, **TINY).card.items() if k != 'data'}
+    with pytest.raises(ValueError, match="wanted to be the one of its card .*says kind 'own'"): Run(card, Images(PIXELS), net=UNet(1, 16, (1,), 1, (), 2))
+    assert Run(card, Images(PIXELS), net=UNet(**card['network']))

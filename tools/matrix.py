@@ -47,7 +47,7 @@ def lower_bounds():
 
 def answer(*command, **options):
     "What a command prints, or '' if it can't be run."
-    try: return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True, timeout=60, **options).stdout.strip()
+    try: return subprocess.run([str(c) for c in command], capture_output=True, encoding='utf-8', check=True, timeout=60, **options).stdout.strip()
     except (OSError, subprocess.SubprocessError): return ''
 
 
@@ -67,7 +67,7 @@ def pythons():
 
 def copy_of_the_project(folder):
     "What git knows or would add, so that the runs neither see nor leave anything else."
-    names = subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=ROOT, capture_output=True, encoding='utf-8', check=True).stdout
     for name in filter(None, names.split('\0')):
         if not (ROOT/name).is_file(): continue  # removed, and not yet committed
         (folder/name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def pages(python, project):
     "(passed, failed): each notebook by nbdev_test, as CI runs them."
     passed = failed = 0
     for page in course.pages(project):
-        r = subprocess.run([python.with_name('nbdev_test'), '--n_workers', '1', '--path', page], cwd=project, capture_output=True, text=True)
+        r = subprocess.run([python.with_name('nbdev_test'), '--n_workers', '1', '--path', page], cwd=project, capture_output=True, encoding='utf-8')
         passed, failed = passed + (r.returncode == 0), failed + (r.returncode != 0)
         if r.returncode: print((r.stdout + r.stderr)[-3000:], flush=True)
     return passed, failed
@@ -114,7 +114,7 @@ def tests(python, project, quick, scratch):
     files = [p.relative_to(project).as_posix() for n in QUICK for p in (project/'tests').rglob(f'test_{n}.py')] if quick else ['tests']
     report = scratch/'report.xml'
     report.unlink(missing_ok=True)
-    r = subprocess.run([python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--tb=short', f'--junitxml={report}', *files], cwd=project, capture_output=True, text=True)
+    r = subprocess.run([python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--tb=short', f'--junitxml={report}', *files], cwd=project, capture_output=True, encoding='utf-8')
     print('\n'.join((r.stdout + r.stderr).splitlines()[-60 if r.returncode else -1:]), flush=True)
     passed, failed, skipped = count(report)
     if quick: return passed, failed, skipped
@@ -130,7 +130,7 @@ def run(name, python, pins, quick, project, scratch):
     try:
         inside = environment(python, folder, '-e', f'{project}[dev]', *pins)
         row |= {p: version_of(inside, p) for p in ('torch', 'torchvision')}
-        check = subprocess.run([inside, '-m', 'pip', 'check'], capture_output=True, text=True)
+        check = subprocess.run([inside, '-m', 'pip', 'check'], capture_output=True, encoding='utf-8')
         row['pip check'] = 'clean' if not check.returncode else check.stdout.strip().replace('\n', '; ')
         row |= dict(zip(('passed', 'failed', 'skipped'), tests(inside, project, quick, scratch)))
     except subprocess.CalledProcessError as e:
@@ -142,7 +142,7 @@ def run(name, python, pins, quick, project, scratch):
 def keep(row):
     "Put a row into the table, in the place of the one of the same kind and Python."
     key = lambda r: (r['with'], [int(n) for n in r['python'].split('.')[:2]], r['part'])
-    old = list(csv.DictReader(TABLE.open(newline=''))) if TABLE.exists() else []
+    old = list(csv.DictReader(TABLE.open(newline='', encoding='utf-8'))) if TABLE.exists() else []
     rows = sorted([r for r in old if key(r) != key(row)] + [row], key=key)
     with open(TABLE, 'w', newline='', encoding='utf-8') as f:
         out = csv.DictWriter(f, COLUMNS, lineterminator='\n')
@@ -195,8 +195,8 @@ def advisories(rows):
     "What pip-audit knows against the versions that settings.ini asks for by name. Where it reaches no advisory service, that is said."
     names = [re.match(r'[\w-]+', r)[0] for r in shlex.split(settings()['requirements'])]
     with tempfile.TemporaryDirectory() as d:
-        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in rows if r['package'] in names))
-        r = subprocess.run([sys.executable, '-m', 'pip_audit', '--no-deps', '--disable-pip', '--progress-spinner', 'off', '-f', 'json', '-r', Path(d)/'asked.txt'], capture_output=True, text=True)
+        (Path(d)/'asked.txt').write_text(''.join(f"{r['package']}=={r['version'].split('+')[0]}\n" for r in rows if r['package'] in names), encoding='utf-8')
+        r = subprocess.run([sys.executable, '-m', 'pip_audit', '--no-deps', '--disable-pip', '--progress-spinner', 'off', '-f', 'json', '-r', Path(d)/'asked.txt'], capture_output=True, encoding='utf-8')
     try: found = json.loads(r.stdout)['dependencies']
     except (ValueError, KeyError): return 1, r.stderr.strip()[-500:]
     skipped, bad = [f['name'] for f in found if 'skip_reason' in f], [(f['name'], f['version'], v['id']) for f in found for v in f.get('vulns', [])]

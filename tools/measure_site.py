@@ -69,7 +69,7 @@ SCORED = 'first page', 'lesson', 'live'
 def scores(lighthouse, program, url):
     "Lighthouse's scores of a page on a phone, of 100."
     flags = '--headless=new --no-sandbox'
-    run = subprocess.run([lighthouse, url, '--quiet', '--output=json', f'--chrome-flags={flags}'], capture_output=True, text=True, env=os.environ | {'CHROME_PATH': program})
+    run = subprocess.run([lighthouse, url, '--quiet', '--output=json', f'--chrome-flags={flags}'], capture_output=True, encoding='utf-8', env=os.environ | {'CHROME_PATH': program})
     if run.returncode: sys.exit(run.stderr[-500:])
     found = json.loads(run.stdout)
     of = lambda name: round(100*found['categories'][name]['score'])

@@ -51,7 +51,7 @@ from pathlib import Path
 def pytest_collection_modifyitems(items):
     "Quick tests first: most wrong programs meet one that rejects them."
     stats = Path('mutmut-stats.json')
-    took = json.loads(stats.read_text())['duration_by_test'] if stats.exists() else {}
+    took = json.loads(stats.read_text(encoding='utf-8'))['duration_by_test'] if stats.exists() else {}
     items.sort(key=lambda item: took.get(item.nodeid, 0))
 
 def pytest_collection_finish(): gc.freeze()   # what the warm process holds need not be looked through again in each fork
@@ -83,9 +83,9 @@ def prepare(folder, module):
     for name in 'ddpm_lesson', 'tests': shutil.copytree(ROOT/name, folder/name, ignore=shutil.ignore_patterns('__pycache__'))
     source = folder/'ddpm_lesson'/f"{module.replace('.', '/')}.py"
     source.write_text(plain(source.read_text(encoding='utf-8')), encoding='utf-8')
-    (folder/'pyproject.toml').write_text(SETTINGS.format(path=module.replace('.', '/'), tests=json.dumps([p.relative_to(ROOT).as_posix() for t in TESTS[module] for p in (ROOT/'tests').rglob(f'{t}.py')])))
+    (folder/'pyproject.toml').write_text(SETTINGS.format(path=module.replace('.', '/'), tests=json.dumps([p.relative_to(ROOT).as_posix() for t in TESTS[module] for p in (ROOT/'tests').rglob(f'{t}.py')])), encoding='utf-8')
     (folder/'plugin').mkdir()   # not in the folder itself: mutmut takes that off the path
-    (folder/'plugin'/'fast_first.py').write_text(FAST_FIRST)
+    (folder/'plugin'/'fast_first.py').write_text(FAST_FIRST, encoding='utf-8')
 
 
 def mutmut(folder, *args, **options):
@@ -96,7 +96,7 @@ def mutmut(folder, *args, **options):
 def survivors(folder, names):
     "For each survivor, what changed: (where, the lines taken out and put in)."
     for name in names:
-        shown = mutmut(folder, 'show', name, capture_output=True, text=True).stdout.splitlines()
+        shown = mutmut(folder, 'show', name, capture_output=True, encoding='utf-8').stdout.splitlines()
         change = [line for line in shown if re.match(r'[-+](?![-+])', line)]
         where = re.sub(r'^ddpm_lesson\.([\w.]+)\.x[_ǁ](.+)__mutmut_\d+$', r'\1.\2', name).replace('ǁ', '.')
         yield where, '\n'.join(re.sub(r'(?<=^.) +', '    ', c) for c in change)
@@ -113,16 +113,16 @@ def test(module, folder):
     "Run every mutant of one module; a row of the table, and its survivors."
     prepare(folder, module)
     mutmut(folder, 'run', '--max-children', '1')
-    codes = json.loads((folder/'mutants'/'ddpm_lesson'/f"{module.replace('.', '/')}.py.meta").read_text())['exit_code_by_key']
+    codes = json.loads((folder/'mutants'/'ddpm_lesson'/f"{module.replace('.', '/')}.py.meta").read_text(encoding='utf-8'))['exit_code_by_key']
     alive = [name for name, code in codes.items() if code not in KILLED]
     return dict(module=module, mutants=len(codes), killed=len(codes) - len(alive), survived=len(alive)), list(survivors(folder, alive))
 
 
 def write(rows, left):
     "The table, and the survivors with their reasons; what stands there for other modules stays."
-    old = {r['module']: r for r in csv.DictReader(TABLE.open(newline=''))} if TABLE.exists() else {}
+    old = {r['module']: r for r in csv.DictReader(TABLE.open(newline='', encoding='utf-8'))} if TABLE.exists() else {}
     rows = old | {r['module']: r for r in rows}
-    with open(TABLE, 'w', newline='') as f:
+    with open(TABLE, 'w', newline='', encoding='utf-8') as f:
         out = csv.DictWriter(f, ['module', 'mutants', 'killed', 'survived'], lineterminator='\n')
         out.writeheader()
         out.writerows(rows[m] for m in MODULES if m in rows)

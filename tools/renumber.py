@@ -22,7 +22,7 @@ ROWS = re.compile(r'(?:^[ "]*\| \[\d\d .*\n){2,}', re.M)   # of the table of les
 
 def texts(root):
     "Every text file that git knows or would add, generated modules left out."
-    names = subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=root, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=root, capture_output=True, encoding='utf-8', check=True).stdout
     files = [root/name for name in filter(None, names.split('\0'))]
     return [p for p in files if p.suffix in TEXTS and p.is_file() and not p.is_relative_to(root/'ddpm_lesson')]
 

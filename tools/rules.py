@@ -30,7 +30,7 @@ def named(rule, tests):
 
 def cases(files):
     "Every case that pytest collects from some test files, as file::name, as often as there are cases."
-    run = subprocess.run([sys.executable, '-m', 'pytest', '--collect-only', '-q', '-p', 'no:cacheprovider', *files], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, '-m', 'pytest', '--collect-only', '-q', '-p', 'no:cacheprovider', *files], cwd=ROOT, capture_output=True, encoding='utf-8')
     return [f'{m[1]}::{m[2]}' for m in re.finditer(r'^tests/(?:\w+/)*(\w+)\.py::(\w+)', run.stdout, re.M)]
 
 

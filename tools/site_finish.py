@@ -25,7 +25,7 @@ def displayed(attributes): return 'formula display' in attributes
 def drawn(formulas, katex):
     "KaTeX's HTML of each (tex, displayed) pair; one that it can't read ends the build."
     found = sorted(set(formulas))
-    run = subprocess.run(['node', TOOLS/'formulas.mjs', (katex/'dist'/'katex.mjs').as_uri()], input=json.dumps(found), capture_output=True, text=True, encoding='utf-8')
+    run = subprocess.run(['node', TOOLS/'formulas.mjs', (katex/'dist'/'katex.mjs').as_uri()], input=json.dumps(found), capture_output=True, encoding='utf-8')
     if run.returncode: raise SystemExit(run.stderr)
     return dict(zip(found, json.loads(run.stdout)))
 

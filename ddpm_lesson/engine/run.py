@@ -17,12 +17,11 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral
 import torch
 from torch import Tensor, nn
-from ..checks import torch_defaults
+from ..checks import check_whole, torch_defaults
 from ..data import Images, check_unit, to_pixels
-from .cards import build, describe_mismatch, differences, settled, units
+from .cards import build, describe_mismatch, differences, schedule_entry, settled, units
 from .files import full_path, load_tensors, save_tensors
 from .graphs import Replayed, scalars
 from .muon import JoinedOptimizer, Muon, between_channels
@@ -36,15 +35,15 @@ from ..train import gradient_step, learning_rate, lr_sweep, train_step
 def make_card(
     network:dict,  # settings of `UNet`
     recipe:Recipe=Recipe(),
-    schedule:str='cosine',    # a key of `cards.schedules`
-    T:int=1000,
+    schedule='cosine',        # a key of `cards.schedules`, or a `Schedule`
+    T:int=None,               # its steps; None: 1000, or those of the `Schedule`
     data:str=None,            # where the images come from; None, as below: the images of a `Run` say it
     classes:tuple=None,       # what label k is called
     size:int=None,            # side of the images
     **more,                   # units, sample
 )->dict:
     "Everything that decides a run, as plain JSON."
-    card = dict(network=network, schedule=dict(name=schedule, T=T), target=recipe.target, data=data, size=size,
+    card = dict(network=network, schedule=schedule_entry(schedule, T), target=recipe.target, data=data, size=size,
                 classes=classes if classes is None else list(classes), recipe=asdict(recipe))
     return {k: v for k, v in card.items() if v is not None} | more
 
@@ -244,7 +243,8 @@ class Run:
             loss = self.step(step, self.recipe)
             if self.replayed is None: self.ema.update(self.net, step)
             self.losses.append(loss)
-            if (step + 1) % 50 == 0: check_losses(self.losses, self.recipe)  # which waits for a GPU
+            if (step + 1) % 50 == 0 or step + 1 == self.recipe.steps:   # which waits for a GPU
+                check_losses(self.losses, self.recipe)
             yield step + 1, loss
 
     def averaged(self):
@@ -263,12 +263,16 @@ class Run:
 
     def save(self, path, keep=None):
         "Write a checkpoint, unless the run went wrong. The one that was there goes to `keep`."
-        check_losses(self.losses, self.recipe)
         allocate_moments(self.opt, self.net)
+        save_tensors(path, self.checked(), _note(self) | versions(), keep)
+
+    def checked(self)->dict:
+        "Its `state`, or an error if the run went wrong."
+        check_losses(self.losses, self.recipe)
         state = self.state()
         if bad := [k for k, v in state.items() if not v.isfinite().all()]:
             raise FloatingPointError(f'{bad[0]} became NaN or infinite at {_moment(len(self.losses), self.recipe)}')
-        save_tensors(path, state, _note(self) | versions(), keep)
+        return state
 
     def load(self, path):
         "Go on from a checkpoint of the same card and images."
@@ -381,6 +385,7 @@ def _loop(run, folder, every, report, ear, bar, each):
     "Steps, checkpoints, reports; the signal that ended them, or None."
     def keep():  # first
         if folder: run.save(folder/newest_name, keep=folder/previous_name)
+        else: run.checked()
         if report and not ear.heard: _tell(run, report, ear)
     stop = None
     for step, loss in run.steps():
@@ -397,21 +402,25 @@ def _loop(run, folder, every, report, ear, bar, each):
 def fit(
     run:Run,
     folder=None,          # where checkpoints go; None: nowhere
-    every:int=500,        # steps between checkpoints
+    every:int=None,       # steps between checkpoints, and reports; None: 500
     progress:bool=True,   # show a bar
     report=None,          # called with the run after each checkpoint, and at the end
     each=None,            # called after each step: (loss, a () tensor on the device; step, from 1; run)
 )->Run:
     "Train to the end. After Ctrl-C or SIGTERM the step is finished, a checkpoint written, `Stopped` raised."
     if not isinstance(run, Run): raise TypeError(f'fit wanted a Run, got {type(run).__name__}: fit(Run(card, data))')
-    if not isinstance(every, Integral) or every < 1:
-        raise ValueError(f'every wanted a whole number of steps from 1, got {every!r:.60}')
+    if every is not None and not (folder or report):
+        raise ValueError(f'every wanted a folder for checkpoints, or a report, got {every!r:.60} and neither')
+    every = check_whole(500 if every is None else every, 'every')
     folder, batch, stop = full_path(folder) if folder else None, run.recipe.batch, None
     bar = shown(run.recipe.steps*batch, len(run.losses)*batch, progress)
     with locked(folder), Listener(patient=run.processes.world > 1) as ear, bar as note:
         _check_ahead(run, folder)
         try: stop = _loop(run, folder, every, report, ear, note, each)
         except (FloatingPointError, OSError, MemoryError) as e: raise add_to_error(e, _last_good(folder)) from e
+        except StopIteration as e:   # the word of an iterator that is at its end, which no caller would see as an error
+            raise RuntimeError(f'each or report raised StopIteration after {len(run.losses)} steps: an iterator of yours '
+                               f'ended; {_last_good(folder)}') from e
         except KeyboardInterrupt:  # while reporting, or a second one
             if not ear.heard: raise
         if stop := stop or ear.heard:

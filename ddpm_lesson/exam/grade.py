@@ -367,11 +367,13 @@ def user_folder()->Path:
     }.get(sys.platform) or env('XDG_DATA_HOME') or home/'.local'/'share'
     return Path(base)/'ddpm_lesson'
 
+_reserved = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)([.].*)?', re.I)   # no file of Windows has such a name
+
 def progress_file()->Path:
     """Where right answers are remembered: in your data folder, or where `DDPM_LESSON_PROGRESS` says.
     `DDPM_LESSON_STUDENT` names you, where several share an account."""
     student = os.environ.get('DDPM_LESSON_STUDENT', '')
-    if student and not re.fullmatch(r'\w[\w .@-]{0,60}', student):
+    if student and (not re.fullmatch(r'\w([\w .@-]{0,59}[\w@-])?', student) or _reserved.fullmatch(student)):
         raise ValueError(f'DDPM_LESSON_STUDENT wanted a name of letters and numbers, got {student!r:.60}')
     path = full_path(os.environ.get('DDPM_LESSON_PROGRESS') or user_folder()/'progress.json')
     if path.is_dir(): return path/f'{student or getpass.getuser()}.json'
