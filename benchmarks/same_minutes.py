@@ -171,7 +171,7 @@ def main():
     chosen = {}
     if a.trial:
         table = a.out.with_name(a.out.stem + '_trials.csv')
-        trial = lambda *case: judged(*case, seconds=a.trial, count=100, calls=10)
+        trial = lambda *case: judged(*case, seconds=a.trial, count=100)
         chosen = best_settings(missing([(name, s, TRIAL_SEED) for name in names for s in SETTINGS], table, trial)[0])
     settings = lambda name: sorted({'published', chosen.get(name, 'published')})
     cases = [(name, s, seed) for seed in range(a.seeds) for name in names for s in settings(name)]
