@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 import torch
 from .data import Images, to_pixels, to_unit
-from .engine.files import atomic_write, full_path, save_png, sheet
+from .engine.files import full_path, save_png, sheet, write_text
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge
 from .metrics import reference, subset, unseen
@@ -191,8 +191,7 @@ def run_cell(
     save_png(path.with_suffix('.png'), sheet(to_unit(pixels[:8]), cols=8))
     save_model(folder/'weights'/f'{name}.safetensors', run.net, card)
     result = dict(about=about, rows=rows, torch=torch.__version__)
-    text = json.dumps(result, indent=1) + '\n'
-    with atomic_write(path) as p: p.write_text(text, encoding='utf-8')
+    write_text(path, json.dumps(result, indent=1) + '\n')
     return rows
 
 # %% ../nbs/12_experiments.ipynb #9fa04aa3

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from .engine.cards import parse_card, sampling_of
-from .engine.files import atomic_write, full_path, open_regular, save_png, sheet
+from .engine.files import atomic_write, full_path, open_regular, save_png, sheet, write_text
 from .engine.safety import locked, versions
 from .engine.sources import find_source
 from .exam.grade import user_folder
@@ -60,11 +60,11 @@ def record(
                precision='bf16' if run.bf16 else 'float32', at=datetime.now(timezone.utc).isoformat(timespec='seconds'))
     about = dict(id=old.get('id', secrets.token_hex(16)), card=run.card,
                  sessions=[*old.get('sessions', []), now | versions()])
-    with locked(path.parent), atomic_write(path) as p: p.write_text(json.dumps(about, indent=1) + '\n', encoding='utf-8')
+    with locked(path.parent): write_text(path, json.dumps(about, indent=1) + '\n')
     with suppress(OSError, ValueError):   # without a home folder nothing is remembered
         memory = _memory(about)
         memory.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(memory) as p: p.write_text(json.dumps(dict(data=source)), encoding='utf-8')
+        write_text(memory, json.dumps(dict(data=source)))
 
 def remembered(
     folder, # of a run

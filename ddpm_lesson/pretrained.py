@@ -19,7 +19,7 @@ from .checks import moved_to, torch_defaults
 from .engine.cards import build, check_card, decisive, describe_mismatch, differences, dtypes
 from .engine.cards import image_shape, make_schedule, outline, parse_card, sampling_of, to_image_range
 from .engine.draw import draw_images
-from .engine.files import atomic_write, load_tensors, save_tensors, writable
+from .engine.files import load_tensors, save_tensors, writable, write_text
 from .engine.safety import OwnDraws
 from .loss import PredictsEps, targets
 
@@ -160,7 +160,7 @@ def save_model(
     weights = _to_write(net, card, torch.float16 if half else torch.float32)
     beside.unlink(missing_ok=True)   # killed from here on, it leaves weights with their own card alone
     save_tensors(path, weights, card)
-    with atomic_write(beside) as p: p.write_text(text, encoding='utf-8')
+    write_text(beside, text)
 
 # %% ../nbs/interface/pretrained.ipynb #91d4a500
 def draw_as_card(

@@ -228,8 +228,8 @@ MUTANTS = {
     # the command line, and how it draws
     'an interval of guidance dropped on the way': ('engine.draw', 'between=how.between', 'between=None', 'test_cli.py::test_guidance_in_an_interval_is_the_python_call'),
     'calls counted as if there were no interval': ('engine.cards', 'return self.between is None or self.between[0] <= t <= self.between[1]', 'return True', 'test_cli.py::test_guidance_in_an_interval_is_the_python_call'),
-    'bits with another decoder for the ODE': ('cli', 'start=ts[-1])', 'start=1)', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
-    'two standard errors for five pictures': ('cli', 'student(len(x))', '2', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
+    'bits with another decoder for the ODE': ('judging', 'start=ts[-1])', 'start=1)', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
+    'two standard errors for five pictures': ('judging', 'student(len(x))', '2', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
     'a wide model taken for a square one': ('cli', 'if photos and h != w:', 'if False:', 'test_cli.py::test_a_model_that_a_command_can_not_use_is_refused_before_any_work'),
     'every tenth image from the wrong place': ('engine.sources', '% 10 == 9) != train', '% 10 == 8) != train', 'test_classroom.py::test_one_setting_gives_the_course_other_images'),
     # few steps

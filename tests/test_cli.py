@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
-from ddpm_lesson import classroom, cli, experiments
+from ddpm_lesson import classroom, cli, experiments, sheets
 from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
 from ddpm_lesson.engine import distributed as scale
 from ddpm_lesson.engine import draw
@@ -29,6 +29,7 @@ from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.files import save_png, save_tensors, sheet
 from ddpm_lesson.engine.run import make_card
 from ddpm_lesson.guidance import Guided, Labelled
+from ddpm_lesson.judging import shuffled
 from ddpm_lesson.likelihood import elbo_terms, ode_bound
 from ddpm_lesson.metrics import image_hashes, subset
 from ddpm_lesson.pretrained import load_pretrained, save_model
@@ -306,7 +307,7 @@ def sheet_of(path, said, size, **png):
 def said(here):
     status, out = call(*DRAW, '--out', 'a.png', '--zoom', 1)
     assert status == 0, out
-    return cli.read_sheet('a.png')[0]
+    return sheets.read_sheet('a.png')[0]
 
 
 @pytest.mark.parametrize('claim, size', [(dict(count=10**6, cols=1000), (3002, 3002)), (dict(count=1, zoom=13_000), (13_000, 13_000)), (dict(count=10**6, cols=10**6), (3*10**6 + 2, 5)),
@@ -329,8 +330,8 @@ def test_a_pipe_or_a_device_is_never_waited_for(here):
 
 
 def test_a_sheet_can_not_send_us_to_another_machine(said):
-    for weights in r'\\evil\share\m.safetensors', '//evil/share/m.safetensors': assert cli.places('a.png', weights)[0] != weights
-    assert cli.places('far/a.png', 'runs/m.safetensors') == ['runs/m.safetensors', 'far/m.safetensors']
+    for weights in r'\\evil\share\m.safetensors', '//evil/share/m.safetensors': assert sheets.places('a.png', weights)[0] != weights
+    assert sheets.places('far/a.png', 'runs/m.safetensors') == ['runs/m.safetensors', 'far/m.safetensors']
 
 
 # ---- what a model is judged by
@@ -555,7 +556,7 @@ def tiny(here, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: None)
     monkeypatch.setattr('ddpm_lesson.engine.run.find_lr', lambda card, data, steps, device: (torch.logspace(-6, 0, 20), torch.ones(20)))
     monkeypatch.setattr(experiments, 'run_cells', lambda cells, folder, *a, data='fashion', size=28, **kw: sets.load_images(data, size) and [])
-    monkeypatch.setattr(cli, 'most_pixels', 10**6)
+    monkeypatch.setattr('ddpm_lesson.sheets.most_pixels', 10**6)
     a_moments_work(monkeypatch, here)
     return here
 
@@ -757,7 +758,7 @@ def test_bits_are_those_of_lesson_17_with_students_interval(plain):
     small_model('m.safetensors', lively=True)
     r = bits('--count', 5, '--steps', 10, '--seed', 3)
     model, sched = load_pretrained('m.safetensors')
-    x_0 = to_unit(load_images('pics', 16).pixels[cli._shuffled(48)[:5]])
+    x_0 = to_unit(load_images('pics', 16).pixels[shuffled(48)[:5]])
     nats = elbo_terms(model, sched, x_0, steps=10, var='large', seeds=range(3, 8)).sum(1)
     log_p, _ = ode_bound(model, sched, x_0, steps=quadratic(50, 25), probes=1, seeds=range(3, 8), start=5)
     for name, b in dict(ELBO=nats/768/math.log(2), ODE=-log_p/768/math.log(2)).items():
@@ -807,8 +808,8 @@ def test_guidance_in_an_interval_is_the_python_call(here):
 def test_a_sheet_of_before_is_read(said, here):
     "A sheet that was drawn before there were intervals says nothing of them."
     old = {k: v for k, v in said.items() if k != 'between'}
-    assert not cli.wrong_entry(old) and not cli.wrong_entry(old | dict(between=[1, 2]))
-    for lie in [2, 1], [1], [1, 2, 3], ['1', 2], [True, 2], 'ab', {}, [1, 1e9]: assert cli.wrong_entry(old | dict(between=lie)), lie
+    assert not sheets.wrong_entry(old) and not sheets.wrong_entry(old | dict(between=[1, 2]))
+    for lie in [2, 1], [1], [1, 2, 3], ['1', 2], [True, 2], 'ab', {}, [1, 1e9]: assert sheets.wrong_entry(old | dict(between=lie)), lie
 
 
 @pytest.mark.parametrize('flags, error', [(['--guidance-interval', 10, 20], '--guidance-interval wanted guidance other than 1'), (['--guidance', 2, '--guidance-interval', 20, 10], 'low <= high'),
@@ -830,12 +831,12 @@ def test_a_photo_is_edited_and_the_sheet_begins_with_it(here, flags, made):
     mask = torch.zeros(1, 16, 16, dtype=torch.uint8)
     mask[:, 8:] = 255
     save_png('mask.png', mask)
-    sheets = []
+    pictures = []
     for out in 'a.png', 'b.png':
         status, said = call('edit', 'photo.png', '--weights', 'm.safetensors', '--steps', 4, '--zoom', 1, '--out', out, *flags)
         assert status == 0 and f'and {made} made of it' in said, said
-        sheets.append(Image.open(out))
-    assert sheets[0].size == (18*(made + 1) + 2, 20) and sheets[0].tobytes() == sheets[1].tobytes()
+        pictures.append(Image.open(out))
+    assert pictures[0].size == (18*(made + 1) + 2, 20) and pictures[0].tobytes() == pictures[1].tobytes()
 
 
 @pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--mask', 'photo.png', '--strength', 1], '--mask wanted no --strength'), (['--invert', '--seed', 3], '--invert wanted no --seed'), (['--out', 'photo.png'], 'wanted a new name'), (['--steps', 51], 'steps')])

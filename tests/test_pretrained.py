@@ -84,7 +84,7 @@ def test_killed_between_its_two_files_a_writer_leaves_no_pair_that_loads_wrongly
     path, other = tmp_path/'m.safetensors', put('schedule.T', 60)
     save_model(path, fresh(), CARD)
     def killed(*a): raise KeyboardInterrupt
-    monkeypatch.setattr(pretrained, 'atomic_write', killed)
+    monkeypatch.setattr(pretrained, 'write_text', killed)
     with pytest.raises(KeyboardInterrupt): save_model(path, fresh(other), other)
     assert load_card(path) == other and load_pretrained(path)[1].T == 60   # the weights hold their card, and no older copy lies beside them
     def full(*a): raise OSError(28, 'No space left on device')

@@ -228,8 +228,12 @@ def _check_between(how:Sampling, T:int):
 def _no_guidance(card)->str:
     "Why a network can't be asked both with and without labels; '' if it can."
     if not card['network'].get('classes'): return 'knows no labels'
+    return 'never went without' if _needs_labels(card) else ''
+
+def _needs_labels(card)->bool:
+    "Whether a network learned with labels alone, and can't be asked without."
     recipe = card.get('recipe')
-    return 'never went without' if isinstance(recipe, dict) and recipe.get('label_drop', 0.1) == 0 else ''
+    return bool(card['network'].get('classes')) and isinstance(recipe, dict) and recipe.get('label_drop', 0.1) == 0
 
 # %% ../../nbs/engine/cards.ipynb #16dd086a
 def _check_network(network):
@@ -307,7 +311,7 @@ def build(card:dict, net:nn.Module=None)->tuple:
     if net is None: net = _fresh(card, sched)
     elif card['network'].get('kind') != 'own': _check_own(card, net)
     net.made_as = {k: card[k] for k in ('schedule', 'target', 'size', 'units') if k in card}
-    net.went_without = _no_guidance(card) != 'never went without'
+    net.went_without = not _needs_labels(card)
     return targets[card['target']][1](net, sched).eval(), sched
 
 # %% ../../nbs/engine/cards.ipynb #af7cd971

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['full_path', 'printable', 'open_regular', 'writable', 'atomic_write', 'sweep', 'save_tensors', 'Damaged',
-           'load_tensors', 'sheet', 'to_pil', 'save_png', 'save_gif', 'write_table', 'read_table']
+           'load_tensors', 'sheet', 'to_pil', 'write_text', 'save_png', 'save_gif', 'write_table', 'read_table']
 
 # %% ../../nbs/engine/files.ipynb #9d548254
 import csv
@@ -188,6 +188,10 @@ def to_pil(pixels:Tensor):
     return to_pil_image(pixels)
 
 # %% ../../nbs/engine/files.ipynb #c4f0fd17
+def write_text(path, text:str)->None:
+    "Write a file of text, whole or not at all."
+    with atomic_write(path) as p: p.write_text(text, encoding='utf-8')
+
 def save_png(
     path, pixels:Tensor,  # ends in .png; (C, H, W) uint8
     about:dict={},        # text that travels in the file

@@ -22,7 +22,7 @@ import colab  # noqa: E402
 import pages  # noqa: E402
 
 PACKAGE = Path(ddpm_lesson.__file__).parent
-INTERFACE = {'pretrained', 'experiments', 'plot', 'cli', 'journal', 'classroom', 'own', '__main__'}
+INTERFACE = {'pretrained', 'experiments', 'plot', 'cli', 'journal', 'judging', 'sheets', 'classroom', 'own', '__main__'}
 MODULES = [m.name.removeprefix('ddpm_lesson.') for m in pkgutil.walk_packages([str(PACKAGE)], 'ddpm_lesson.') if not m.ispkg and not m.name.endswith('_modidx')]
 
 
@@ -242,7 +242,7 @@ def test_an_answer_has_the_number_of_its_question(page):
 
 
 # tested where they are used
-ELSEWHERE = dict(cases='test_grade', cards='test_pretrained', draw='test_pretrained', journal='test_cli',
+ELSEWHERE = dict(cases='test_grade', cards='test_pretrained', draw='test_pretrained', journal='test_cli', judging='test_cli', sheets='test_cli',
                  safety='test_run', files='test_crash', sources='test_hostile', plot='test_museum',
                  published='test_experiments', presets='test_experiments')
 

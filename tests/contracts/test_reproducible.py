@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
 
 from conftest import Stub
-from ddpm_lesson.cli import main, read_sheet
+from ddpm_lesson.cli import main
 from ddpm_lesson.data import Images, bundled_fashion, to_pixels
 from ddpm_lesson.engine.cards import Sampling, build
 from ddpm_lesson.engine.draw import draw_images
@@ -31,6 +31,7 @@ from ddpm_lesson.engine.run import Run, fit, make_card
 from ddpm_lesson.pretrained import load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule
+from ddpm_lesson.sheets import read_sheet
 from ddpm_lesson.train import Recipe
 
 CLOSE, CLOSE_CUDA = 2e-4, 8  # images in [-1, 1]; measured on CPUs: 2.2e-5
