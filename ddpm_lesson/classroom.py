@@ -274,7 +274,7 @@ def make_class(
 
 # %% ../nbs/interface/classroom.ipynb #2f3f99a9
 _row = re.compile(r'^\| \[(\d\d) ([\w ]+)\]\([^)]*\) \| ([^|]*) \| (\d+) \| (\d+) \|', re.M)
-_weeks = [('0 1 2', 'what is learned, and how an image drowns'), ('3 4 5', 'the jump, the posterior, worlds with a known answer'),
+_weeks = [('0 1 2', 'what is learned, and how an image is lost in noise'), ('3 4 5', 'the jump, the posterior, worlds with a known answer'),
           ('6 7', 'the way back'), ('8 9 10', 'network, objective, training'), ('11 12', 'how good, and which choice matters'),
           ('13', 'labels and guidance; then a lesson of choice, or own photographs')]
 _day = '0', '2', '3', '6', '7', '10', '13'
