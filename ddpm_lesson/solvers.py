@@ -82,7 +82,7 @@ def raised(
     ts:list,        # S falling timesteps
     churn:float,    # EDM's S_churn, at least 0
 )->list:            # S timesteps, none below its own in ts
-    "Where churn lifts each step to: rho times 1 + min(churn/S, sqrt(2) - 1), the nearest timestep. EDM Algorithm 2."
+    "The timesteps nearest to rho times 1 + min(churn/S, sqrt(2) - 1). EDM Algorithm 2."
     if not 0 <= check_number(churn, 'churn') < math.inf:
         raise ValueError(f'churn wanted a finite number >= 0, got {churn}')
     gamma = min(churn/len(ts), 2**0.5 - 1)
@@ -164,6 +164,7 @@ def dpm_solver_sample(
     return last(_walk_from(model, sched, shape, steps, multistep_plan,
                            clip, x_T, seeds, device, progress, look=False, walk=follow))
 
+# %% ../nbs/15_solvers.ipynb #8df8fd3a
 @_same_arguments(dpm_solver_sample)
 def dpm_solver_steps(
     model, sched, shape, *, steps=20,
@@ -189,6 +190,7 @@ def dpm_single_sample(
     return last(_walk_from(model, sched, shape, steps, single_step_plan,
                            clip, x_T, seeds, device, progress, look=False, walk=follow))
 
+# %% ../nbs/15_solvers.ipynb #504524c5
 @_same_arguments(dpm_single_sample)
 def dpm_single_steps(
     model, sched, shape, *, steps=20,
@@ -215,6 +217,7 @@ def heun_sample(
     return last(_walk_from(model, sched, shape, steps, partial(heun_plan, churn=churn),
                            clip, x_T, seeds, device, progress, look=False, walk=follow))
 
+# %% ../nbs/15_solvers.ipynb #5fdda38e
 @_same_arguments(heun_sample)
 def heun_steps(
     model, sched, shape, *, steps=25, churn=0.0,
@@ -226,7 +229,7 @@ def heun_steps(
 
 # %% ../nbs/15_solvers.ipynb #f01ed466
 def _spread(sched, S, lam)->list:
-    "Distinct timesteps near the rising `lam`, (S,) float64, the first T; what rounding repeats moves up."
+    "Distinct timesteps near the rising `lam`, (S,) float64, the first T; repeats move up."
     if S == 1: return [sched.T]
     steps = _nearest(sched, lam)[::-1]
     for i in range(1, S): steps[i] = max(steps[i], steps[i - 1] + 1)
@@ -246,7 +249,7 @@ def karras(
     S:int,          # steps wanted, 1..T
     power:float=7., # EDM's rho, at least 1: the larger, the more steps near the data
 )->list:            # S falling timesteps from T to 1
-    "Distinct timesteps whose rho, to the power 1/`power`, is spaced evenly. EDM, Karras et al. 2022."
+    "Distinct timesteps, even in rho to the power 1/`power`. EDM, Karras et al. 2022."
     S, lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
     if not 1 <= check_number(power, 'power') < math.inf:
         raise ValueError(f'power wanted a finite number >= 1, got {power}')

@@ -147,8 +147,8 @@ def test_lines_fit():
     assert all(share_over(lines_of([page]), 120) < 0.05 for page in pages.pages(solutions=True))
 
 
-# the lessons that were read as a reader would, cell by cell; the others of part two are still growing
-SETTLED = [page for page in pages.lessons() if page.name[:2] not in {'15', '16'}]
+# the pages held to the limits below
+SETTLED = pages.lessons()
 
 
 def code_cells(page):
@@ -173,6 +173,20 @@ def test_a_lesson_shows_what_it_claims(page):
     draws = [any('image/png' in o.get('data', {}) for o in c.get('outputs', [])) for c in code]
     assert 6*sum(draws) >= len(code), f'{sum(draws)} pictures for {len(code)} cells of code'
     assert True in draws[:10]
+
+
+# pages of the package whose longest cells are being split
+GROWN = {'engine/cards', 'engine/run', 'engine/sources', 'interface/audit', 'interface/cli'}
+ROOMS = [page for page in pages.pages() if page.parent.name in ('engine', 'interface') and pages.path_of(page) not in GROWN]
+
+
+def test_cells_of_the_rooms_are_short():
+    "Rejects an engine's or an interface's cell that has to be scrolled, and a page of many long ones."
+    sizes = {pages.path_of(page): [len(source.splitlines()) for source in code_of(page)] for page in ROOMS}
+    assert len(sizes) > 12
+    assert [name for name, of in sizes.items() if max(of) > 40] == []
+    every = [n for of in sizes.values() for n in of]
+    assert sum(n > 25 for n in every) <= 0.04*len(every)
 
 
 def is_exported(source): return re.match(r'#\|\s*exports?\b', source)
