@@ -60,6 +60,7 @@ def shows_answers(
     below = path.with_suffix('').as_posix().removeprefix('nbs/')
     return below in _telling or below.startswith('solutions/')
 
+# %% ../nbs/interface/classroom.ipynb #902ef42b
 def without_answers(
     cells:list, # of a page
 )->list:
@@ -90,6 +91,7 @@ def unlinked(
     text = _link.sub(lambda m: m[0] if kept(m[2]) else m[1], text)
     return _anchor.sub(lambda m: m[0] if kept(m[1]) else m[2], text)
 
+# %% ../nbs/interface/classroom.ipynb #a536b44c
 def _texts(cell):
     "The places of a cell that hold links, a dict and a key each: its source, or what it shows."
     if cell['cell_type'] == 'markdown': return [(cell, 'source')]
@@ -104,6 +106,8 @@ def _page(raw:str, page:Path, there, answers:bool)->str:
     for place, key in (t for cell in book['cells'] for t in _texts(cell)):
         place[key] = unlinked(''.join(place[key]), page, there).splitlines(True)
     return json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
+
+# %% ../nbs/interface/classroom.ipynb #dfa11916
 def page_without_answers(
     raw:str,    # a notebook, as JSON
     page:Path,  # where it lies, below the course
@@ -132,6 +136,7 @@ def missing_from(
     has = {str(up.as_posix()) for p in there for up in (p, *p.parents)}
     return sorted({name for name in _named.findall(text) if name.rstrip('/') not in has})
 
+# %% ../nbs/interface/classroom.ipynb #cbaffdfa
 def with_note(
     raw:str,      # a page of a copy, as JSON
     there:set,    # paths of the copy
@@ -147,6 +152,7 @@ def with_note(
     book['cells'][0]['source'] = (''.join(book['cells'][0]['source']) + said).splitlines(True)
     return json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
 
+# %% ../nbs/interface/classroom.ipynb #1ca1f1e2
 def copy_course(
     out,                # a new or empty folder
     answers:bool=True,  # with them, for a reader or a teacher?
@@ -163,6 +169,7 @@ def copy_course(
             (out/path).write_text(text, encoding='utf-8', newline='\n')
     return out
 
+# %% ../nbs/interface/classroom.ipynb #da091561
 def working_copy(
     out, # a folder: new, empty, or a copy that was made before
 )->Path:
@@ -184,6 +191,7 @@ def as_tracked(
             if 'execution_count' in part: part['execution_count'] = None
     return book
 
+# %% ../nbs/interface/classroom.ipynb #a20929e5
 def fold_marked(
     book:dict, # a notebook, as JSON
 )->None:       # changed in place
@@ -197,6 +205,7 @@ def __getattr__(name):   # made when JupyterLab asks for it: the package needs n
     if name != 'LessonsManager': raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return _lessons_manager()
 
+# %% ../nbs/interface/classroom.ipynb #0754f9b3
 def _lessons_manager():
     "JupyterLab's manager of files, which saves pages as they are tracked."
     from ipykernel.ipkernel import IPythonKernel
@@ -241,6 +250,7 @@ _offline = """
 **Without internet**, on a computer like the one this folder was made on: `pip install --no-index --find-links wheels "ddpm_lesson[lessons]"`
 """
 
+# %% ../nbs/interface/classroom.ipynb #bc0f62dc
 def _wheel(root:Path, out:Path)->str:
     "Build the package, without the solutions, from a clone; what to install, in words."
     if not (root/'setup.py').is_file(): return 'pip install "ddpm_lesson[lessons]"'
@@ -250,6 +260,7 @@ def _wheel(root:Path, out:Path)->str:
     if done.returncode: raise ValueError(f'the package could not be built: {done.stderr.strip()[-500:]}')
     return f'pip install "./{next(out.glob("ddpm_lesson-*.whl")).name}[lessons]"'
 
+# %% ../nbs/interface/classroom.ipynb #a217a476
 def make_class(
     out,                # a new or empty folder
     wheels:bool=False,  # also gather all that is to be installed, for a room without internet
@@ -285,6 +296,7 @@ def _table()->dict:
     text = '\n'.join(''.join(c['source']) for c in book['cells'] if c['cell_type'] == 'markdown')
     return {str(int(n)): (name, said, int(read), int(run)) for n, name, said, read, run in _row.findall(text)}
 
+# %% ../nbs/interface/classroom.ipynb #773d2c25
 def _minutes(numbers, table)->str:
     "How long some lessons take to read, and to do: twice as long, and five minutes for each exercise."
     read = sum(table[n][2] for n in numbers)
@@ -304,6 +316,7 @@ def _on_data()->str:
     return (f'Digits, or photographs of your own: `DDPM_LESSON_DATA=mnist` (or a folder) before `ddpm_lesson lessons` (lesson 1 has it for Windows). Lessons '
             f'{", ".join(found)} follow, 28 pixels wide and grey; the others stay with the garments and say so.')
 
+# %% ../nbs/interface/classroom.ipynb #a8e82b81
 def teaching_notes()->str:
     "For the teacher: two tracks, what each lesson asks, and what students get wrong."
     table = _table()
@@ -379,12 +392,14 @@ def _unmarked(source:str)->str:
     "Without the lines that only nbdev reads."
     return '\n'.join(line for line in source.splitlines() if not line.startswith('#|'))
 
+# %% ../nbs/interface/classroom.ipynb #654a78ac
 def _needed(text:list)->str:
     "What a lesson imports and exports, of its (kind, source) before the exercises."
     imports = [_unmarked(source) for kind, source in text if kind == 'code' and _only_imports(source)]
     modules = re.findall(r'^#\| default_exp (\S+)', '\n'.join(source for _, source in text), re.M)
     return '\n'.join(imports + [f'from ddpm_lesson.{name} import *' for name in modules])
 
+# %% ../nbs/interface/classroom.ipynb #ce57012f
 def exercise_page(
     page:Path, # of a lesson
 )->dict:       # a notebook
@@ -420,6 +435,7 @@ In this folder, where `ddpm_lesson` and `nbgrader` are installed (`pip install n
 Answers can be read in the installed package. For marks that count, ask for the derivation on paper.
 """
 
+# %% ../nbs/interface/classroom.ipynb #359118bc
 def nbgrader_course(
     out, # a new or empty folder
 )->Path:
@@ -451,6 +467,7 @@ def _encoding(path:Path)->str:
     "PowerShell's `>` writes UTF-16; others write UTF-8, some with a mark."
     return 'utf-16' if path.read_bytes()[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
 
+# %% ../nbs/interface/classroom.ipynb #1006bf5b
 def gather(
     folder,    # of files that students sent
 )->tuple:      # student -> names of exercises that are right; files that can't be read; student -> several files of that name
@@ -467,6 +484,7 @@ def gather(
     if not done: raise ValueError(f'{str(folder)!r} wanted progress as .json or .csv, found none that can be read')
     return done, bad, {student: names for student, names in of.items() if len(names) > 1}
 
+# %% ../nbs/interface/classroom.ipynb #1801762f
 def class_table(
     done:dict, # from `gather`
 )->list:       # a dict a student

@@ -350,8 +350,8 @@ def _read_settings(path)->dict:
     file = Path(path)
     if file.is_dir(): file = file/'scheduler_config.json'
     if file.is_file(): return json.loads(file.read_text(encoding='utf-8'))
-    raise ValueError(f"wanted the file of a scheduler's settings, or its folder, got {str(path)!r}; "
-                     'a pipeline: from_diffusers(DiffusionPipeline.from_pretrained(...))')
+    raise ValueError(f"wanted the file of a scheduler's settings, or its folder, got {str(path)!r};"
+                     ' a pipeline: from_diffusers(DiffusionPipeline.from_pretrained(...))')
 
 def _settings(thing)->dict:
     "The settings of a scheduler of diffusers, or of the file it was saved in."
@@ -361,8 +361,8 @@ def _settings(thing)->dict:
     if 'FlowMatch' in name: given['prediction_type'] = 'flow_prediction'
     if 'EDM' in name or 'sigma_data' in given:
         raise ValueError(f'{name} has levels sigma and no steps: wanted a scheduler with betas. '
-                         'For EDM schedule_from_alpha_bar of 1/(1 + sigma**2) makes a Schedule, and '
-                         'PredictsEdm the model')
+                         'For EDM schedule_from_alpha_bar of 1/(1 + sigma**2) makes a Schedule, '
+                         'and PredictsEdm the model')
     return _theirs | given
 
 # %% ../nbs/16_dialects.ipynb #3aa793f0

@@ -47,6 +47,7 @@ def _memory(record)->Path:
     if not isinstance(key, str) or not re.fullmatch('[0-9a-f]{32}', key): raise ValueError('no record of a run')
     return user_folder()/'runs'/f'{key}.json'
 
+# %% ../nbs/interface/journal.ipynb #f36e685a
 def record(
     folder,      # of the run
     run,         # a `Run`
@@ -66,6 +67,7 @@ def record(
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_text(memory, json.dumps(dict(data=source)))
 
+# %% ../nbs/interface/journal.ipynb #8a6bc39c
 def remembered(
     folder, # of a run
 )->str:     # a name or a full path; None: not known, or not trained by this user
@@ -90,6 +92,7 @@ def quick_look(card:dict)->dict:
     "How to draw for a quick look: DDIM, in the steps that the card asks for, but no more than 20."
     return dict(sampler='ddim', steps=min(20, sampling_of(card).steps))
 
+# %% ../nbs/interface/journal.ipynb #6e1a378a
 def draw_curve(
     losses:list,  # () tensors, one a step
     path,         # ends in .png
@@ -106,6 +109,7 @@ def draw_curve(
     ax.legend(frameon=False)
     with atomic_write(path) as p: fig.savefig(p, format='png', metadata=dict(ddpm_lesson='curve'))
 
+# %% ../nbs/interface/journal.ipynb #09249e5b
 def reporter(
     folder:Path,
     tensorboard:bool,  # also write scalars and sheets for TensorBoard

@@ -82,6 +82,7 @@ def _stacked(pictures:list)->Tensor:
     raise ValueError(f'images wanted one shape, got {len(shapes)}, from {shapes[0]} to {shapes[-1]}: '
                      'a folder, or images of Pillow, would be made to fit')
 
+# %% ../nbs/interface/own.ipynb #62c6b90c
 def _label(y)->int:
     "A label that is a whole number."
     try:
@@ -95,6 +96,7 @@ def _item(ds, k):
     except (StopIteration, IndexError) as e:
         raise ValueError(f'the data set wanted {len(ds)} items, as its len says, got {type(e).__name__} at item {k}') from e
 
+# %% ../nbs/interface/own.ipynb #714e0e16
 def _of_dataset(ds, size, name)->Images:
     "A torch data set of images, or of (image, label)."
     items = [_item(ds, k) for k in range(len(ds))]
@@ -111,6 +113,7 @@ def _is_pair(source)->bool:
     "Whether it is images and their labels, (N, ...) and (N,)."
     return isinstance(source, tuple) and [getattr(part, 'ndim', 0) for part in source] in ([3, 1], [4, 1])
 
+# %% ../nbs/interface/own.ipynb #33a42c42
 def to_images(
     source,             # Images, the name of a set, a folder, a tensor, an array, both with labels, a torch Dataset
     size:int=None,      # side wanted, of what is read from files
@@ -146,6 +149,7 @@ def _card_of(net, data, p:dict, given:dict)->dict:
     keeps = p['standardise'] or 'sample' in given   # else a preset draws so with its own network only
     return card_for(data, p if keeps else {k: v for k, v in p.items() if k != 'sample'}, network)
 
+# %% ../nbs/interface/own.ipynb #59cbcc9a
 def _check_start(old:dict, given:dict):
     "Raise for settings that a run takes from the model it begins with, if they say otherwise."
     if isinstance(sched := given.get('schedule'), Schedule):
@@ -160,6 +164,7 @@ def _check_start(old:dict, given:dict):
         if said not in (None, own := has.get(name)):
             raise ValueError(f'{name} wanted {own}, as the model to start with has, got {said!r:.60}')
 
+# %% ../nbs/interface/own.ipynb #ca16ee99
 def card_from(
     start,         # a model, as for `load_pretrained`
     data:Images, p:dict, # from `plan`
@@ -177,6 +182,7 @@ def card_from(
     card = make_card(network, recipe, data=data.name, classes=data.classes, **more)
     return card | dict(schedule=old['schedule'])
 
+# %% ../nbs/interface/own.ipynb #dce82c85
 def begin_with(
     run:Run,
     start, # a model, as for `load_pretrained`
@@ -207,6 +213,7 @@ def _check_network(net, given):
     said = f'the class {net.__name__}: {net.__name__}() makes one' if isinstance(net, type) else type(net).__name__
     raise TypeError(f'net wanted an nn.Module, got {said}')
 
+# %% ../nbs/interface/own.ipynb #12596c5d
 def _planned(images, preset, net, start, settings)->tuple:
     "Images, and the card of the run."
     settings = {k: v for k, v in settings.items() if v is not None}
@@ -221,6 +228,7 @@ def _planned(images, preset, net, start, settings)->tuple:
     if data.labels is not None and not _takes_labels(net): data = Images(data.pixels, name=data.name)
     return data, _card_of(net, data, p | dict(optimizer=settings.get('optimizer', 'adamw')), settings)
 
+# %% ../nbs/interface/own.ipynb #b52ab58e
 def train_on(
     images,                # a folder, the name of a set, a tensor, an array, a torch Dataset, or Images
     preset:str='laptop',   # where to start, see `presets`
@@ -255,6 +263,7 @@ def _drawing(run)->tuple:
     raise TypeError('draw_from wanted a run of train_on, the name of a shipped model, a folder or a file of weights, '
                     f'got {type(run).__name__}')
 
+# %% ../nbs/interface/own.ipynb #a435d7a1
 def wanted_labels(
     label,          # 'all', 'none', a class by name or number, or several: a list, or one word with commas between
     classes:list,   # names
@@ -273,6 +282,7 @@ def wanted_labels(
         raise ValueError(f'label wanted all, none, {known}, or a number below {len(classes)}, got {label!r:.60}')
     return torch.tensor(chosen)[torch.arange(count) % len(chosen)]
 
+# %% ../nbs/interface/own.ipynb #f47a3004
 def draw_from(
     run,            # from `train_on`; or a model, as for `load_pretrained`: 'fashion', the folder of a run
     count:int=16,   # images wanted

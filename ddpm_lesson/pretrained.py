@@ -119,6 +119,7 @@ def _unwrapped(net):
         inside = (getattr(net, k, None) for k in ('_orig_mod', 'module', 'model', 'net'))
         net = next((m for m in inside if isinstance(m, nn.Module)), None)
 
+# %% ../nbs/interface/pretrained.ipynb #f0b1cf83
 def _to_write(net, card:dict, dtype)->dict:
     "The weights of a network, name -> tensor, if `load_pretrained` will take them for this card."
     *around, net = _unwrapped(net)
@@ -142,6 +143,7 @@ def _to_write(net, card:dict, dtype)->dict:
             raise ValueError(f'weights wanted finite numbers in {str(dtype)[6:]}, got others in {k}')
     return weights
 
+# %% ../nbs/interface/pretrained.ipynb #9a839bca
 def save_model(
     path,             # ends in .safetensors; a copy of the card goes beside it as .json
     net:nn.Module,    # the network, or the model around it

@@ -25,6 +25,7 @@ def _draw(model, sched, shape, how, labels, seeds, batch, frames, **more):
         done.append(x_t.cpu())
     return torch.cat(done), way
 
+# %% ../../nbs/engine/draw.ipynb #2c6ab47b
 def draw_images(
     model, sched, shape,  # (x_t, t) -> eps_hat, with labels (x_t, t, y); its schedule; (N, C, H, W)
     how:Sampling,         # sampler, steps, noise, clamp, guidance

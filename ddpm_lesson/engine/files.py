@@ -55,6 +55,7 @@ def writable(path)->Path:
         raise PermissionError(errno.EACCES, 'Permission denied: the file is marked read-only', str(path))
     return path
 
+# %% ../../nbs/engine/files.ipynb #9eb2464d
 @contextmanager
 def atomic_write(
     path,  # to make or replace; missing folders are made
@@ -72,6 +73,7 @@ def atomic_write(
         os.replace(beside, path)
         _sync_folder(path.parent)
 
+# %% ../../nbs/engine/files.ipynb #e58a2ca7
 def sweep(path)->None:
     "Remove what killed writers of a file left beside it, not what a living writer holds."
     path = Path(path)
@@ -98,6 +100,7 @@ def _sync_folder(folder):
         if e.errno not in (errno.EINVAL, errno.ENOTSUP): raise  # some file systems can't
     finally: os.close(handle)
 
+# %% ../../nbs/engine/files.ipynb #98ddc711
 @contextmanager
 def _neighbour(path):
     "A new file beside `path`: locked while in use, removed afterwards if it is still there."
@@ -151,6 +154,7 @@ def _read_note(raw)->dict:
     if not isinstance(about, dict) or 'about' in notes and others: raise ValueError('its note is not as it was written')
     return about
 
+# %% ../../nbs/engine/files.ipynb #295dc1fd
 def load_tensors(path)->tuple:
     "Tensors by name, on the CPU, and note that `save_tensors` wrote. Wrong bytes are `Damaged`."
     from safetensors import SafetensorError
@@ -204,6 +208,7 @@ def save_png(
         info.add_text(k, text.encode('utf-8', 'backslashreplace').decode())  # names on a disk may be no UTF-8
     with atomic_write(path) as p: to_pil(pixels).save(p, 'PNG', pnginfo=info)
 
+# %% ../../nbs/engine/files.ipynb #9c3b6541
 def save_gif(
     path, frames:list,  # ends in .gif; (C, H, W) uint8, all of one size
     ms:int=80,          # time a frame stands; the last stands twenty times as long

@@ -16,6 +16,7 @@ def scalars(
     "Numbers as tensors on the device, written by a kernel: nothing is copied, nothing waits."
     return [v if isinstance(v, Tensor) else torch.full((), float(v), device=device) for v in inputs]
 
+# %% ../../nbs/engine/graphs.ipynb #c682a60b
 class Replayed:
     "A function of tensors and numbers that changes what it knows in place: called, then recorded as a CUDA graph."
     def __init__(self,

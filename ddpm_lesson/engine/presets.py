@@ -64,6 +64,7 @@ _labelled = 'unet', 'dit'   # networks that take labels
 _basics = dict(size=None, kind='unet', schedule='cosine', T=1000, labels=True, dropout=0.0, scale_shift=False,
                standardise=False, epochs=None)
 
+# %% ../../nbs/engine/presets.ipynb #f802e905
 def plan(
     given:dict, preset:str,  # flag -> value, None where nothing was said; a key of `presets`
 )->dict:  # flag -> value
@@ -88,6 +89,7 @@ def plan(
                          f'{", ".join(_networks[kind])}')
     return p | dict(epochs=None) if 'steps' in said else p
 
+# %% ../../nbs/engine/presets.ipynb #79340405
 def prepared(
     data:Images, p:dict, # from `plan`
     given:dict={},       # what was said, as for `plan`
@@ -125,6 +127,7 @@ def _network(p, channels, classes)->dict:
     if kind in _labelled: own['classes'] = classes
     return dict(channels=channels) | own | (dict(kind=kind) if kind != 'unet' else {})
 
+# %% ../../nbs/engine/presets.ipynb #e18f1d97
 def card_for(
     data:Images, p:dict,  # from `prepared`; from `plan`
     network:dict=None,    # its entry in the card; None: as the plan says

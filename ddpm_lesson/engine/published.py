@@ -65,6 +65,7 @@ def _check_channels(x_t, channels)->None:
     if x_t.ndim != 4 or x_t.shape[1] != channels:
         raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
 
+# %% ../../nbs/engine/published.ipynb #1e3408f8
 def grown(
     x:Tensor, multiple:int,  # (B, C, H, W); what both sides should be a multiple of
 )->tuple:  # the grown image; a function that cuts the middle out again

@@ -57,6 +57,7 @@ def latest_checkpoint(folder)->tuple:
 class Stopped(KeyboardInterrupt):
     "A training left early because of a signal, between two steps."
 
+# %% ../../nbs/engine/safety.ipynb #b7ba6f4c
 class Listener:
     """While entered, signals that mean 'stop' are noted in `heard`; or, while `at_once` is true, raise `Stopped`.
     A second one ends the process, unless `patient`."""

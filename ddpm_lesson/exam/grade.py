@@ -76,6 +76,7 @@ _meanings = { # words of an error message -> what it usually means
     'not callable': 'Is a `*` missing between two brackets?',
 }
 
+# %% ../../nbs/interface/exercises.ipynb #766628cd
 def _explain(
     error, # what the function raised
     f,     # the function
@@ -160,6 +161,7 @@ def _tried(
         if _is_placeholder(e): raise Untried from None
         raise Unfit(_explain(e, yours)) from None
 
+# %% ../../nbs/interface/exercises.ipynb #b68dc934
 def _is_placeholder(
     error, # what an answer raised
 )->bool:
@@ -231,6 +233,7 @@ def _first_wrong(
         place += f', {case.rows[off.reshape(len(a), -1).any(1).int().argmax()]}'
     return f'{sum(right)} of {len(right)} cases agree; the first that does not is {place}: {_size(a, b, off)}.'
 
+# %% ../../nbs/interface/exercises.ipynb #894b0688
 def _size(
     a:Tensor, b:Tensor, # wrong numbers, and the right ones
     off:Tensor,         # which differ
@@ -292,6 +295,7 @@ def _asked(
     "The exercises that a module defines, in their order."
     return [value for value in vars(module).values() if isinstance(value, Exercise)]
 
+# %% ../../nbs/interface/exercises.ipynb #dbb730a9
 def _collect(
     modules:list,
 )->tuple: # exercises by name; the number or letter of each page -> what `progress` calls it
