@@ -33,6 +33,7 @@ STAGE, STATIC, EXTRA = MINE/'source', MINE/'source'/'_static', MINE/'source'/'_e
 NPM = {  # version, and what the packed file must hash to
     'katex': ('0.19.1', 'sha512-jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA=='),
     'onnxruntime-web': ('1.30.0', 'sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=='),
+    'xz-decompress': ('0.2.3', 'sha512-O8v6HG8T0PrKBcpyWA13GkSYWFvncwzuzcLx5A7++l3HsE3atmoetXjIxrZ/JV/nbvSZ7WS4+3XvREZuVn+rEA=='),
     'axe-core': ('4.14.1', 'sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=='),
 }
 PARTS = {  # parts of the contents, and which pages of nbs/ belong there
@@ -85,7 +86,17 @@ def shown(cell):
     if found & {'hide', 'default_exp'}: return None
     tags = [tag for name, tag in (('hide_input', 'hide-input'), ('export', 'export'), ('exports', 'export')) if name in found]
     if cell['cell_type'] != 'code': return cell
-    return cell | {'source': ''.join(line for line in lines if not line.startswith('#|')), 'metadata': {'tags': tags}}
+    said = ''.join(line for line in lines if not line.startswith('#|'))
+    folded = {'mystnb': {'code_prompt_show': 'Imports', 'code_prompt_hide': 'Imports'}} if imports(said) and not cell.get('outputs') else {}
+    return cell | {'source': said, 'metadata': folded | {'tags': sorted({*tags, *(['hide-input'] if folded else [])})}}
+
+
+def imports(code):
+    "Does a cell only bring names, or set things up beside them? A reader who looks for the lesson passes it over."
+    try: parts = ast.parse(code).body
+    except SyntaxError: return False   # a line for the notebook itself, such as %pip
+    brought = [isinstance(part, (ast.Import, ast.ImportFrom)) for part in parts]
+    return any(brought[:1]) and all(b or isinstance(part, ast.Expr) and isinstance(part.value, ast.Call) for b, part in zip(brought, parts))
 
 
 def one_title(cells):
@@ -328,11 +339,12 @@ def licences():
     theme = next(f for f in files('pydata_sphinx_theme') if f.name == 'fontawesome.js.LICENSE.txt')
     read = lambda p: Path(p).read_text(encoding='utf-8').strip()
     runtime, katex = npm('onnxruntime-web'), read(npm('katex')/'LICENSE')
-    banner = re.match(r'/\*!(.*?)\*/', read(runtime/'dist'/'ort.wasm.bundle.min.mjs'), re.S)[1]
+    banner_of = lambda path: re.sub(r'^ \* ?', '', re.match(r'/\*!(.*?)\*/', read(path), re.S)[1], flags=re.M).strip()
     terms = katex[katex.index('Permission is hereby granted'):]  # MIT, as the banner says; the package has no file of its own
     texts = {
         'ddpm_lesson': read(ROOT/'LICENSE'), 'KaTeX (formulas)': katex,
-        'onnxruntime-web (runs the network in the browser)': re.sub(r'^ \* ?', '', banner, flags=re.M).strip() + '\n\n' + terms, 'Font Awesome (icons)': read(theme.locate()),
+        'onnxruntime-web (runs the network in the browser)': banner_of(runtime/'dist'/'ort.wasm.bundle.min.mjs') + '\n\n' + terms,
+        'xz-decompress (unpacks it)': banner_of(npm('xz-decompress')/'dist'/'package'/'xz-decompress.min.js') + '\n\n' + terms, 'Font Awesome (icons)': read(theme.locate()),
     }
     return '\n\n\n'.join(f'{name}\n{"="*len(name)}\n\n{text}' for name, text in texts.items()) + '\n'
 
@@ -371,13 +383,13 @@ def stage(repository, branch, told):
     stage_solutions(books)
     (STATIC/'LICENSES.txt').write_text(licences(), encoding='utf-8')
     readme = told.text(ROOT/'README.md')
-    coming = site_live.stage_live(STATIC/'live', BUILD, npm('onnxruntime-web'))
+    coming = site_live.stage_live(STATIC/'live', BUILD, npm('onnxruntime-web'), npm('xz-decompress'))
     site_live.stage_first(STATIC)
     site_answers.stage_answers(STATIC/'answers')
     slots = claims(readme) | {
         'source button': f'<a class="button" href="{html.escape(repository)}">Read the source</a>' if repository else '<a class="button" href="README.html">Read the source</a>',
-        'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': part('live'), 'live page': part('live').replace('<form class="live">', '<form class="live" data-address>'), 'playground': part('playground'), 'designer': part('designer'), 'lessons': section(readme, 'The lessons'),
-        'toc': contents(books), 'megabytes': f'{coming/1e6:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
+        'forward slider': forward_slider(), 'steps slider': steps_slider(), 'live': part('live'), 'live page': part('live').replace('<form class="live">', '<form class="live" data-address>'), 'playground': part('playground'), 'designer': part('designer'), 'lessons': spelled(section(readme, 'The lessons')),
+        'toc': contents(books), 'megabytes': f'{coming/1e6:.0f}', 'student megabytes': f'{(STATIC/"live"/"fast.bin").stat().st_size/1e6:.0f}', 'sampler link': '<a href="_static/sampler.mjs">one small file</a>',
         'films': film('images/forward.gif', 'There: ten garments drown in noise') + '\n\n' + film('images/way.gif', 'And back: twenty garments appear from noise'),
     }
     for name in 'index.md', 'live.md', 'play.md', 'schedule.md': (STAGE/name).write_text(filled((STAGE/name).read_text(encoding='utf-8'), slots), encoding='utf-8')

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import site_styles
+
 TOOLS = Path(__file__).resolve().parent
 FORMULA = re.compile(r'<(span|div)( class="formula[^>]*)>(.*?)</\1>', re.S)
 ICON = re.compile(r'<(i|span) class="([^"]*\bfa-solid\b[^"]*)"([^>]*)></\1>')
@@ -239,11 +241,12 @@ def finish(made, katex, version, repository, address):
         more = head(text, path, address, version) + f'\n<link rel="stylesheet" href="{up}_static/icons.css">'
         if '<form class="answer"' in text or '<form class="tally"' in text: more += f'\n<script type="module" src="{up}_static/answers.mjs"></script>'
         if 'class="formula' in text or 'class="equation"' in text: more += f'\n<script type="module" src="{up}_static/speak.mjs"></script>'
-        if 'class="formula' in text or 'class="equation"' in text: more = f'<link rel="stylesheet" href="{up}_static/katex/katex.min.css">\n' + more
+        more = f'<link rel="stylesheet" href="{up}_static/katex/katex.min.css">\n' + more
         text = unblocked(lighter(one_viewport(with_icons(regrouped(deep_links(named_by_their_words(text), path)))), path), path, options)
         text = with_formulas(text, drawings).replace('</head>', more + '\n</head>', 1)
         text = text.replace('<p class="component-author">', footer(path, version, repository) + '\n<p class="component-author">', 1)
-        (made/path).write_text(text, encoding='utf-8')
+        pages[path] = text
+    for path, text in site_styles.one_stylesheet(made/'_static', pages).items(): (made/path).write_text(text, encoding='utf-8')
     shown = [p for p in pages if p not in ('search.html',)]
     for name, text in {'robots.txt': robots(address), 'llms.txt': llms(pages, address), '404.html': not_found(address)}.items():
         (made/name).write_text(text, encoding='utf-8')

@@ -1,8 +1,8 @@
 """What the book computes for its moving parts: the network and the runtime, packed small; facts to compare with; the walk of the first page."""
-import gzip
 import hashlib
 import inspect
 import json
+import lzma
 import sys
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ddpm_lesson.data import to_pixels
+from ddpm_lesson.engine.files import atomic_write
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.pretrained import load_card, load_pretrained, weights_path
 from ddpm_lesson.sampler import ddim_sample, ddim_steps
@@ -66,8 +67,22 @@ def onnx_file(folder, name='fashion'):
 # Packing. Even bytes, then odd ones: the high halves of float16 numbers resemble one another, the low halves nothing.
 
 def packed(data, shuffle=False):
-    "Gzipped bytes; packed.mjs undoes it, whatever the server makes of them."
-    return gzip.compress(data[0::2] + data[1::2] if shuffle else data, 9, mtime=0)
+    "The bytes as xz, which is a third smaller than gzip for a program; packed.mjs undoes it, whatever the server makes of them."
+    return lzma.compress(data[0::2] + data[1::2] if shuffle else data, check=lzma.CHECK_CRC32, preset=9 | lzma.PRESET_EXTREME)
+
+
+def packed_file(path, build, shuffle=False):
+    "A file packed, once for each content: it takes half a minute."
+    data = path.read_bytes()
+    kept = build/f'{path.stem}-{hashlib.sha256(data + inspect.getsource(packed).encode()).hexdigest()[:16]}.xz'
+    if not kept.exists():
+        with atomic_write(kept) as p: p.write_bytes(packed(data, shuffle))
+    return kept.read_bytes()
+
+
+def as_module(script):
+    "A script written for older loaders, as a module that exports what it made."
+    return f'const exports = {{}}, module = {{exports}}, require = () => globalThis;\n{script}\nexport const {{XzReadableStream}} = module.exports;\n'
 
 
 # Facts
@@ -78,17 +93,18 @@ def reference(model, sched, shape):
     return to_pixels(x_0).flatten().tolist()
 
 
-def stage_live(folder, build, runtime):
+def stage_live(folder, build, runtime, unpacker):
     "Networks, runtime and facts for the live page, below `folder`; how many bytes come before the first garment."
     folder.mkdir(parents=True)
-    for file, name in NETWORKS.items(): (folder/f'{file}.bin').write_bytes(packed(onnx_file(build, name).read_bytes(), shuffle=True))
-    (folder/'runtime.bin').write_bytes(packed((runtime/'dist'/'ort-wasm-simd-threaded.wasm').read_bytes()))
+    for file, name in NETWORKS.items(): (folder/f'{file}.bin').write_bytes(packed_file(onnx_file(build, name), build, shuffle=True))
+    (folder/'runtime.bin').write_bytes(packed_file(runtime/'dist'/'ort-wasm-simd-threaded.wasm', build))
     (folder/'ort.mjs').write_bytes((runtime/'dist'/'ort.wasm.bundle.min.mjs').read_bytes())
+    (folder/'xz.mjs').write_text(as_module((unpacker/'dist'/'package'/'xz-decompress.min.js').read_text(encoding='utf-8')), encoding='utf-8')
     (model, sched), card = load_pretrained('fashion'), load_card('fashion')
     shape = (card['network']['channels'], card['size'], card['size'])
     sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'runtime')}
     version = lambda file: hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]
-    versions = {name: version(f'{name}.bin') for name in sizes} | {'ort': version('ort.mjs')}
+    versions = {name: version(f'{name}.bin') for name in sizes} | {name: version(f'{name}.mjs') for name in ('ort', 'xz')}
     facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
     (folder/'facts.json').write_text(json.dumps(facts), encoding='utf-8')
     return sizes['network'] + sizes['runtime']

@@ -18,15 +18,34 @@ if (matchMedia('(prefers-reduced-motion: reduce)').matches) for (const film of d
 // What the theme leaves unnamed for a screen reader, and formulas and code wider than the screen, which a keyboard must be able to scroll.
 for (const button of document.querySelectorAll('button.search-button-field')) button.removeAttribute('aria-label');
 for (const summary of document.querySelectorAll('nav summary')) summary.setAttribute('aria-label', `Pages below ${summary.closest('li')?.querySelector('a')?.textContent.trim() ?? 'this one'}`);
-const reachable = () => {
-  for (const box of document.querySelectorAll('span.formula')) {
-    const room = box.closest('p, li, td, th, dd, div')?.clientWidth ?? innerWidth;
-    box.classList.toggle('wide', [...box.querySelectorAll('.katex-base')].some(part => part.getBoundingClientRect().width > room + 1));
-  }
-  for (const box of document.querySelectorAll('.formula.display, span.formula.wide, pre')) box.scrollWidth > box.clientWidth + 1 || box.role === 'group' ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+function isWide(box) {
+  if (!box.matches('span.formula')) return box.scrollWidth > box.clientWidth + 1;
+  const room = box.closest('p, li, td, th, dd, div')?.clientWidth ?? innerWidth;
+  return [...box.querySelectorAll('.katex-base')].some(part => part.getBoundingClientRect().width > room + 1);
+}
+const boxesOf = () => [...document.querySelectorAll('span.formula, .formula.display, pre')];
+function reach(boxes) {
+  const found = boxes.map(isWide);  // all looked at before any is changed: else each look waits for a new layout
+  boxes.forEach((box, k) => {
+    if (box.matches('span.formula')) box.classList.toggle('wide', found[k]);
+    found[k] || box.role === 'group' ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
+  });
+}
+function reachable() {
+  reach(boxesOf());
   document.documentElement.dataset.reachable = innerWidth;
+}
+// At first only what is in sight; the rest of a long page, which keeps a phone busy, when the reader first moves.
+const MOVES = ['scroll', 'pointermove', 'touchstart', 'keydown', 'focusin', 'beforeprint'];
+const moved = () => {
+  for (const kind of MOVES) removeEventListener(kind, moved);
+  document.fonts.ready.then(reachable);
 };
-addEventListener('load', () => document.fonts.ready.then(reachable));
+addEventListener('load', () => document.fonts.ready.then(() => {
+  reach(boxesOf().filter(box => box.getBoundingClientRect().top < innerHeight));
+  for (const kind of MOVES) addEventListener(kind, moved, {passive: true});
+  document.documentElement.dataset.shown = 'yes';
+}));
 addEventListener('resize', reachable);
 
 // What was visited opens again without a network: sw.js keeps it. The first page tells it what came before it was there.

@@ -7,17 +7,17 @@ const still = matchMedia('(prefers-reduced-motion: reduce)');
 
 const alphaBar = schedules.cosine();
 
-// The recorded guesses of x_0, a Float32Array a step, pictures one after another.
+// The recorded guesses of x_0 as a function of the step: a Float32Array, pictures one after another; made when asked for, not all at once.
 async function recorded(image, columns) {
   await image.decode();
   const scratch = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext('2d', {willReadFrequently: true});
   scratch.drawImage(image, 0, 0);
   const {data, width, height} = scratch.getImageData(0, 0, image.naturalWidth, image.naturalHeight);
   const rows = height/STEPS/SIDE, size = SIDE*SIDE;
-  return Array.from({length: STEPS}, (_, step) => Float32Array.from({length: rows*columns*size}, (_, k) => {
+  return step => Float32Array.from({length: rows*columns*size}, (_, k) => {
     const garment = Math.floor(k/size), y = step*rows*SIDE + Math.floor(garment/columns)*SIDE + Math.floor(k % size/SIDE), x = garment % columns*SIDE + k % SIDE;
     return data[4*(y*width + x)]/127.5 - 1;
-  }));
+  });
 }
 
 function paint(canvas, x_t, columns) {
@@ -48,10 +48,10 @@ async function start(figure) {
     if (!answers) { image.src = new URL('hero.webp', here); answers = await recorded(image, columns); }
     const ts = trailing(1000, STEPS);
     const told = (x, t) => {
-      const guess = answers[ts.indexOf(t)], signal = Math.sqrt(alphaBar[t]), rate = Math.sqrt(1 - alphaBar[t]);
+      const guess = answers(ts.indexOf(t)), signal = Math.sqrt(alphaBar[t]), rate = Math.sqrt(1 - alphaBar[t]);
       return x.map((v, k) => (v - signal*guess[k])/rate);
     };
-    const frames = walk(told, alphaBar, noise(answers[0].length/SIDE**2), ts, ddimCoefs(alphaBar, ts, 0), null, null);
+    const frames = walk(told, alphaBar, noise(canvas.width*canvas.height/SIDE**2), ts, ddimCoefs(alphaBar, ts, 0), null, null);
     for await (const {t, x_t} of frames) {
       if (mine !== run) return;
       paint(canvas, x_t, columns);

@@ -13,7 +13,7 @@ const many = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`;
 
 // A module that did not come is remembered as missing, so each new try asks under a new name. ?v= names the bytes: see sw.js.
 let tries = 0;
-const runtime = version => import(`./live/ort.mjs?v=${version}${tries++ ? `&${tries}` : ''}`);
+const program = (name, versions) => import(`./live/${name}.mjs?v=${versions[name]}${tries++ ? `&${tries}` : ''}`);
 
 // A network as a function (x, t, labels) -> eps_hat of as many images as labels; fetched once, when first asked for.
 const networks = {}, there = new Set();
@@ -23,9 +23,10 @@ const load = (facts, net, progress) => networks[net] ??= (async () => {
   let have = 0;
   const ended = new AbortController();  // one part that fails ends the others, and what they would say
   const count = n => ended.signal.aborted || progress(have += n, all);
-  const fetched = name => unpacked(new URL(`${name}.bin?v=${facts.versions[name]}`, here), count, ended.signal);
+  const xz = program('xz', facts.versions).then(({XzReadableStream}) => XzReadableStream);
+  const fetched = name => unpacked(new URL(`${name}.bin?v=${facts.versions[name]}`, here), xz, count, ended.signal);
   count(0);
-  const parts = Promise.all([engine ?? runtime(facts.versions.ort), ...wanted.map(fetched)]).catch(error => { ended.abort(); throw error; });
+  const parts = Promise.all([engine ?? program('ort', facts.versions), ...wanted.map(fetched), xz]).catch(error => { ended.abort(); throw error; });
   const [ort, weights, wasm] = await parts;
   if (wasm) Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
   const session = await ort.InferenceSession.create(woven(weights), {executionProviders: ['wasm']});
@@ -108,16 +109,18 @@ function begin(form, facts) {
     if (form.hasAttribute('data-address') && valid()) remember(query());
   };
 
-  // A drawing is seen in its noise before any network is there.
+  // Where a walk begins is seen before any network is there: noise, unless a garment stands there already; or a drawing in its noise.
   const preview = () => {
-    const settings = read(form);
-    if (settings.start !== 'drawing' || !valid()) return;
+    const settings = read(form), drawn = settings.start === 'drawing';
+    if (!valid() || !drawn && frames.length) return;
+    const noise = noises(settings.seed, settings.count, SIDE**2)(), t = visited(facts, settings)[0];
+    const x_t = drawn ? drowned(facts, settings, toData(sketch.levels), noise) : noise;
+    paint(left, x_t, drawn ? `Your drawing with noise up to t = ${t}` : `The noise of seed ${settings.seed}, from which the walk begins`);
+    paint(right, programs(facts, settings).length > 1 ? x_t : new Float32Array(x_t.length).fill(-1), 'Empty until you press Draw');
+    if (!drawn) return;
     run++;
     frames = [];
     form.back.disabled = true;
-    const x_t = drowned(facts, settings, toData(sketch.levels), noises(settings.seed, settings.count, SIDE**2)()), t = visited(facts, settings)[0];
-    paint(left, x_t, `Your drawing with noise up to t = ${t}`);
-    paint(right, programs(facts, settings).length > 1 ? x_t : new Float32Array(x_t.length).fill(-1), 'Empty until you press Draw');
     say(`Your drawing, with noise up to t = ${t}. Press Draw to let the network walk back.`);
   };
 

@@ -1,11 +1,11 @@
-// Files that tools/site_live.py packed: gzip inside, so that they are small on any server.
+// Files that tools/site_live.py packed: xz inside, so that they are small on any server.
 
-// The bytes of a response, unpacked; `progress(n)` hears of each n packed bytes that come.
-export async function unpacked(url, progress = () => {}, signal = undefined) {
+// The bytes of a response, unpacked by the stream of live/xz.mjs, which may still be on its way; `progress(n)` hears of each n packed bytes that come.
+export async function unpacked(url, xz, progress = () => {}, signal = undefined) {
   const response = await fetch(url, {signal}).catch(error => { throw new Error(`${name(url)} could not be fetched (${error.message})`); });
   if (!response.ok) throw new Error(`${name(url)} could not be fetched (the server says ${response.status})`);
   const counted = new TransformStream({transform(chunk, out) { progress(chunk.length); out.enqueue(chunk); }});
-  const stream = response.body.pipeThrough(counted).pipeThrough(new DecompressionStream('gzip'));
+  const Xz = await xz, stream = new Xz(response.body.pipeThrough(counted));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 

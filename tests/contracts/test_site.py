@@ -41,7 +41,7 @@ from ddpm_lesson.schedule import cosine_schedule, diagnose, linear_schedule, rat
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tools'))
-make_site, export_onnx, site_answers, site_finish, site_live, site_play = map(importlib.import_module, ('make_site', 'export_onnx', 'site_answers', 'site_finish', 'site_live', 'site_play'))
+make_site, export_onnx, site_answers, site_finish, site_live, site_play, site_styles = map(importlib.import_module, ('make_site', 'export_onnx', 'site_answers', 'site_finish', 'site_live', 'site_play', 'site_styles'))
 
 REPOSITORY = 'https://github.com/someone/ddpm_lesson'
 ADDRESS = 'https://someone.github.io/ddpm_lesson/'
@@ -315,14 +315,16 @@ def test_points_survive_the_address():
     assert all(abs(v) <= 2 for points in back[1:-1] for p in points for v in p) and back[1] == [] and back[-1] <= 200
 
 
-def test_what_is_packed_comes_back():
+def test_what_is_packed_comes_back(tmp_path):
+    unpacker = tmp_path/'xz.mjs'
+    unpacker.write_text(site_live.as_module((make_site.npm('xz-decompress')/'dist'/'package'/'xz-decompress.min.js').read_text(encoding='utf-8')), encoding='utf-8')
     data = bytes(range(256))*3 + b'odd'
     packed = base64.b64encode(site_live.packed(data, shuffle=True)).decode()
-    script = '''const url = 'data:application/octet-stream;base64,' + data, counts = [];
+    script = '''const url = 'data:application/octet-stream;base64,' + data.packed, counts = [], xz = import(data.unpacker).then(m => m.XzReadableStream);
     globalThis.location = 'file:///';
-    const bytes = packed.woven(await packed.unpacked(url, n => counts.push(n)));
+    const bytes = packed.woven(await packed.unpacked(url, xz, n => counts.push(n)));
     console.log(JSON.stringify({bytes: [...bytes], count: counts.reduce((a, b) => a + b)}))'''
-    got = node(script, packed)
+    got = node(script, dict(packed=packed, unpacker=unpacker.as_uri()))
     assert bytes(got['bytes']) == data and got['count'] == len(base64.b64decode(packed))
 
 
@@ -483,7 +485,7 @@ def test_what_stands_beside_the_pages(site):
     assert inner and all(href.startswith('/ddpm_lesson/') and (site/href.removeprefix('/ddpm_lesson/')).exists() for href in inner)
     assert not [a for tag, a in lost if tag in ('script', 'img') or tag == 'link']  # it may be shown at any depth
     licences = (site/'_static'/'LICENSES.txt').read_text(encoding='utf-8')
-    for name in 'KaTeX', 'onnxruntime-web', 'Font Awesome': assert name in licences
+    for name in 'KaTeX', 'onnxruntime-web', 'xz-decompress', 'Font Awesome': assert name in licences
 
 
 def test_a_book_without_an_address_claims_none():
@@ -518,6 +520,28 @@ def test_every_numbered_formula_can_be_linked_to(site):
     index = (site/'nbs'/'reference'/'equations.html').read_text(encoding='utf-8')
     links = re.findall(r'href="([\w./]+)#eq-([\w-]+)"', index)
     assert len(links) == len(set(links)) == len(importlib.import_module('equations').collect()[0])
+
+
+def test_a_stylesheet_keeps_what_a_page_can_use():
+    "Wrong programs: one that takes what stands in :not() for a demand; one that cuts at a brace or comma within a string; one that forgets a class that a script makes."
+    css = '''@import "other.css"; /* .gone { */ .seen, .gone { color: red } .gone:hover { x: y } a:not(.gone, .lost)::after { content: "}, .gone {"; }
+    @media (width > 1px) { .gone { a: b } } @media print { #made, .gone .seen { a: b } } @font-face { font-family: "Font Awesome"; } @keyframes spin { to { a: b } } .col-1\\/2 { a: b }'''
+    known = site_styles.known_words(['<p class="seen col-1/2">'], ['e.id = "made"'])
+    kept = site_styles.used(css, known)
+    assert [before for before, _ in site_styles.rules(kept)] == ['@import "other.css"', '.seen', 'a:not(.gone, .lost)::after', '@media print', '@keyframes spin', r'.col-1\/2']
+    assert '"}, .gone {"' in kept and '.gone .seen' not in kept and '#made' in kept
+    assert site_styles.placed('url(fonts/a.woff2) url("../b.png") url(data:x) url(#c)', 'katex') == 'url(katex/fonts/a.woff2) url("b.png") url(data:x) url(#c)'
+
+
+def test_each_page_has_one_light_stylesheet(site, tags):
+    "Wrong programs: the theme's nine, 88 kB gzipped, for which a phone waits before it shows a word; one whose fonts lie elsewhere."
+    for path, found in tags.items():
+        [link] = [a['href'] for tag, a in found if tag == 'link' and a.get('rel') == 'stylesheet']
+        assert (path.parent/link.partition('?')[0]).resolve() == site/'_static'/'book.css', path
+    css = (site/'_static'/'book.css').read_text(encoding='utf-8')
+    assert len(gzip.compress(css.encode())) < 35_000
+    named = re.findall(r'url\((?!["\']?data:)["\']?([^)"\']+)', css)
+    assert len(named) > 10 and not [url for url in named if not (site/'_static'/url).is_file()]
 
 
 def test_icons_are_cut_out_of_the_theme(site):
@@ -600,11 +624,11 @@ def test_what_a_book_for_a_class_leaves_out():
     assert {'exam.lesson_04', 'exam.grade', 'classroom'} <= left_out and 'posterior' not in left_out and all('exam' in m or m == 'classroom' for m in left_out)
 
 
-def test_the_first_garment_costs_at_most_nine_megabytes(site):
+def test_the_first_garment_costs_at_most_seven_and_a_half_megabytes(site):
     live = site/'_static'/'live'
     facts = json.loads((live/'facts.json').read_text(encoding='utf-8'))
     assert facts['bytes'] == {name: (live/f'{name}.bin').stat().st_size for name in ('network', 'fast', 'runtime')}
-    for other in 'network.bin', 'fast.bin': assert sum(p.stat().st_size for p in live.iterdir() if p.name != other) < 9e6  # one of the two comes
+    for other in 'network.bin', 'fast.bin': assert sum(p.stat().st_size for p in live.iterdir() if p.name != other) < 7.5e6  # one of the two comes
     assert (site/'_static'/'hero.webp').stat().st_size < 300_000
 
 
@@ -648,6 +672,15 @@ def test_reference_keeps_every_argument_comment(site):
     assert count > 300
 
 
+def test_cells_that_only_import_are_folded(site):
+    "A lesson opens with what it is about. Wrong programs: one that folds a cell whose output is meant to be seen, or one that does a thing."
+    assert make_site.imports('import torch\nfrom math import (\n    pi,\n)\n\ntorch.manual_seed(0);') and not make_site.imports('import torch\nx = 1') and not make_site.imports('print(1)') and not make_site.imports('%pip install x')
+    for page in (site/'nbs').rglob('*.html'):
+        for folded, box in re.findall(r'(<details[^>]*>.{0,300})?<div class="highlight-ipython3[^>]*>(<div.*?</pre>)', page.read_text(encoding='utf-8'), re.S):
+            code = html.unescape(re.sub(r'<[^>]+>', '', box))
+            if len(code.splitlines()) > 1 and all(re.match(r'(import|from) ', line) for line in code.strip().splitlines()): assert folded, (page.name, code)
+
+
 def test_no_directive_or_hidden_cell_is_shown(site):
     "In code; the first lesson's words may name such a mark."
     boxes = {page.name: ''.join(re.findall(r'<pre.*?</pre>', page.read_text(encoding='utf-8'), re.S)) for page in (site/'nbs').rglob('*.html')}
@@ -678,6 +711,8 @@ MISFITS = """() => {
 
 
 def misfits(page):
+    page.wait_for_selector('html[data-shown]')
+    page.evaluate('dispatchEvent(new Event("scroll"))')  # a reader who moves
     page.wait_for_function('document.documentElement.dataset.reachable == innerWidth')
     return page.evaluate(MISFITS)
 
@@ -847,6 +882,18 @@ def test_live_page_draws_what_python_draws_also_offline(visit):
     assert torch.equal(canvas(page, 'x_t'), drawn)
     press(page, 'Another seed')
     assert page.get_by_label('Seed', exact=True).input_value() == '12' and not torch.equal(canvas(page, 'x_t'), drawn)
+
+
+def test_the_noise_is_seen_before_anything_is_fetched(visit):
+    "A black square tells nobody what will happen; a wrong program: noise of another seed than the walk's."
+    page = visit('live.html?seed=5&count=8')
+    page.wait_for_selector('form.live[data-ready]')
+    noise = image_noise((8, 1, 28, 28), range(5, 13), 'cpu')()
+    assert nearly_the_same(both(page)[0], to_pixels(noise).flatten(1).int())
+    press(page, 'Draw')
+    drawn = both(page)[0]
+    choose(page, steps=7)
+    assert torch.equal(both(page)[0], drawn)  # and what was drawn stays
 
 
 def test_live_page_compares_itself_with_pytorch(visit):
@@ -1028,7 +1075,7 @@ def test_facts_that_do_not_come_can_be_asked_for_again(chromium, served):
     page.close()
 
 
-@pytest.mark.parametrize('broken', ['network.bin', 'runtime.bin', 'ort.mjs'])
+@pytest.mark.parametrize('broken', ['network.bin', 'runtime.bin', 'ort.mjs', 'xz.mjs'])
 def test_live_page_says_what_went_wrong_and_tries_again(chromium, served, broken):
     page = on_a_page_of_its_own(chromium, served, 'live.html?steps=1', f'**/{broken}*')
     page.wait_for_selector('form.live[data-ready]')
@@ -1038,7 +1085,7 @@ def test_live_page_says_what_went_wrong_and_tries_again(chromium, served, broken
     page.unroute(f'**/{broken}*')
     page.evaluate('() => { window.said = []; new MutationObserver(() => said.push(document.querySelector(".status").textContent)).observe(document.querySelector(".status"), {childList: true, characterData: true, subtree: true}); }')
     press(page, 'Draw')
-    assert any(re.search(r'\d\.\d of 8\.\d MB', words) for words in page.evaluate('said'))  # bytes, while they come
+    assert any(re.search(r'\d\.\d of 7\.\d MB', words) for words in page.evaluate('said'))  # bytes, while they come
     page.close()
 
 
@@ -1063,7 +1110,7 @@ def test_what_was_visited_opens_without_a_network(chromium, site):
     page.context.close()
 
 
-@pytest.mark.parametrize('file', ['network.bin', 'fast.bin', 'runtime.bin', 'ort.mjs'])
+@pytest.mark.parametrize('file', ['network.bin', 'fast.bin', 'runtime.bin', 'ort.mjs', 'xz.mjs'])
 def test_large_files_are_named_by_their_bytes(site, file):
     "sw.js never asks twice for an address with ?v=; a wrong program gives new bytes the old name."
     live = site/'_static'/'live'
