@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .checks import being_recorded, check_number, check_whole
+from .checks import being_recorded, check_number, check_whole, whole_numbers
 from .forward import shaped
 from .sampler import shown
 
@@ -129,7 +129,8 @@ def in_batches(
     between=None,         # None, or (low, high): guided only at steps low..high
 ):                        # yields a model (x_t, t) -> eps_hat and the seeds of its images
     "Who draws which images: for each batch the model with its labels, and the seeds."
-    seeds = list(range(n) if seeds is None else seeds)
+    wanted = f'seeds wanted {n} whole numbers, one per image'
+    seeds = whole_numbers(range(n) if seeds is None else seeds, wanted)
     for name, given in ('seeds', seeds), ('labels', labels):
         if given is not None and len(given) != n:
             raise ValueError(f'{name} wanted one an image, {n}, got {len(given)}')

@@ -51,8 +51,16 @@ def _channels_first(x:Tensor)->Tensor:
     "(N, C, H, W), though the channels came last: a picture is not 1 or 3 pixels wide."
     return x.movedim(3, 1) if x.ndim == 4 and x.shape[1] not in (1, 3) and x.shape[3] in (1, 3) else x
 
+def _check_many(x:Tensor):
+    "Raise for a single picture, whose rows or colours would be taken for pictures, and for colours with a fourth channel."
+    if x.ndim == 3 and (x.shape[0] in (1, 3) or x.shape[2] in (1, 3, 4)):
+        raise ValueError(f'images wanted many, (N, C, H, W) or (N, H, W), got {tuple(x.shape)}, which looks like one: x[None]')
+    if x.ndim == 4 and x.shape[3] == 4 and x.shape[1] > 4:
+        raise ValueError(f'images wanted 1 or 3 channels, got {tuple(x.shape)}, the last transparency: x[..., :3] leaves it out')
+
 def _of_tensor(x:Tensor, name:str)->Images:
     "A tensor (N, C, H, W) or (N, H, W), of bytes or floats."
+    _check_many(x)
     x = x[:, None] if x.ndim == 3 else _channels_first(x)
     if x.ndim != 4: raise ValueError(f'images wanted (N, C, H, W), got {tuple(x.shape)}')
     if x.dtype == torch.uint8: return Images(x, name=name)
@@ -110,8 +118,19 @@ def _of_dataset(ds, size, name)->Images:
     return Images(data.pixels, y, tuple(map(str, getattr(ds, 'classes', ()))), name)
 
 def _is_pair(source)->bool:
-    "Whether it is images and their labels, (N, ...) and (N,)."
-    return isinstance(source, tuple) and [getattr(part, 'ndim', 0) for part in source] in ([3, 1], [4, 1])
+    "Whether it is images and their labels, (N, ...) and (N,) or a list."
+    if not isinstance(source, (tuple, list)) or len(source) != 2: return False
+    images, labels = (1 if isinstance(part, (list, tuple)) else getattr(part, 'ndim', 0) for part in source)
+    return images in (3, 4) and labels == 1
+
+def _of_pair(images, labels, size)->Images:
+    "Images with a label each: whole numbers, or names."
+    n, given = len(images), len(labels)
+    if n != given: raise ValueError(f'labels wanted one for each of {n} images, got {given}')
+    named = all(isinstance(y, str) for y in labels)
+    names = sorted(set(labels)) if named else []
+    data = _of_dataset([(x, names.index(y) if named else y) for x, y in zip(images, labels)], size, 'pair')
+    return Images(data.pixels, data.labels, tuple(names) or data.classes, 'pair')
 
 # %% ../nbs/interface/own.ipynb #33a42c42
 def to_images(
@@ -124,10 +143,7 @@ def to_images(
     if isinstance(source, (str, Path)): return load_images(source, size, channels=channels)
     if isinstance(source, Tensor): return _of_tensor(source, 'tensor')
     if isinstance(source, np.ndarray): return _of_array(source, 'array')
-    if _is_pair(source):
-        n, given = map(len, source)
-        if n != given: raise ValueError(f'labels wanted one for each of {n} images, got {given}')
-        return _of_dataset(list(zip(*source)), size, 'pair')
+    if _is_pair(source): return _of_pair(*source, size)
     if hasattr(source, '__getitem__') and hasattr(source, '__len__'): return _of_dataset(source, size, type(source).__name__)
     if isinstance(source, torch.utils.data.DataLoader): return to_images(source.dataset, size, channels)
     raise TypeError('images wanted a folder, the name of a set, a tensor, an array or a torch Dataset, got '

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from .checks import whole_numbers
 
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
@@ -178,7 +179,8 @@ class UNet(nn.Module):
         super().__init__()
         levels = list(range(len(mults)))
         attend = levels[1:2] if attend is None else list(attend)
-        if min(width, blocks, patch, channels, *mults) < 1:
+        sizes = channels, width, blocks, patch, *mults
+        if min(whole_numbers(sizes, f'{type(self).__name__} wanted whole numbers')) < 1:
             raise ValueError('channels, width, mults, blocks and patch wanted numbers >= 1')
         if width < 4 or width % 2:
             raise ValueError('width wanted an even number, at least 4, for the time embedding, '

@@ -246,6 +246,39 @@ def test_nbgrader_marks_two_right_and_two_wrong_students(tmp_path):
     assert 'This is beta_t; knowing x_0 too leaves less variance' in said
 
 
+def test_otter_is_asked_the_same(tmp_path):
+    "Rejects a question without its test, marks that do not close, an answer left in, and a name that makes no file."
+    for path in sorted(classroom.otter_course(tmp_path/'otter').glob('source/*/*.ipynb')):
+        raw = [source(c) for c in cells(path) if c['cell_type'] == 'raw']
+        asked = [name for name, ex in grade.exercises.items() if ex.lesson == path.name[:2] and ex.lesson.isdigit()]
+        assert [re.search('name: (.*)', r)[1] for r in raw if r.startswith('# BEGIN QUESTION')] == [name.replace('-', '_') for name in asked]
+        for mark in 'QUESTION', 'SOLUTION', 'TESTS': assert sum(r.startswith(f'# BEGIN {mark}') for r in raw) == raw.count(f'# END {mark}') == len(asked)
+        assert sum("verdict = grade('" in source(c) for c in cells(path)) == len(asked) and raw[0].startswith('# ASSIGNMENT CONFIG')
+        assert len({c['id'] for c in cells(path)}) == len(cells(path)) and 'nbgrader' not in path.read_text(encoding='utf-8')
+
+
+@pytest.mark.slow
+def test_otter_marks_a_right_and_a_wrong_student(tmp_path):
+    "From the class to the points; without Docker."
+    pytest.importorskip('otter')
+    out = classroom.otter_course(tmp_path/'otter')
+    def otter(*args):
+        done = cli.subprocess.run([sys.executable, '-m', 'otter', *args], cwd=out, capture_output=True, encoding='utf-8', timeout=900)
+        assert done.returncode == 0, done.stderr[-2000:]
+    otter('assign', 'source/04_posterior/04_posterior.ipynb', 'dist')
+    [marks] = (out/'dist'/'autograder').glob('*.zip')
+    for student, (answers, points) in STUDENTS.items():
+        book = json.loads((out/'dist'/'student'/'04_posterior.ipynb').read_text(encoding='utf-8'))
+        for cell in book['cells']:
+            for name, answer in answers.items():
+                if cell['cell_type'] == 'code' and f"check('{name}'" in source(cell): cell['source'] = answer
+        (out/f'{student}.ipynb').write_text(json.dumps(book), encoding='utf-8')
+        (out/student).mkdir()
+        otter('run', '-a', str(marks), '-o', student, f'{student}.ipynb')
+        said = json.loads((out/student/'results.json').read_text(encoding='utf-8'))
+        assert sum(t.get('score', 0) for t in said['tests']) == points, student
+
+
 # ---- a working copy, opened in JupyterLab
 
 @pytest.fixture

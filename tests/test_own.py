@@ -396,6 +396,13 @@ def test_a_short_run_that_went_wrong_is_noticed_before_it_is_kept(where, folder,
     assert not list(tmp_path.glob('run/*.safetensors'))
 
 
+def test_the_steps_alone_say_so_too():
+    "Rejects a run whose caller walks its steps alone, three of them, and hears nothing."
+    run = Run(train_on(PIXELS, steps=3, **TINY).card | dict(data='images'), Images(PIXELS))
+    with torch.no_grad(): next(run.net.parameters()).fill_(float('nan'))
+    with pytest.raises(FloatingPointError, match='became nan at step 1'): [*run.steps()]
+
+
 def test_the_plain_loop_says_so_too():
     data = Images(PIXELS)
     net = UNet(1, 8, (1,), 1, (), 2)
@@ -425,3 +432,35 @@ def test_a_network_beside_the_card_of_another_is_refused():
     card = {k: v for k, v in train_on(PIXELS, steps=1, **TINY).card.items() if k != 'data'}
     with pytest.raises(ValueError, match="wanted to be the one of its card .*says kind 'own'"): Run(card, Images(PIXELS), net=UNet(1, 16, (1,), 1, (), 2))
     assert Run(card, Images(PIXELS), net=UNet(**card['network']))
+
+
+# ---- what people give in the first hour
+
+@pytest.mark.parametrize('given, said', [
+    (torch.zeros(3, 16, 16), 'looks like one'), (np.zeros((16, 16, 3), np.uint8), 'looks like one'), (np.zeros((16, 16, 4), np.uint8), 'looks like one'),
+    (np.zeros((4, 16, 16, 4), np.uint8), 'the last transparency'), ((PIXELS, ['a']*11), 'one for each of 12 images, got 11'), ((PIXELS, [0.5]*12), 'whole number')])
+def test_one_picture_and_transparency_are_not_taken_for_many(given, said):
+    "Rejects a door that makes sixteen pictures of the rows of one, or learns images 4 pixels wide."
+    with pytest.raises(ValueError, match=said): to_images(given)
+
+
+@pytest.mark.parametrize('given, labels, classes', [
+    ((PIXELS, [0, 1]*6), [0, 1]*6, ('0', '1')), ([PIXELS, torch.tensor([0, 1]*6)], [0, 1]*6, ('0', '1')),
+    ((PIXELS.numpy(), ['dog', 'cat']*6), [1, 0]*6, ('cat', 'dog')), ((PIXELS, np.array(['dog', 'cat']*6)), [1, 0]*6, ('cat', 'dog'))])
+def test_labels_beside_images_are_numbers_or_names(given, labels, classes):
+    data = to_images(given)
+    assert torch.equal(data.pixels, PIXELS) and data.labels.tolist() == labels and data.classes == classes
+
+
+@pytest.mark.parametrize('call_, said', [
+    (lambda: train_on(PIXELS, epochs=0, **TINY), 'epochs wanted at least 1'), (lambda: train_on(PIXELS, epochs=1.5, **TINY), 'epochs wanted a whole number'),
+    (lambda: train_on(PIXELS, steps=1, each=3, **TINY), 'each wanted a function, got int'), (lambda: draw_from('fashion', 2, seeds=3, steps=1), 'seeds wanted 2 whole numbers'),
+    (lambda: draw_from('fashion', 2, seeds='ab', steps=1), 'seeds wanted 2 whole numbers'), (lambda: UNet(width='16'), 'UNet wanted whole numbers'), (lambda: UNet(mults=(1, 1.5)), 'UNet wanted whole numbers')])
+def test_what_people_write_in_the_first_hour_is_answered_in_words(call_, said):
+    "Rejects 1,500 steps for no epochs, and words of Python's about its own machinery."
+    with pytest.raises((ValueError, TypeError), match=said): call_()
+
+
+def test_a_flag_says_what_kind_of_number_it_wants():
+    for args in ['sample', '--count', '2.5'], ['sample', '--steps', '50,20'], ['train', '--channels', 'grey']: assert "is not a valid whole number" in call(*args)[1]
+    assert 'is not a valid number' in call('train', '--lr', 'fast')[1]

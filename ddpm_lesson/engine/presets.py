@@ -10,6 +10,7 @@ from dataclasses import fields
 
 import torch
 
+from ..checks import check_whole
 from ..data import Images, to_unit
 from .cards import schedule_entry
 from .run import as_images, make_card
@@ -73,6 +74,7 @@ def plan(
     said = {k: v for k, v in given.items() if v is not None}
     if {'steps', 'epochs'} <= said.keys():
         raise ValueError(f'wanted steps or epochs, got both: {said["steps"]} and {said["epochs"]}')
+    if 'epochs' in said: said['epochs'] = check_whole(said['epochs'], 'epochs')
     known = {'channels', *_basics, *every_network, *(f.name for f in fields(Recipe)), *(k for p in presets.values() for k in p)}
     if odd := sorted(said.keys() - known):
         raise ValueError(f'settings wanted among {", ".join(sorted(known))}, got {", ".join(odd)}')

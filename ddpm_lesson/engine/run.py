@@ -411,6 +411,8 @@ def fit(
     if not isinstance(run, Run): raise TypeError(f'fit wanted a Run, got {type(run).__name__}: fit(Run(card, data))')
     if every is not None and not (folder or report):
         raise ValueError(f'every wanted a folder for checkpoints, or a report, got {every!r:.60} and neither')
+    for name, call in dict(each=each, report=report).items():
+        if not (call is None or callable(call)): raise TypeError(f'{name} wanted a function, got {type(call).__name__}')
     every = check_whole(500 if every is None else every, 'every')
     folder, batch, stop = full_path(folder) if folder else None, run.recipe.batch, None
     bar = shown(run.recipe.steps*batch, len(run.losses)*batch, progress)
