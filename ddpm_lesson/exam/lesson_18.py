@@ -21,7 +21,7 @@ ex_kept = Exercise('18-kept', 'Correlation of old and new picture after SDEdit w
     mutants={
         'This is for the ODE; the chain forgets on its way down as well.':
             lambda s, a: _r2(s, a)**0.5,
-        'This forgets that the data have spread: x_t varies by a s^2 + 1 - a.':
+        'This forgets that the data have spread: x_t varies by a std^2 + 1 - a.':
             lambda s, a: a,
         'This is the share of noise; asked is what is kept.':
             lambda s, a: 1 - _r2(s, a),
