@@ -388,6 +388,7 @@ _try_out = """from ddpm_lesson.exam.grade import grade
 verdict = grade('{name}', {answer})
 assert verdict, verdict"""
 
+# %% ../nbs/interface/classroom.ipynb #cbb70f48
 def for_nbgrader(
     source:str,           # of the cell that asks
     name:str, answer:str, # of the exercise; the expression that is its answer
@@ -406,6 +407,7 @@ def for_otter(
             '# BEGIN TESTS', test, '# END TESTS', '# END QUESTION']
     return [_cell('code' if part in (source, test) else 'raw', part, f'{name} {k}') for k, part in enumerate(text)]
 
+# %% ../nbs/interface/classroom.ipynb #d8be3f72
 def _unmarked(source:str)->str:
     "Without the lines that only nbdev reads."
     return '\n'.join(line for line in source.splitlines() if not line.startswith('#|'))
@@ -467,6 +469,7 @@ In this folder, where `ddpm_lesson` and `otter-grader` are installed (`pip insta
 Answers can be read in the installed package. For marks that count, ask for the derivation on paper.
 """
 
+# %% ../nbs/interface/classroom.ipynb #ace01d23
 def _assignments(out:Path, asked_as, first=lambda name: [])->Path:
     "A page for each lesson with exercises, in `source`; `first`: cells that it begins with."
     asked = {ex.lesson for ex in exercises.values()}
@@ -479,6 +482,7 @@ def _assignments(out:Path, asked_as, first=lambda name: [])->Path:
         to.write_text(text, encoding='utf-8', newline='\n')
     return out
 
+# %% ../nbs/interface/classroom.ipynb #2ae0c753
 def nbgrader_course(
     out, # a new or empty folder
 )->Path:
@@ -497,6 +501,7 @@ def otter_course(
     (out/'README.md').write_text(_how_to_otter, encoding='utf-8', newline='\n')
     return out
 
+# %% ../nbs/interface/classroom.ipynb #59c49c80
 graders = dict(nbgrader=nbgrader_course, otter=otter_course)
 
 # %% ../nbs/interface/classroom.ipynb #33af0ac9

@@ -32,6 +32,7 @@ def _learned(card:dict, key:str):
     "What a stranger's card says of the images that its model learned from; None if it does not."
     return card['learned'].get(key) if isinstance(card.get('learned'), dict) else None
 
+# %% ../nbs/interface/judging.ipynb #af315796
 def data_of(weights, card:dict, data, size:int)->tuple:
     """Where real images are, and hashes of those learned from: those you name, or those you trained on, or the bundled set.
     A card's word is a label, never a path or a download."""
@@ -68,6 +69,7 @@ def fair(images:Images, known:set, classes:list, n:int)->tuple:
 
 def shuffled(n:int): return torch.randperm(n, generator=torch.Generator().manual_seed(0))
 
+# %% ../nbs/interface/judging.ipynb #4f50f8eb
 def labels_like(
     other:Images,  # for the floor
     card:dict,

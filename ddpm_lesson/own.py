@@ -58,6 +58,7 @@ def _check_many(x:Tensor):
     if x.ndim == 4 and x.shape[3] == 4 and x.shape[1] > 4:
         raise ValueError(f'images wanted 1 or 3 channels, got {tuple(x.shape)}, the last transparency: x[..., :3] leaves it out')
 
+# %% ../nbs/interface/own.ipynb #26b4f452
 def _of_tensor(x:Tensor, name:str)->Images:
     "A tensor (N, C, H, W) or (N, H, W), of bytes or floats."
     _check_many(x)
@@ -123,6 +124,7 @@ def _is_pair(source)->bool:
     images, labels = (1 if isinstance(part, (list, tuple)) else getattr(part, 'ndim', 0) for part in source)
     return images in (3, 4) and labels == 1
 
+# %% ../nbs/interface/own.ipynb #83cd94b3
 def _of_pair(images, labels, size)->Images:
     "Images with a label each: whole numbers, or names."
     n, given = len(images), len(labels)
