@@ -31,9 +31,12 @@ function reach(boxes) {
     found[k] || box.role === 'group' ? box.setAttribute('tabindex', '0') : box.removeAttribute('tabindex');
   });
 }
-function reachable() {
+async function reachable() {
+  const width = innerWidth;
   reach(boxesOf());
-  document.documentElement.dataset.reachable = innerWidth;
+  await document.fonts.ready;  // a formula far below may have asked for a font only now
+  reach(boxesOf());
+  document.documentElement.dataset.reachable = width;
 }
 // At first only what is in sight; the rest of a long page, which keeps a phone busy, when the reader first moves.
 const MOVES = ['scroll', 'pointermove', 'touchstart', 'keydown', 'focusin', 'beforeprint'];

@@ -59,15 +59,33 @@ def needs(*programs):
 
 @pytest.fixture(scope='session')
 def chromium():
-    "A browser; Debian's, installed if we may."
+    "How Chromium is started; Debian's, installed if we may."
     names = 'chromium', 'chromium-browser', 'google-chrome'
     if not any(map(shutil.which, names)) and hasattr(os, 'geteuid') and os.geteuid() == 0 and shutil.which('apt-get'):
         for command in ('update',), ('install', '-y', '--no-install-recommends', 'chromium'):
             subprocess.run(['apt-get', '-qq', *command], stdout=subprocess.DEVNULL, env=os.environ | {'DEBIAN_FRONTEND': 'noninteractive'})
     path = needs(*names)
+    return dict(executable_path=path, args=['--no-sandbox'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else [])
+
+
+FIREFOX = os.environ.get('DDPM_LESSON_BROWSER') == 'firefox'  # else Chromium
+
+
+chromium_only = pytest.mark.skipif(FIREFOX, reason="tries printing, the clipboard, or what the reader's system asks for, which not every Playwright does in Firefox")
+UNFINISHED = re.compile('Incorrect number of children for <m')  # Firefox says so of a formula of which it has read half; see test_formulas_for_voices_are_whole
+
+
+def firefox(p):
+    "How Firefox is started: Playwright's own, else Debian's, which a Playwright up to 1.63 can drive."
+    if Path(p.firefox.executable_path).exists(): return {}
+    return dict(channel='moz-firefox', executable_path=needs('firefox-esr', 'firefox'))
+
+
+@pytest.fixture(scope='session')
+def browser(request):
     sync_api = pytest.importorskip('playwright.sync_api')
     with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=path, args=['--no-sandbox'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else [])
+        browser = p.firefox.launch(**firefox(p)) if FIREFOX else p.chromium.launch(**request.getfixturevalue('chromium'))
         yield browser
         browser.close()
 
@@ -102,18 +120,19 @@ def served(site):
 
 
 @pytest.fixture
-def visit(chromium, served):
+def visit(browser, served):
     "A function that opens a page; afterwards nothing may have gone wrong on any page it opened, nor may any have asked another host."
     contexts, wrong = [], []
 
     def visit(path, page=None, **options):
         if page is None:
-            context = chromium.new_context(**{'viewport': dict(width=1300, height=900), 'service_workers': 'block', **options})
+            context = browser.new_context(**{'viewport': dict(width=1300, height=900), 'service_workers': 'block', **options})
             contexts.append(context)
             page = context.new_page()
             page.set_default_timeout(120_000)  # a busy machine is no error
-            page.on('console', lambda m: m.type == 'error' and wrong.append(f'{page.url}: {m.text}'))
-            page.on('pageerror', lambda e: wrong.append(f'{page.url}: {e}'))
+            fault = lambda said: UNFINISHED.search(said) or wrong.append(f'{page.url}: {said}')
+            page.on('console', lambda m: m.type == 'error' and fault(m.text))
+            page.on('pageerror', lambda e: fault(str(e)))
             page.on('request', lambda r: r.url.startswith((served, 'data:', 'blob:')) or wrong.append(f'{page.url} asks for {r.url}'))
         page.goto(served + path)
         return page
@@ -512,6 +531,32 @@ def test_formulas_are_drawn_when_the_book_is_built(site):
     with pytest.raises(SystemExit, match='KaTeX'): site_finish.drawn([(r'\frac{1', True)], make_site.npm('katex'))
 
 
+class Formulas(HTMLParser):
+    "Marks of MathML that have too few or too many children."
+    NEED = dict(munder=2, mover=2, mfrac=2, msub=2, msup=2, mroot=2, munderover=3, msubsup=3)
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.seen = [['', 0]], [], 0
+        self.feed(text)
+    def handle_starttag(self, tag, attrs):
+        self.open[-1][1] += 1
+        if tag not in site_finish.VOID: self.open.append([tag, 0])
+    def handle_startendtag(self, tag, attrs): self.open[-1][1] += 1
+    def handle_endtag(self, tag):
+        while len(self.open) > 1 and self.open[-1][0] != tag: self.open.pop()
+        if len(self.open) < 2: return
+        name, children = self.open.pop()
+        self.seen += name in self.NEED
+        if children != self.NEED.get(name, children): self.wrong.append((name, children))
+
+
+def test_formulas_for_voices_are_whole(site):
+    "A wrong program: a step of the build that cuts or links within MathML."
+    found = {path: Formulas(text) for path, text in pages_of_people(site).items() if '<math' in text}
+    assert not {path: f.wrong for path, f in found.items() if f.wrong} and sum(f.seen for f in found.values()) > 3000
+    assert Formulas('<math><mfrac><mn>1</mn></mfrac><mfrac><mn>1</mn><mn>2</mn></mfrac></math>').wrong == [('mfrac', 1)]
+
+
 def test_every_numbered_formula_can_be_linked_to(site):
     for page in make_site.notebooks():
         numbers = re.findall(r'\\\\tag\{([^}]+)\}', page.read_text(encoding='utf-8'))
@@ -796,6 +841,7 @@ def test_garments_walk_out_of_noise(visit):
     assert seen < 6  # grey levels, on average: the walk ends at the picture that Python drew
 
 
+@chromium_only
 def test_garments_stand_still_where_motion_is_unwelcome(visit):
     page = visit('api/index.html', reduced_motion='reduce')
     asked = []
@@ -1009,6 +1055,7 @@ def test_a_mistake_on_the_garments_is_guessed_before_it_is_seen(visit, name):
     assert page.locator('form.live .guess').is_hidden() and page.locator('canvas.x_0_hat').is_visible()
 
 
+@chromium_only
 def test_a_link_to_the_settings_can_be_copied(visit):
     "Also from the first page, whose own address holds no settings."
     page = visit('index.html')
@@ -1054,17 +1101,17 @@ def test_an_address_with_nonsense_is_passed_over(visit):
     assert values == dict(seed='0', sampler='ddim', eta='0.5', y='9')
 
 
-def on_a_page_of_its_own(chromium, served, path, broken):
+def on_a_page_of_its_own(browser, served, path, broken):
     "A page, opened while what matches `broken` does not come; an object that mends it."
-    page = chromium.new_page(viewport=dict(width=390, height=844), service_workers='block')
+    page = browser.new_page(viewport=dict(width=390, height=844), service_workers='block')
     page.set_default_timeout(120_000)
     page.route(broken, lambda route: route.abort())
     page.goto(served + path)
     return page
 
 
-def test_facts_that_do_not_come_can_be_asked_for_again(chromium, served):
-    page = on_a_page_of_its_own(chromium, served, 'live.html', '**/facts.json')
+def test_facts_that_do_not_come_can_be_asked_for_again(browser, served):
+    page = on_a_page_of_its_own(browser, served, 'live.html', '**/facts.json')
     page.wait_for_function('/facts.json could not be fetched/.test(document.querySelector(".status").textContent)')
     assert page.get_by_role('button', name='Draw', exact=True).is_disabled()
     page.unroute('**/facts.json')
@@ -1076,8 +1123,8 @@ def test_facts_that_do_not_come_can_be_asked_for_again(chromium, served):
 
 
 @pytest.mark.parametrize('broken', ['network.bin', 'runtime.bin', 'ort.mjs', 'xz.mjs'])
-def test_live_page_says_what_went_wrong_and_tries_again(chromium, served, broken):
-    page = on_a_page_of_its_own(chromium, served, 'live.html?steps=1', f'**/{broken}*')
+def test_live_page_says_what_went_wrong_and_tries_again(browser, served, broken):
+    page = on_a_page_of_its_own(browser, served, 'live.html?steps=1', f'**/{broken}*')
     page.wait_for_selector('form.live[data-ready]')
     page.get_by_role('button', name='Draw', exact=True).click()
     page.wait_for_function('/did not work/.test(document.querySelector(".status").textContent)')
@@ -1089,9 +1136,9 @@ def test_live_page_says_what_went_wrong_and_tries_again(chromium, served, broken
     page.close()
 
 
-def test_what_was_visited_opens_without_a_network(chromium, site):
+def test_what_was_visited_opens_without_a_network(browser, site):
     "A wrong program: a worker that keeps only what is asked for once it is there, so that the first visit is lost."
-    page = chromium.new_context(viewport=dict(width=1300, height=900)).new_page()
+    page = browser.new_context(viewport=dict(width=1300, height=900)).new_page()
     page.set_default_timeout(120_000)
     with serving(site) as address:
         page.goto(f'{address}live.html?steps=2')
@@ -1106,7 +1153,7 @@ def test_what_was_visited_opens_without_a_network(chromium, site):
     assert torch.equal(canvas(page, 'x_t'), drawn)
     page.goto(f'{address}nbs/07_ddim.html')
     page.wait_for_function('document.fonts.size > 5 && [...document.querySelectorAll("article img")].every(i => i.loading === "lazy" || i.naturalWidth > 0)')
-    with pytest.raises(Exception, match='ERR_'): page.goto(f'{address}nbs/05_oracle.html')
+    with pytest.raises(Exception, match='REFUSED'): page.goto(f'{address}nbs/05_oracle.html')
     page.context.close()
 
 
@@ -1271,7 +1318,7 @@ def test_a_visitor_who_knows_nothing(visit, size):
     page.mouse.move(*at_point(page, 'left', 0.2, 0.1), steps=3)
     page.mouse.up()
     settled(page)
-    assert query(page)['data'].startswith('20.10_') and page.evaluate(READ) != before
+    assert re.match(r'(19|20|21)\.(9|10|11)_', query(page)['data']) and page.evaluate(READ) != before
     apart = lambda: float(re.search(r'two walks end ([\d.]+) apart', page.locator('form.play .status').inner_text())[1])
     page.locator('form.play [name=walk]').press('End')
     other = apart()
@@ -1386,6 +1433,7 @@ def test_a_mistake_is_guessed_before_it_is_seen(play, name):
     assert page.locator('form.play .guess').is_hidden() and page.locator('canvas.right').is_visible()
 
 
+@chromium_only
 def test_playground_by_finger_and_without_motion(play):
     page = play('?data=two', viewport=dict(width=390, height=844), has_touch=True, reduced_motion='reduce')
     page.locator('canvas.left').scroll_into_view_if_needed()
@@ -1455,6 +1503,7 @@ def test_five_hundred_dots_move_smoothly(play):
 ON_A_PHONE = ['color-contrast', 'label', 'scrollable-region-focusable', 'target-size', 'meta-viewport', 'button-name', 'link-name']
 
 
+@chromium_only
 @pytest.mark.parametrize('path', SHOWN)
 def test_axe_finds_nothing_serious(visit, path):
     page = visit(path, color_scheme='light', reduced_motion='reduce')
@@ -1479,6 +1528,7 @@ def test_axe_finds_nothing_serious(visit, path):
     assert serious(['color-contrast'])
 
 
+@chromium_only
 def test_pages_print(visit):
     page = visit('nbs/03_forward.html')
     page.emulate_media(media='print')
