@@ -215,7 +215,7 @@ MUTANTS = {
     'half a label is none': ('own', 'if int(y) == y: return int(y)', 'return int(y)', 'test_own.py::test_an_item_that_is_no_image_or_label_is_refused_in_words'),
     'the size asked for is forgotten': ('own', '    _check_asked(data, settings)\n', '', 'test_own.py::test_what_was_asked_of_images_that_stay_as_they_are_is_not_forgotten'),
     'a short run is not looked at': ('engine.run', 'if (step + 1) % 50 == 0 or step + 1 == self.recipe.steps:', 'if (step + 1) % 50 == 0:', 'test_own.py::test_the_steps_alone_say_so_too'),
-    'a run without a folder hands back NaN': ('engine.run', 'else: run.checked()', 'else: pass', 'test_own.py::test_a_short_run_that_went_wrong_is_noticed_before_it_is_kept'),
+    'a run without a folder hands back NaN': ('engine.run', 'else: _sound(run)', 'else: pass', 'test_own.py::test_a_short_run_that_went_wrong_is_noticed_before_it_is_kept'),
     'an own schedule in single precision': ('engine.cards', 'beta=schedule.beta.tolist())', 'beta=schedule.beta.float().tolist())', 'test_own.py::test_a_schedule_may_be_an_object'),
     'epochs that only our networks hear of': ('own', 'p = in_steps(data, p) |', 'p = p |', 'test_own.py::test_epochs_are_counted_whatever_the_network'),
     'width asked of a model that has its own': ('own', '    _check_start(old := load_card(start), given)', '    old = load_card(start)', 'test_own.py::test_what_the_model_to_start_with_decides_is_not_asked_in_vain'),

@@ -264,21 +264,21 @@ class Run:
     def save(self, path, keep=None):
         "Write a checkpoint, unless the run went wrong. The one that was there goes to `keep`."
         allocate_moments(self.opt, self.net)
-        save_tensors(path, self.checked(), _note(self) | versions(), keep)
-
-    def checked(self)->dict:
-        "Its `state`, or an error if the run went wrong."
-        check_losses(self.losses, self.recipe)
-        state = self.state()
-        if bad := [k for k, v in state.items() if not v.isfinite().all()]:
-            raise FloatingPointError(f'{bad[0]} became NaN or infinite at {_moment(len(self.losses), self.recipe)}')
-        return state
+        save_tensors(path, _sound(self), _note(self) | versions(), keep)
 
     def load(self, path):
         "Go on from a checkpoint of the same card and images."
         return _go_on(self, path, *load_tensors(path))
 
 # %% ../../nbs/engine/run.ipynb #e382a1ff
+def _sound(run)->dict:
+    "The state of a run, or an error if it went wrong."
+    check_losses(run.losses, run.recipe)
+    state = run.state()
+    if bad := [k for k, v in state.items() if not v.isfinite().all()]:
+        raise FloatingPointError(f'{bad[0]} became NaN or infinite at {_moment(len(run.losses), run.recipe)}')
+    return state
+
 def _note(run):
     "Everything but tensors that the rest of a run depends on, as plain JSON."
     where = dict(device=run.data.pixels.device.type, compiled=run.compiled, processes=run.processes.world)
@@ -385,7 +385,7 @@ def _loop(run, folder, every, report, ear, bar, each):
     "Steps, checkpoints, reports; the signal that ended them, or None."
     def keep():  # first
         if folder: run.save(folder/newest_name, keep=folder/previous_name)
-        else: run.checked()
+        else: _sound(run)
         if report and not ear.heard: _tell(run, report, ear)
     stop = None
     for step, loss in run.steps():

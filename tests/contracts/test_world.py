@@ -32,7 +32,7 @@ def without_encoding(text):
         if {'encoding', None} & named.keys() or getattr(getattr(node.func, 'value', None), 'id', '') in ('os', 'Image', 'io', 'tarfile'): continue
         modes = [a.value for a in [*node.args[:2], named.get('mode')] if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) < 4]
         asked = any(getattr(named.get(k), 'value', False) for k in ('text', 'universal_newlines'))
-        if name in ('read_text', 'write_text') or name in ('open', 'fdopen') and not any('b' in m for m in modes) or name in ('run', 'Popen', 'check_output') and asked:
+        if name in ('read_text', 'write_text') and isinstance(node.func, ast.Attribute) or name in ('open', 'fdopen') and not any('b' in m for m in modes) or name in ('run', 'Popen', 'check_output') and asked:
             yield node.lineno
 
 
@@ -51,7 +51,7 @@ def test_text_is_read_and_written_in_one_encoding():
     "Rejects a page with an e acute that Windows reads as two letters, or can not read at all; also one that another program said."
     wrong = [(path.name, line) for path in PROGRAMS for line in without_encoding(program(path))]
     assert len(PROGRAMS) > 80 and wrong == []
-    bad = "Path('a').read_text()\nopen('b')\nopen('c', 'rb')\nopen('d', encoding='utf-8')\nPath('e').open(newline='')\nrun(a, text=True)\nrun(a, text=True, encoding='utf-8')\nos.fdopen(3, 'w')"
+    bad = "Path('a').read_text(), write_text(a, b)\nopen('b')\nopen('c', 'rb')\nopen('d', encoding='utf-8')\nPath('e').open(newline='')\nrun(a, text=True)\nrun(a, text=True, encoding='utf-8')\nos.fdopen(3, 'w')"
     assert list(without_encoding(bad)) == [1, 2, 5, 6]
 
 
