@@ -793,6 +793,13 @@ def test_lessons_code_fits_a_desktop(visit, site):
     assert boxes > 300 and wide < 0.04*boxes, (wide, boxes)
 
 
+def test_the_lessons_questions_have_room_on_a_phone(visit):
+    "A wrong program: five columns on 390 pixels, a word a line in the one that matters."
+    page = visit('index.html', viewport=dict(width=390, height=844))
+    question, table = page.evaluate('() => ["td:nth-child(2)", "table"].map(part => document.querySelector(`#the-lessons ${part}`).getBoundingClientRect().width)')
+    assert question > table/2 and page.locator('#the-lessons').inner_text().count('{') == 0
+
+
 def test_the_catalogue_is_not_cut(visit):
     page = visit('nbs/reference/museum.html', viewport=dict(width=1440, height=900))
     assert page.evaluate('() => { const table = document.querySelector("table.catalogue"), box = table.getBoundingClientRect(), room = table.closest("article").getBoundingClientRect(); return box.right <= room.right + 1 && box.width > 300; }')
