@@ -270,7 +270,7 @@ class Run:
         "Go on from a checkpoint of the same card and images."
         return _go_on(self, path, *load_tensors(path))
 
-# %% ../../nbs/engine/run.ipynb #e382a1ff
+# %% ../../nbs/engine/run.ipynb #d42e806c
 def _sound(run)->dict:
     "The state of a run, or an error if it went wrong."
     check_losses(run.losses, run.recipe)
@@ -279,6 +279,7 @@ def _sound(run)->dict:
         raise FloatingPointError(f'{bad[0]} became NaN or infinite at {_moment(len(run.losses), run.recipe)}')
     return state
 
+# %% ../../nbs/engine/run.ipynb #e382a1ff
 def _note(run):
     "Everything but tensors that the rest of a run depends on, as plain JSON."
     where = dict(device=run.data.pixels.device.type, compiled=run.compiled, processes=run.processes.world)
