@@ -30,7 +30,7 @@ def without_encoding(text):
     "The lines of a program where text is read, written or heard from another program in whatever encoding the computer has: cp1252 on many."
     for name, node, named in calls(ast.parse(text)):
         if {'encoding', None} & named.keys() or getattr(getattr(node.func, 'value', None), 'id', '') in ('os', 'Image', 'io', 'tarfile'): continue
-        modes = [a.value for a in [*node.args[:2], named.get('mode')] if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) < 4]
+        modes = [a.value for a in [*(node.args[1:2] if isinstance(node.func, ast.Name) else node.args[:1]), named.get('mode')] if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) < 4]
         asked = any(getattr(named.get(k), 'value', False) for k in ('text', 'universal_newlines'))
         if name in ('read_text', 'write_text') and isinstance(node.func, ast.Attribute) or name in ('open', 'fdopen') and not any('b' in m for m in modes) or name in ('run', 'Popen', 'check_output') and asked:
             yield node.lineno
