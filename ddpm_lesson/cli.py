@@ -318,7 +318,6 @@ def _joined(weights, device:str):
 
 # %% ../nbs/interface/cli.ipynb #5cde3a45
 _frames = 24   # of a film
-_again = 'ddpm_lesson sample --seed 3 --out a.png, and later ddpm_lesson sample --like a.png --steps 20 --out b.png'
 
 def _weights_of(like, weights)->str:
     "Those you name, or those of the sheet that is to be repeated."
@@ -347,7 +346,7 @@ def _say_if_same(like, now:dict, out, pixels):
     click.echo(f'{path} and {out}: {compared(picture, to_pil(pixels))}')
 
 # %% ../nbs/interface/cli.ipynb #52a3a8ef
-@main.command(epilog=f'Example: {_again}')
+@main.command(epilog='Example: ddpm_lesson sample --like samples.png --steps 20 --out b.png')
 @_flag('--like', Place(exists=True, dir_okay=False), is_eager=True, callback=_take_over,
        help='Repeat this sheet: flags not given are taken from it. Default of --out: NAME-again.png.')
 @_drawing
@@ -405,7 +404,7 @@ def _check_edit(mask, inverted):
 @_weights
 @_flag('--strength', Number(0, 1, min_open=True), 'How much is drawn anew; 1: everything.', 0.5)
 @_flag('--mask', Place(exists=True, dir_okay=False), 'A picture: where it is white, PHOTO is made up; the rest is kept.')
-@_flag('--invert inverted', None, 'Find the noise that PHOTO comes from, and draw it again from there.', is_flag=True)
+@_flag('--invert inverted', None, 'Find the noise that PHOTO comes from, and draw from there.', is_flag=True)
 @_flag('--label', Label(), 'What it is to become, as for sample.', 'none')
 @_flag('--steps', _whole(1), 'Steps of the whole walk.', shown=f'{_said}50')
 @_flag('--count', _whole(1, 1000), 'Variants to draw.', 4, shown='4; 1 with --invert')
@@ -452,7 +451,7 @@ def _check_folder(folder:Path, resume:bool):
 _preset = _flag('--preset', Choice(list(presets)), 'Where to start; defaults below are of laptop.', 'laptop')
 _kind = _flag('--kind', Choice(['unet', 'dit']), 'Network: a U-Net (lesson 8) or a transformer (lesson 20).', shown="the preset's")
 _size = _flag('--size', _whole(4, 2048), "Side of the images; default: the set's own, 64 for photographs.")
-_sets = 'fashion, debug, mnist, fashionmnist, cifar10, flowers102, oxfordiiitpet, or a folder of images.'
+_sets = f'{", ".join(_set.names)}, or a folder of images.'
 
 # %% ../nbs/interface/cli.ipynb #02bdf8b0
 _bounds = dict(steps=_whole(1), batch=_whole(1, 100_000), warmup=_whole(0), seed=_seed)  # of a recipe's whole numbers
@@ -548,7 +547,7 @@ def _finish(run, folder:Path, half:bool, device:str, began:float):
 @_flag('--layers', _whole(1, 64), 'Blocks of the transformer.')
 @_flag('--heads', _whole(1, 64), 'Heads of attention in each.')
 @_flag('--dropout', Number(0, 1, max_open=True))
-@_flag('--scale-shift/--no-scale-shift', None, 'Let the time scale what the network sees, not only shift it.')
+@_flag('--scale-shift/--no-scale-shift', None, 'Let the time scale the features, not only shift them.')
 @_flag('--epochs', _whole(1, 10**6), 'Times through the images, instead of --steps.')
 @_flags(*map(_recipe_flag, fields(training.Recipe)))
 @_flag('--folder', _folder, 'Where everything goes; default runs/PRESET.')
@@ -749,8 +748,8 @@ def diagnose(schedule, T, size, channels, **ends):
 # %% ../nbs/interface/cli.ipynb #89269d03
 @main.command('audit')
 @click.argument('where', metavar='FILE.py:NAME')
-@_flag('--from-zero', None, 'It counts steps from 0, and its alpha_bar begins after the first step.', is_flag=True)
-@_flag('--out', _file, 'Also write the report, with versions, as .json.')
+@_flag('--from-zero', None, 'It counts steps from 0, and so does its alpha_bar.', is_flag=True)
+@_flag('--out', _file, 'Also write the report as .json.')
 @_json
 def examine(where, from_zero, out, as_json):
     "What is wrong with a sampler (model, alpha_bar, x_T, steps, eta), or a scheduler as diffusers has them."

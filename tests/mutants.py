@@ -293,7 +293,7 @@ MUTANTS = {
     'an audit too strict for chance': ('audit', '0.035*C + 2e-3', '0.0001*C', 'test_audit.py::test_right_samplers_are_not_accused'),
     'the last step may be noisy': ('audit', 'if noisy_end:', 'if False:', 'test_audit.py::test_what_is_known_of_diffusers_ddpm_is_found'),
     'a start below T is taken for T': ('audit', 'below = [r for r in traces if max(r.told) < T]', 'below = []', 'test_audit.py::test_what_is_known_of_diffusers_ddim_is_found'),
-    'two runs with other noise': ('audit', '    torch.manual_seed(0)\n    model, g = _Scripted', '    torch.manual_seed(seed)\n    model, g = _Scripted', 'test_audit.py::test_right_samplers_are_not_accused'),
+    'two runs with other noise': ('audit', '    torch.manual_seed(0)\n    model, x_T = _Scripted', '    torch.manual_seed(seed)\n    model, x_T = _Scripted', 'test_audit.py::test_right_samplers_are_not_accused'),
 }
 
 # pieces of the museum that no change of one line makes here
