@@ -814,7 +814,7 @@ def test_a_sheet_of_before_is_read(said, here):
 
 @pytest.mark.parametrize('flags, error', [(['--guidance-interval', 10, 20], '--guidance-interval wanted guidance other than 1'), (['--guidance', 2, '--guidance-interval', 20, 10], 'low <= high'),
                                           (['--guidance', 2, '--guidance-interval', 26, 29], '--guidance-interval wanted some of the steps 50..5'),
-                                          (['--guidance', 2, '--label', 'none', '--guidance-interval', 1, 50], 'wanted labels'), (['--guidance-interval', 1], 'requires 2'), (['--guidance', 2, '--guidance-interval', 1, 'x'], 'integer')])
+                                          (['--guidance', 2, '--label', 'none', '--guidance-interval', 1, 50], 'wanted labels'), (['--guidance-interval', 1], 'requires 2'), (['--guidance', 2, '--guidance-interval', 1, 'x'], 'whole number')])
 def test_an_interval_that_would_change_nothing_is_refused(flags, error, here, monkeypatch):
     small_model('x.safetensors', ('a', 'b'))
     forbid_work(monkeypatch)
