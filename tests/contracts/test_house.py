@@ -22,7 +22,7 @@ import colab  # noqa: E402
 import pages  # noqa: E402
 
 PACKAGE = Path(ddpm_lesson.__file__).parent
-INTERFACE = {'pretrained', 'experiments', 'plot', 'cli', 'journal', 'judging', 'sheets', 'classroom', 'own', '__main__'}
+INTERFACE = {'audit', 'pretrained', 'experiments', 'plot', 'cli', 'journal', 'judging', 'sheets', 'classroom', 'own', '__main__'}
 MODULES = [m.name.removeprefix('ddpm_lesson.') for m in pkgutil.walk_packages([str(PACKAGE)], 'ddpm_lesson.') if not m.ispkg and not m.name.endswith('_modidx')]
 
 
