@@ -10,7 +10,8 @@ sampled alike: the same count, seeds and number of DDIM calls by our sampler, no
 The peers' batch, optimizer and schedule are those of the named source: setting `published`.
 
 With --trial 45 each system, ours too, is first tuned alike: every setting of `SETTINGS` is trained for so many seconds
-from a seed of its own, and the best by KID is then trained from all seeds for the full time, if it is not the published one.
+from a seed of its own, and the one with the smallest loss on test images (the system's own loss: KID cannot tell beginners
+apart) is then trained from all seeds for the full time, if it is not the published one.
 """
 import argparse
 import os
@@ -66,11 +67,11 @@ def lucid_network(dim):
 
 
 def foreign_run(net, recipe, sched, data, seed=0, **changes):
-    "A `Run` around a network that no card describes."
+    "A `Run` around a network and a schedule that no card describes."
+    recipe = replace(recipe, seed=seed, **changes)
     card, data = preset_card('laptop', data, labels=False, seed=seed)
     run = Run(card, data)
-    recipe = replace(recipe, seed=seed, **changes)
-    run.recipe, run.net, run.sched, run.model = recipe, net, sched, targets[recipe.target][1](net, sched)
+    run.recipe, run.net, run.called, run.sched, run.model = recipe, net, net, sched, targets[recipe.target][1](net, sched)
     run.ema, run.opt, run.bf16 = Ema(net, recipe.ema_decay), make_optimizer(net, recipe), False
     return run
 
@@ -122,19 +123,42 @@ def train_for(run, seconds):
     return time.process_time() - began
 
 
-def row(name, setting, seed, data, ref, seconds, count, calls):
-    "One training, sampled and judged: its row, and the images."
+def trained(name, setting, seed, data, seconds):
+    "A run of a system, its seconds spent, and what the table says of it."
     torch.manual_seed(seed)  # the foreign networks draw their first weights from it
     run = SYSTEMS[name](data, seconds, seed, **SETTINGS[setting])
+    before = run.averaged().state_dict()
     spent = train_for(run, seconds)
+    if all(torch.equal(v, before[k]) for k, v in run.averaged().state_dict().items()): raise RuntimeError(f'{name}: nothing was learned')
+    return run, dict(system=name, setting=setting, seed=seed, parameters=sum(p.numel() for p in run.net.parameters()), steps=len(run.losses),
+                     images=len(run.losses)*run.recipe.batch, train_cpu_seconds=round(spent), threads=torch.get_num_threads(),
+                     machine=f'{platform.machine()}, {os.cpu_count()} cores', torch=torch.__version__)
+
+
+@torch.no_grad()
+def held_out_loss(run, data, count=500):
+    "The system's own loss of averaged weights on images it does not learn from: the same times and noise for every setting."
+    one, x_0 = torch.Generator().manual_seed(0), to_unit(data.pixels[:count])
+    t, eps = torch.randint(1, run.sched.T + 1, (count,), generator=one), torch.randn(x_0.shape, generator=one)
+    loss, net = targets[run.recipe.target][0], run.averaged().net
+    parts = [weights[run.recipe.weight](loss(net, run.sched, x_0[i], t[i], eps[i]), run.sched, t[i], run.recipe.target) for i in torch.arange(count).split(50)]
+    return torch.cat(parts).mean().item()
+
+
+def trial(name, setting, seed, data, test, seconds):
+    "A short training: what the table says of it, and no images."
+    run, said = trained(name, setting, seed, data, seconds)
+    return said | dict(loss=round(held_out_loss(run, test), 6)), None
+
+
+def row(name, setting, seed, data, ref, seconds, count, calls):
+    "One training, sampled and judged: its row, and the images."
+    run, said = trained(name, setting, seed, data, seconds)
     began = time.process_time()
     pixels = to_pixels(draw_as_card(run.averaged(), run.sched, run.card, count, sampler='ddim', steps=calls, clip=None if 'units' in run.card else (-1, 1), batch=50))
-    drawn = time.process_time() - began
     r = evaluate_samples(pixels, ref)
-    return dict(system=name, setting=setting, seed=seed, KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], floor_interval=r['floor interval'],
-                parameters=sum(p.numel() for p in run.net.parameters()), steps=len(run.losses), images=len(run.losses)*run.recipe.batch,
-                train_cpu_seconds=round(spent), sample_cpu_seconds=round(drawn), N=count, NFE=calls, judge=r['judge'],
-                threads=torch.get_num_threads(), machine=f'{platform.machine()}, {os.cpu_count()} cores', torch=torch.__version__), pixels
+    judged = dict(KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], floor_interval=r['floor interval'], judge=r['judge'])
+    return said | judged | dict(sample_cpu_seconds=round(time.process_time() - began), N=count, NFE=calls), pixels
 
 
 def missing(cases, out, judged):
@@ -145,13 +169,13 @@ def missing(cases, out, judged):
         new, images[case] = judged(*case)
         rows.append(new)
         write_table(rows, out)
-        print({k: new[k] for k in ('system', 'setting', 'seed', 'KID', 'interval', 'steps', 'images')}, flush=True)
+        print({k: v for k, v in new.items() if k in ('system', 'setting', 'seed', 'loss', 'KID', 'interval', 'steps', 'images')}, flush=True)
     return rows, images
 
 
 def best_settings(trials):
-    "system -> the setting whose trial came nearest to the real images."
-    return {r['system']: r['setting'] for r in sorted(trials, key=lambda r: -r['KID'])}
+    "system -> the setting whose trial had the smallest loss."
+    return {r['system']: r['setting'] for r in sorted(trials, key=lambda r: -r['loss'])}
 
 
 def main():
@@ -166,16 +190,15 @@ def main():
     a = say.parse_args()
     torch.set_num_threads(1)
     data, names = bundled_fashion(), [name for name in SYSTEMS if any(part in name for part in a.only)]
-    ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
-    judged = lambda *case, seconds=a.seconds, count=a.count, calls=a.calls: row(*case, data, ref, seconds, count, calls)
-    chosen = {}
+    test, chosen = bundled_fashion(train=False), {}
     if a.trial:
         table = a.out.with_name(a.out.stem + '_trials.csv')
-        trial = lambda *case: judged(*case, seconds=a.trial, count=100)
-        chosen = best_settings(missing([(name, s, TRIAL_SEED) for name in names for s in SETTINGS], table, trial)[0])
+        tried = [(name, s, TRIAL_SEED) for name in names for s in SETTINGS]
+        chosen = best_settings(missing(tried, table, lambda *case: trial(*case, data, test, a.trial))[0])
+    ref = reference(test, lite0_judge(), other=data)
     settings = lambda name: sorted({'published', chosen.get(name, 'published')})
     cases = [(name, s, seed) for seed in range(a.seeds) for name in names for s in settings(name)]
-    rows, images = missing(cases, a.out, judged)
+    rows, images = missing(cases, a.out, lambda *case: row(*case, data, ref, a.seconds, a.count, a.calls))
     for (name, setting, seed), pixels in images.items():
         tuned = '' if setting == 'published' else '_tuned'
         if not seed: save_png(a.out.with_name(f'{name.split(" (")[0].replace(" ", "_")}{tuned}.png'), sheet(to_unit(pixels[:16]), cols=16))
