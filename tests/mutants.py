@@ -291,9 +291,17 @@ MUTANTS = {
     'every sampler is right': ('audit', "if not near or abs(C - C_seen) > 0.035*C + 2e-3 and not quiet: return False", 'pass', 'test_audit.py::test_planted_faults_are_named'),
     'fresh noise is not looked at': ('audit', 'abs(C - C_seen) > 0.035*C + 2e-3', 'False', 'test_audit.py::test_planted_faults_are_named'),
     'an audit too strict for chance': ('audit', '0.035*C + 2e-3', '0.0001*C', 'test_audit.py::test_right_samplers_are_not_accused'),
-    'the last step may be noisy': ('audit', 'if noisy_end:', 'if False:', 'test_audit.py::test_what_is_known_of_diffusers_ddpm_is_found'),
+    'the last step may be noisy': ('audit', 'if noisy_end and dropped:', 'if False:', 'test_audit.py::test_what_is_known_of_diffusers_ddpm_is_found'),
     'a start below T is taken for T': ('audit', 'below = [r for r in traces if max(r.told) < T]', 'below = []', 'test_audit.py::test_what_is_known_of_diffusers_ddim_is_found'),
-    'two runs with other noise': ('audit', '    torch.manual_seed(0)\n    model, x_T = _Scripted', '    torch.manual_seed(seed)\n    model, x_T = _Scripted', 'test_audit.py::test_right_samplers_are_not_accused'),
+    'two runs with other noise': ('audit', '    torch.manual_seed(chance)\n', '    torch.manual_seed(chance + seed)\n', 'test_audit.py::test_right_samplers_are_not_accused'),
+    'the same question, another answer': ('audit', 'if last and torch.equal(last.told, told) and torch.equal(last.x, seen):', 'if False:', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'two copies in a batch are other images': ('audit', 'if copies > 1 and', 'if False and', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'a member of the family that is not DDIM is wrong': ('audit', 'abs(p.way**2 + p.C**2 - p.full**2) < 0.07*p.C**2 + 6e-3', 'False', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'a bend at one number is a clamp': ('audit', 'if (x.abs() > x.abs().max()*(1 - 1e-9)).sum() > 3:', 'if True:', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'what it writes into is not looked at': ('audit', 'if not torch.equal(was, now))', 'if False)', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'one seed only': ('audit', 'r.eta, 1, tuple(r.noise[0].shape), chance=1)', 'r.eta, 1, tuple(r.noise[0].shape), chance=0)', 'test_audit.py::test_right_samplers_are_not_accused'),
+    'the slopes of a solver may weigh anything': ('audit', 'if _names_of_solver(sampler, ab, T, eta, add): return', 'pass', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'any level may be told': ('audit', 'if (said := _told_otherwise(traces, ab, T, noisy_end)) is not None: return said, True', 'pass', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
 }
 
 # pieces of the museum that no change of one line makes here
