@@ -80,10 +80,12 @@ def _one_run(sampler, alpha_bar, S, eta, seed, shape, chance=0):
     if not isinstance(out, Tensor) or out.shape != x_T.shape:
         came = getattr(out, 'shape', type(out).__name__)
         raise TypeError(f'the sampler wanted to return a tensor {tuple(x_T.shape)}, got {came}')
-    wrote = tuple(name for name, was, now in (('alpha_bar', alpha_bar, table), ('x_T', x_T, start)) if not torch.equal(was, now))
+    wrote = tuple(name for name, was, now in (('alpha_bar', alpha_bar, table), ('x_T', x_T, start))
+                  if not torch.equal(was, now))
     calls = _whole_batches(model.calls, len(x_T))
     if any(c.x.shape != x_T.shape for c in calls):
-        raise _Fault('the model is asked about other images than the batch', f'{tuple(calls[0].x.shape)}, not {tuple(shape)}', L6)
+        raise _Fault('the model is asked about other images than the batch',
+                     f'{tuple(calls[0].x.shape)}, not {tuple(shape)}', L6)
     return calls, out.detach().double(), x_T, SimpleNamespace(wrote=wrote, again=model.again)
 
 def _solve(columns, wanted):
@@ -178,9 +180,11 @@ def trace(
         again, out, *_ = _one_run(sampler, alpha_bar, S, eta, 1, shape)
         first, second = [c.x for c in one] + [end], [c.x for c in again] + [out]
         if len(again) != len(one) or not all(torch.equal(p, q) for p, q in zip(first, second)):
-            raise _Fault('its noise obeys no seed', f'{S} steps: two runs with the seeds of torch, numpy and Python set alike differ', L6)
+            raise _Fault('its noise obeys no seed',
+                         f'{S} steps: two runs with the seeds of torch, numpy and Python set alike differ', L6)
     few = next((c.dtype for c in one if torch.finfo(c.dtype).bits < 32), None)
-    return Trace(S, eta, [t[0].item() for t in told], _start(one[0].x, x_T, few), A, B, C, k, bent, remembers, tuple(noise), largest,
+    return Trace(S, eta, [t[0].item() for t in told], _start(one[0].x, x_T, few), A, B, C, k, bent, remembers,
+                 tuple(noise), largest,
                  whole, tuple(why), few, also)
 
 def _start(seen, x_T, few):
@@ -197,10 +201,12 @@ def _sigmas(a_t, a_s, eta, beta):
     jump = 1 - a_t/a_s
     right = _root(jump*(1 - a_s)/(1 - a_t))
     return dict(right=eta*right, root=eta**0.5*right, twice=eta**2*right, variance=(eta*right)**2,
-                variance_once=eta*right**2, divisor=eta*_root(1 - a_s), large=eta*_root(jump)*(a_s < 1), unrooted=eta*jump, always=right, never=0.0,
+                variance_once=eta*right**2, divisor=eta*_root(1 - a_s), large=eta*_root(jump)*(a_s < 1),
+                unrooted=eta*jump, always=right, never=0.0,
                 one_step=eta*_root(beta), one_step_var=eta*beta, posterior=eta*_root(beta*(1 - a_s)/(1 - a_t)),
                 half=eta*right/2**0.5, rooted_twice=eta*right**0.5, one_root=eta*_root((1 - a_s)/(1 - a_t))*jump,
-                other_root=eta*(1 - a_s)/(1 - a_t)*_root(jump), upside_down=eta*_root((a_s/a_t - 1)*(1 - a_s)/(1 - a_t)),
+                other_root=eta*(1 - a_s)/(1 - a_t)*_root(jump),
+                upside_down=eta*_root((a_s/a_t - 1)*(1 - a_s)/(1 - a_t)),
                 exchanged=eta*_root(jump*(1 - a_t)/max(1 - a_s, 1e-9)))
 
 def _step(ab, t, s, eta, t_off=0, s_off=0, sigma='right', mean_sigma='right', direction='right', image='right',
@@ -211,12 +217,14 @@ def _step(ab, t, s, eta, t_off=0, s_off=0, sigma='right', mean_sigma='right', di
     one = entry(t)/entry(t - 1)   # alpha of one step
     table = _sigmas(a_t, a_s, eta, 1 - one)
     C, c, left = table[sigma], table[mean_sigma], 1 - a_s
-    ways = dict(right=_root(left - c**2), forgets=_root(left), is_sigma=c, minus=_root(left) - c, linear=_root(left - c),
+    ways = dict(right=_root(left - c**2), forgets=_root(left), is_sigma=c, minus=_root(left) - c,
+                linear=_root(left - c),
                 unrooted=left - c**2, none=0.0, at_t=_root(1 - a_t - c**2), negative=-_root(left - c**2))
     r, n, r_s, n_s = _root(a_t), _root(1 - a_t), _root(a_s), _root(1 - a_s)
     u, v = dict(right=(1/_root(a_t), -_root(1 - a_t)/_root(a_t)), plus=(1/_root(a_t), _root(1 - a_t)/_root(a_t)),
                 signal=(1/a_t, -_root(1 - a_t)/a_t), noise=(1/_root(a_t), -(1 - a_t)/_root(a_t)),
-                alpha=(1/_root(one), -_root(1 - one)/_root(one)), undivided=(1.0, -_root(1 - a_t)), at_s=(1/r_s, -n_s/r_s), v_plus=((a_t - n*n)/r, n/r), output=(0.0, 1.0))[image]
+                alpha=(1/_root(one), -_root(1 - one)/_root(one)), undivided=(1.0, -_root(1 - a_t)),
+                at_s=(1/r_s, -n_s/r_s), v_plus=((a_t - n*n)/r, n/r), output=(0.0, 1.0))[image]
     p, q = dict(right=(0.0, 1.0), v_minus=(-2*n, 1.0), v_plus=(2*n, -1.0), anew=((1 - r*u)/n, -r*v/n),
                 bare=((1 - u)/n, -v/n))[noise]   # the noise that is put back, as p x_t + q eps
     root = dict(right=_root(a_s), unrooted=a_s, none=1.0, at_t=_root(a_t))[target]
@@ -238,7 +246,8 @@ def _posterior(ab, t, s, eta, on_image='right', on_x_t='right', sigma='right', *
     a_t, a_s = ab[t], ab[s or 0]
     alpha, beta, rest = a_t/a_s, 1 - a_t/a_s, 1 - a_t
     r, r_s, r_1 = _root(a_t), _root(a_s), _root(alpha)
-    c_0 = dict(right=r_s*beta, at_t=r*beta, unrooted=a_s*beta, swapped=r_1*(1 - a_s), alpha=r_1*beta, root=r_s*_root(beta))[on_image]/rest
+    c_0 = dict(right=r_s*beta, at_t=r*beta, unrooted=a_s*beta, swapped=r_1*(1 - a_s), alpha=r_1*beta,
+               root=r_s*_root(beta))[on_image]/rest
     c_t = dict(right=r_1*(1 - a_s), unrooted=alpha*(1 - a_s), swapped=r_s*beta, at_t=r*(1 - a_s), at_s=r_s*(1 - a_s),
                root=r_1*_root(1 - a_s), rest=r_1*rest)[on_x_t]/rest
     return c_0/r + c_t, -c_0*_root(rest)/r, _sigmas(a_t, a_s, eta, beta)[sigma]
@@ -308,7 +317,8 @@ _ddim_knobs += [
     (dict(direction='at_t'), 'the direction is that of t, not of the step before', L7),
     (dict(sigma='rooted_twice'), 'the root is taken twice in the fresh noise', L6),
     (dict(sigma='one_root', mean_sigma='one_root'), 'sigma lacks the root of 1 - alpha_bar_t/alpha_bar_s', L7),
-    (dict(sigma='other_root', mean_sigma='other_root'), 'sigma lacks the root of (1 - alpha_bar_s)/(1 - alpha_bar_t)', L7),
+    (dict(sigma='other_root', mean_sigma='other_root'), 'sigma lacks the root of (1 - alpha_bar_s)/(1 - alpha_bar_t)',
+     L7),
     (dict(sigma='upside_down', mean_sigma='upside_down'), 'sigma has alpha_bar_s/alpha_bar_t upside down', L7),
     (dict(direction='negative'), 'the direction has the wrong sign', L7),
     (dict(image='at_s'), 'x_0_hat is made with the alpha_bar of the step before, not of t', L4),
@@ -425,9 +435,11 @@ def _tables(ab):
 def _right(no_eta):
     "The steps that are right, each with a note, or None."
     steps = [(_step, {}, None)]
-    if no_eta: steps += [(_step, dict(sigma='never', mean_sigma='never'), None), (_ancestral, dict(sigma='large'), None)]
+    if no_eta: steps += [(_step, dict(sigma='never', mean_sigma='never'), None),
+                         (_ancestral, dict(sigma='large'), None)]
     first = "Euler's method in beta, as score_sde has it: right to first order only"
-    if no_eta: steps += [(_sde, dict(mean=m, noise=n), first) for m in ('reverse', 'euler', 'logarithm') for n in (1.0, 0.0)]
+    if no_eta: steps += [(_sde, dict(mean=m, noise=n), first)
+                         for m in ('reverse', 'euler', 'logarithm') for n in (1.0, 0.0)]
     return steps
 
 def _what_fits(traces, ab, dropped, notes=()):
@@ -437,15 +449,18 @@ def _what_fits(traces, ab, dropped, notes=()):
         if _fits(traces, ab, step, knobs, dropped):
             if note and note not in notes: notes.append(note)
             return []
-    singles = [(step, k, tuple(said)) for step, knobs in ((_step, _ddim_knobs), (_ancestral, _ddpm_knobs)) for k, *said in knobs]
-    mean = [(_posterior, k | dict(sigma=c), tuple(said)) for k, *said in _posterior_knobs for c in ('right', 'large', 'never')]
+    singles = [(step, k, tuple(said)) for step, knobs in ((_step, _ddim_knobs), (_ancestral, _ddpm_knobs))
+               for k, *said in knobs]
+    mean = [(_posterior, k | dict(sigma=c), tuple(said))
+            for k, *said in _posterior_knobs for c in ('right', 'large', 'never')]
     base = [{}, dict(sigma='never', mean_sigma='never')] if no_eta else [{}]
     for extra in base:
         for step, k, said in singles:
             if _fits(traces, ab, step, extra | k, dropped): return [said]
     for step, k, said in mean:
         if _fits(traces, ab, step, k, dropped): return [said]
-    if no_eta and _fits(traces, ab, _exponential, dict(sign=1), dropped): return [('the step has exp(h) where exp(-h) belongs', L15)]
+    if no_eta and _fits(traces, ab, _exponential, dict(sign=1), dropped):
+        return [('the step has exp(h) where exp(-h) belongs', L15)]
     for table, *said in _tables(ab):
         table[1:].clamp_(1e-200, 1 - 1e-12)   # few digits, or a product of a thousand: 0 and 1 are no levels
         if any(_fits(traces, table.tolist(), step, knobs, dropped) for step, knobs, note in _right(no_eta) if not note):
@@ -472,8 +487,10 @@ def _parts(traces, ab):
             a_t, a_s, eta = ab[t], ab[s or 0], 1.0 if r.eta is None else r.eta
             root = _root(a_s/a_t)
             right, large = _sigmas(a_t, max(a_s, a_t), eta, 0.0)['right'], eta*_root(1 - a_t/max(a_s, a_t))
-            yield SimpleNamespace(r=r, t=t, s=s, A=abs(A - root)/(1 + root), B=B, C=C, way=B + root*_root(1 - a_t), full=_root(1 - a_s), a_s=a_s,
-                                  wanted=_root(1 - a_s - right**2), small=right, large=large, B_right=_root(1 - a_s - right**2) - root*_root(1 - a_t))
+            yield SimpleNamespace(r=r, t=t, s=s, A=abs(A - root)/(1 + root), B=B, C=C, way=B + root*_root(1 - a_t),
+                                  full=_root(1 - a_s), a_s=a_s,
+                                  wanted=_root(1 - a_s - right**2), small=right, large=large,
+                                  B_right=_root(1 - a_s - right**2) - root*_root(1 - a_t))
 
 def _noise_kinds(steps, ref):
     "What the fresh noise is, where only it is wrong; ref: what it should be, of each step."
@@ -485,7 +502,8 @@ def _noise_kinds(steps, ref):
         if k < 0.03: return 'the fresh noise is left out, but the direction makes room for it'
         return f'the fresh noise is {k:.2f} times as strong as the direction makes room for' if abs(k - 1) > 0.04 else None
     if _close(C, [w**0.5 for w in ref], 0.04): return 'the root is taken twice in the fresh noise'
-    if all(c < 3e-3 or abs(c - w) < 0.04*w + 3e-3 for c, w in zip(C, ref)): return 'the fresh noise is left out at some steps'
+    if all(c < 3e-3 or abs(c - w) < 0.04*w + 3e-3 for c, w in zip(C, ref)):
+        return 'the fresh noise is left out at some steps'
 
 def _below(steps, ref):
     "Is the fresh noise of each step that of the next?"
@@ -525,16 +543,20 @@ def _by_parts(traces, ab, notes, noisy_end):
 def _told_otherwise(traces, ab, T, dropped):
     "Faults of what the model is told, where the walk itself is right."
     spread = lambda r: [round(T*(r.S - i)/r.S) for i in range(r.S)]
-    numbers = [lambda r: list(range(r.S, 0, -1)), lambda r: list(range(r.S - 1, -1, -1)), lambda r: list(range(1, r.S + 1))]
-    ways = [('the model is told the step that the image goes to, not the one it is at', lambda r: [T] + [int(t) for t in r.told[:-1]])]
+    numbers = [lambda r: list(range(r.S, 0, -1)), lambda r: list(range(r.S - 1, -1, -1)),
+               lambda r: list(range(1, r.S + 1))]
+    ways = [('the model is told the step that the image goes to, not the one it is at',
+             lambda r: [T] + [int(t) for t in r.told[:-1]])]
     if any(r.S < T for r in traces) and any(all([int(t) for t in r.told] == n(r) for r in traces) for n in numbers):
         ways.append(('the model is told the number of the call, not the step', spread))
     if all(len(r.told) > 1 and r.told[-1] == 1 and abs(r.A[-1] - 1) < 2e-3 and abs(r.B[-1]) < 2e-3 for r in traces):
-        ways.append(('the last call is wasted: the image is at step 0 already', lambda r: [int(t) for t in r.told[:-1]] + [0]))
+        ways.append(('the last call is wasted: the image is at step 0 already',
+                     lambda r: [int(t) for t in r.told[:-1]] + [0]))
     for said, levels in ways:
         walked = [replace(r, told=levels(r)) for r in traces]
         falls = all(a > b for r in walked for a, b in zip(r.told, r.told[1:]))
-        if falls and any(_fits(walked, ab, step, k, dropped) for step, k, note in _right(traces[0].eta is None) if not note):
+        if falls and any(_fits(walked, ab, step, k, dropped)
+                         for step, k, note in _right(traces[0].eta is None) if not note):
             return [(said, f'{L6} and {M}')]
 
 # %% ../nbs/interface/audit.ipynb #fa424443
@@ -605,7 +627,8 @@ def _judge(sampler, traces, ab, T):
         _judge_start(r, run, ab[T].item(), add, notes)
         for name in r.also.wrote: add(f"it writes into the caller's {name}", f'{run}: it is another after the call', L6)
         if r.also.again: notes.append('it asks each question more than once (guidance?): taken as one call')
-        if r.few: add(f'it computes in {str(r.few)[6:]}: too few digits', f'{run}: the model is shown numbers of this type', L8)
+        if r.few: add(f'it computes in {str(r.few)[6:]}: too few digits',
+                      f'{run}: the model is shown numbers of this type', L8)
         if not r.whole:
             add('the model is told no whole step, or several in one batch', f'{run}: told {r.told[0]:g}', L8)
         if any(not 0 <= t <= T for t in r.told):
@@ -628,7 +651,8 @@ def _judge_start(r, run, a_T, add, notes):
     if abs(k - 1) < 1e-4: return
     if abs(k - (1 - a_T)**0.5) < 1e-4:
         return notes.append('it starts from sqrt(1 - alpha_bar_T) x_T: pure noise of level T, without the share of an image')
-    if math.isnan(k): return add('it does not begin with the x_T it was given', f'{run}: the first image is another', L6)
+    if math.isnan(k): return add('it does not begin with the x_T it was given', f'{run}: the first image is another',
+                                 L6)
     add('the first image is x_T times a number: not scaled to variance 1', f'{run}: times {k:.2f}', f'{L6} and {L15}')
 
 def _judge_seed(sampler, traces, ab, add):
@@ -638,7 +662,8 @@ def _judge_seed(sampler, traces, ab, add):
     calls, *_ = _one_run(sampler, ab, r.S, r.eta, 1, tuple(r.noise[0].shape), chance=0)
     other, *_ = _one_run(sampler, ab, r.S, r.eta, 1, tuple(r.noise[0].shape), chance=1)
     if all(torch.equal(a.x, b.x) for a, b in zip(calls, other)):
-        add('every call draws the same noise: it sets the seed itself', f'{_run_of(r)}: two seeds of the caller, one result', L6)
+        add('every call draws the same noise: it sets the seed itself',
+            f'{_run_of(r)}: two seeds of the caller, one result', L6)
 
 # %% ../nbs/interface/audit.ipynb #645fe59c
 def _judge_calls(traces, add, notes, explained):
@@ -667,13 +692,16 @@ def _judge_bends(r, add):
         add('the numbers run away', f'{run}: NaN, infinity or more than 100,000', L6)
     bends = [i for i, b in enumerate(r.bent) if b > 1e-3 and not r.remembers]
     known = [i for i in bends if r.why[i]]
-    for i in known: add(r.why[i], f'{run}: after step {int(r.told[i])} no number is beyond {r.largest[i]:.3g}', f'{L6} and {M}')
+    for i in known: add(r.why[i], f'{run}: after step {int(r.told[i])} no number is beyond {r.largest[i]:.3g}',
+                        f'{L6} and {M}')
     if bends and not known and not r.few:
-        add('a step is not linear in image and answer', f'{run}: after step {int(r.told[bends[0]])}, {r.bent[bends[0]]:.0%} of it', f'{L6}, clip')
+        add('a step is not linear in image and answer',
+            f'{run}: after step {int(r.told[bends[0]])}, {r.bent[bends[0]]:.0%} of it', f'{L6}, clip')
     moved = torch.where(r.bent < 1e-3, r.k.abs() - 4*r.C/r.noise[0].numel()**0.5, 0.0)
     if moved.max() > 1e-3 and not bends and not r.few:
         i = moved.argmax().item()
-        if r.C[i] <= 1e-3: add('something is added to the image: another range?', f'{run}: after step {int(r.told[i])} the mean moves by {r.k[i]:.3f}', M)
+        if r.C[i] <= 1e-3: add('something is added to the image: another range?',
+                               f'{run}: after step {int(r.told[i])} the mean moves by {r.k[i]:.3f}', M)
 
 def _judge_steps(traces, ab, T, add, found, notes):
     "Findings about a sampler whose steps depend on image and answer alone."
@@ -717,11 +745,13 @@ def _judge_noise(r, run, add):
     apart, within, fourth = z.std(0).mean(), z.flatten(1).std(1).mean(), (z**4).mean()
     shift = (r.k.abs() - 4*r.C/z.numel()**0.5)*(r.bent < 1e-3)
     if apart < 0.2: add('one noise for all images', f'{run}: it differs by {apart:.2f} from image to image', L6)
-    elif within < 0.2: add('one number of noise for all pixels of an image', f'{run}: it differs by {within:.2f} from pixel to pixel', L6)
+    elif within < 0.2: add('one number of noise for all pixels of an image',
+                           f'{run}: it differs by {within:.2f} from pixel to pixel', L6)
     else:
         if shift.max() > 1e-3:
             j = shift.argmax().item()
-            if r.C[j] > 1e-3: add('the fresh noise is not centred (torch.rand for torch.randn?)', f'{run}: after step {int(r.told[j])} the mean moves by {r.k[j]:.3f}', M)
+            if r.C[j] > 1e-3: add('the fresh noise is not centred (torch.rand for torch.randn?)',
+                                  f'{run}: after step {int(r.told[j])} the mean moves by {r.k[j]:.3f}', M)
         if abs(fourth - 3) > 0.6: add('the fresh noise is not Gaussian', f'{run}: fourth moment {fourth:.2f}, not 3', M)
     if i + 1 < len(r.C) and r.bent[i] < 1e-3 and r.bent[i + 1] < 1e-3 and r.C[i + 1] > 1e-3:
         other = (r.noise[i + 1] - r.k[i + 1])/r.C[i + 1]
@@ -744,7 +774,8 @@ def _clamps(sampler, ab, S, eta):
         x_T = torch.randn(64, 1, 8, 16, generator=g, dtype=torch.float64)
         sampler(model, ab.clone(), x_T, S, **({} if eta is None else dict(eta=eta)))
         ends.append(_bounds(calls, ab.tolist()))
-    if any(max(abs(u - told) for u in used) < 0.05 for told, ways in zip((-3, 3), ends) for used in ways.values()): return None
+    if any(max(abs(u - told) for u in used) < 0.05
+           for told, ways in zip((-3, 3), ends) for used in ways.values()): return None
     for key in ends[0]:   # with the fresh noise of DDIM at eta 0, or of DDPM
         low, high = ends[0][key], ends[1][key]
         if max(abs(low[0] - low[1]), abs(high[0] - high[1])) < 0.03 and -2.9 < low[0] < high[0] < 2.9:
@@ -769,7 +800,8 @@ def _judge_clamp(bounds, add, notes):
     if bounds is None: return
     low, high, eps = bounds
     said = f'x_0_hat is clamped to [{low:g}, {high:g}], and it {eps}'
-    if low > -0.95 or high < 0.95: add('x_0_hat is clamped to a range narrower than that of images', said, f'{L6}, clip')
+    if low > -0.95 or high < 0.95: add('x_0_hat is clamped to a range narrower than that of images', said,
+                                       f'{L6}, clip')
     else: notes.append(said)
 
 # %% ../nbs/interface/audit.ipynb #74c6057a
@@ -785,9 +817,12 @@ def _ends_elsewhere(traces, ab, T, dropped):
     options = [(dict(end=1), 'it ends at alpha_bar_1, not at 1', f'{L7} and {M}'),
                (dict(previous='fixed'), 'the step before is t - T//S, not the next of the list', f'{L6} and {M}'),
                (dict(previous='one'), 'the step before is always t - 1, whatever the list', f'{L6} and {M}'),
-               (dict(previous='fixed', end=1), 'the step before is t - T//S, and it ends at alpha_bar_1', f'{L6} and {M}'),
-               (dict(end=T), 'the last step goes up to the last entry of the table (index -1?)', M), (dict(end=0), None, None),
-               (dict(previous='fixed', end=0), 'the step before is t - T//S, not the next of the list', f'{L6} and {M}')]
+               (dict(previous='fixed', end=1), 'the step before is t - T//S, and it ends at alpha_bar_1',
+                f'{L6} and {M}'),
+               (dict(end=T), 'the last step goes up to the last entry of the table (index -1?)', M),
+               (dict(end=0), None, None),
+               (dict(previous='fixed', end=0), 'the step before is t - T//S, not the next of the list',
+                f'{L6} and {M}')]
     bases = [{}, dict(sigma='never', mean_sigma='never')] if traces[0].eta is None else [{}]
     others = [{}] + [k for k, *_ in _ddim_knobs]
     names = [None] + [(name, where) for _, name, where in _ddim_knobs]
@@ -804,7 +839,8 @@ def _stops_short(traces, ab):
     "A walk that ends above step 0: at which step, of each run."
     if not all(r.rows and r.rows[-1][1] is None for r in traces): return None
     for base in [{}, dict(sigma='never', mean_sigma='never')] if traces[0].eta is None else [{}]:
-        ends = [next((k for k in range(1, int(r.told[-1])) if _fits([r], ab, partial(_with_ends, end=k), base, False)), None) for r in traces]
+        ends = [next((k for k in range(1, int(r.told[-1]))
+                      if _fits([r], ab, partial(_with_ends, end=k), base, False)), None) for r in traces]
         if any(ends) and all(end or r.S >= len(ab) - 2 for r, end in zip(traces, ends)):
             return [(f'it stops at the noise of step {max(filter(None, ends))}, short of step 0', L7)]
 
@@ -848,25 +884,29 @@ def _judge_others(sampler, traces, ab, T, add, notes):
     out = sampler(model, ab.clone(), x_T.clone(), S, **given).double()
     calls = len(rows)
     torch.manual_seed(1)
-    noisy = not torch.equal(out, sampler(model, ab.clone(), x_T.clone(), S, **given).double()) or rows[calls:] != rows[:calls]
+    again = sampler(model, ab.clone(), x_T.clone(), S, **given).double()
+    noisy = not torch.equal(out, again) or rows[calls:] != rows[:calls]
     del rows[calls:]
     off = (out - x_0).abs().max().item()
     if off > 1e-2:
-        add('told the noise of one image, it does not land on that image', f'{S} steps: off by {off:.3f}', f'{L7} and {M}')
+        add('told the noise of one image, it does not land on that image', f'{S} steps: off by {off:.3f}',
+            f'{L7} and {M}')
     for step, seen, a in rows:
         want = (a.sqrt()*x_0 + (1 - a).sqrt()*eps_T.mean()).item()
         if abs(seen - want) > 2e-2 + noisy*5*((1 - a).item()/eps_T.numel())**0.5:
             far = f'{S} steps: at {step} the image is off by {abs(seen - want):.3f}'
             return add('the model is told another step than the image is at', far, f'{L6} and {M}')
     if max(rows)[0] < T:
-        add('the walk starts below T', f'{S} steps: the first step told is {max(rows)[0]}', f'{L6}, trailing and leading')
+        add('the walk starts below T', f'{S} steps: the first step told is {max(rows)[0]}',
+            f'{L6}, trailing and leading')
     def gaussian(x, t, *more, **named):
         a = ab[int(torch.as_tensor(t).flatten()[0])]
         return (x*((1 - a).sqrt()/(a*0.25 + 1 - a))).to(x.dtype)
     start, of = torch.ones(2, 1, 4, 4, dtype=torch.float64), torch.mean
     true = 0.5/(ab[T]*0.25 + 1 - ab[T]).sqrt().item()
     if noisy:   # then its images must have the spread of the world
-        start, of, true = torch.randn(512, 1, 4, 4, generator=g, dtype=torch.float64)*(ab[T]*0.25 + 1 - ab[T]).sqrt(), torch.std, 0.5
+        noise = torch.randn(512, 1, 4, 4, generator=g, dtype=torch.float64)
+        start, of, true = noise*(ab[T]*0.25 + 1 - ab[T]).sqrt(), torch.std, 0.5
     ends = [of(sampler(gaussian, ab.clone(), start.clone(), n, **given).double()).item() for n in (S//4, S//2, S)]
     errors = [abs(e - true) for e in ends]
     if errors[2] > max(0.05*true, errors[0]/8) or errors[2] > max(errors[0], 1e-3*true):
@@ -924,7 +964,8 @@ def _remembered(x, eps, told, ab):
     if len(ratios) < 2: return None
     names = {'2M has the ratio of the two steps upside down': lambda h, b: b/h/2,
              '2M lacks the ratio of the two steps: right only where they are equally long': lambda h, b: 0.5,
-             '2M lacks the half': lambda h, b: h/b, '2M has the wrong sign before the answer it remembers': lambda h, b: -h/b/2,
+             '2M lacks the half': lambda h, b: h/b,
+             '2M has the wrong sign before the answer it remembers': lambda h, b: -h/b/2,
              '2M has the wrong sign before the answer it remembers, and no ratio': lambda h, b: -0.5}
     if all(abs(w - h/b/2) < 5e-3 for w, h, b in ratios): return None
     seen = 'the answer before weighs ' + ', '.join(f'{w:.3f}' for w, *_ in ratios[:3])

@@ -411,30 +411,6 @@ def _unmarked(source:str)->str:
     "Without the lines that only nbdev reads."
     return '\n'.join(line for line in source.splitlines() if not line.startswith('#|'))
 
-# %% ../nbs/interface/classroom.ipynb #cbb70f48
-def for_nbgrader(
-    source:str,           # of the cell that asks
-    name:str, answer:str, # of the exercise; the expression that is its answer
-)->list:
-    "The cell, and behind it a locked one: a point, if the answer is right."
-    test = _try_out.format(name=name, answer=answer)
-    return [_cell('code', source, name, grade=False, solution=True, locked=False),
-            _cell('code', test, f'{name}-test', grade=True, solution=False, locked=True, points=1)]
-
-def for_otter(
-    source:str, name:str, answer:str, # as for nbgrader
-)->list:
-    "The same between the raw cells that `otter assign` reads."
-    test, its_name = _try_out.format(name=name, answer=answer), name.replace('-', '_')
-    text = [f'# BEGIN QUESTION\nname: {its_name}\npoints: 1', '# BEGIN SOLUTION', source, '# END SOLUTION',
-            '# BEGIN TESTS', test, '# END TESTS', '# END QUESTION']
-    return [_cell('code' if part in (source, test) else 'raw', part, f'{name} {k}') for k, part in enumerate(text)]
-
-# %% ../nbs/interface/classroom.ipynb #d8be3f72
-def _unmarked(source:str)->str:
-    "Without the lines that only nbdev reads."
-    return '\n'.join(line for line in source.splitlines() if not line.startswith('#|'))
-
 # %% ../nbs/interface/classroom.ipynb #654a78ac
 def _needed(text:list)->str:
     "What a lesson imports and exports, of its (kind, source) before the exercises."
@@ -524,41 +500,6 @@ def otter_course(
     (out/'README.md').write_text(_how_to_otter, encoding='utf-8', newline='\n')
     return out
 
-graders = dict(nbgrader=nbgrader_course, otter=otter_course)
-
-# %% ../nbs/interface/classroom.ipynb #ace01d23
-def _assignments(out:Path, asked_as, first=lambda name: [])->Path:
-    "A page for each lesson with exercises, in `source`; `first`: cells that it begins with."
-    asked = {ex.lesson for ex in exercises.values()}
-    for page in sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb')):
-        if page.name[:2] not in asked: continue
-        to, book = out/'source'/page.stem/page.name, exercise_page(page, asked_as)
-        book['cells'][:0] = first(page.stem)
-        to.parent.mkdir(parents=True)
-        text = json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
-        to.write_text(text, encoding='utf-8', newline='\n')
-    return out
-
-# %% ../nbs/interface/classroom.ipynb #2ae0c753
-def nbgrader_course(
-    out, # a new or empty folder
-)->Path:
-    "A course for nbgrader: an assignment for each lesson with exercises."
-    out = _assignments(new_folder(out, 'nbgrader'), for_nbgrader)
-    for name, text in ('nbgrader_config.py', _config), ('README.md', _how_to_grade):
-        (out/name).write_text(text, encoding='utf-8', newline='\n')
-    return out
-
-def otter_course(
-    out, # a new or empty folder
-)->Path:
-    "The same for Otter-Grader: pages for `otter assign`."
-    begins = lambda name: [_cell('raw', f'# ASSIGNMENT CONFIG\nname: {name}\nrun_tests: false', 'config')]   # stubs are no solutions
-    out = _assignments(new_folder(out, 'otter'), for_otter, begins)
-    (out/'README.md').write_text(_how_to_otter, encoding='utf-8', newline='\n')
-    return out
-
-# %% ../nbs/interface/classroom.ipynb #59c49c80
 graders = dict(nbgrader=nbgrader_course, otter=otter_course)
 
 # %% ../nbs/interface/classroom.ipynb #33af0ac9

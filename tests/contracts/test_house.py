@@ -192,6 +192,14 @@ def test_cells_of_the_rooms_are_short():
 def is_exported(source): return re.match(r'#\|\s*export[is]?\b', source)
 
 
+def test_nothing_is_defined_twice_on_a_page():
+    "Rejects the second copy of a cell, which a merge can leave: the later definition would win in silence."
+    for page in pages.pages(solutions=True):
+        exported = [pages.source(c) for c in pages.cells(page) if c['cell_type'] == 'code' and is_exported(pages.source(c))]
+        names = [n.name for source in exported for n in defined(source)]
+        assert len(names) == len(set(names)), (page, sorted({n for n in names if names.count(n) > 1}))
+
+
 def defined(source): return [n for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
 
 
