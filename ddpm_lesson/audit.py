@@ -102,6 +102,7 @@ def _solve(columns, wanted):
     weights = axes[:, keep] @ ((axes[:, keep].T @ (M.T @ y))/values[keep])
     return weights/scale, ((M @ weights - y).norm()/y.norm().clamp(min=1e-12)).item()
 
+# %% ../nbs/interface/audit.ipynb #b70e09ed
 def _bend(a, b, x, y, alpha_bar):
     "Why a step from the calls a, b of two runs to x, y is not linear, in words; None if it is not known."
     whole = x*255
@@ -149,6 +150,7 @@ class Trace:
         linear = zip(ts, ts[1:] + [None], self.A.tolist(), self.B.tolist(), self.C.tolist(), self.bent.tolist())
         return [row for *row, bent in linear if bent < 1e-3 and abs(row[2]) < 1e5]
 
+# %% ../nbs/interface/audit.ipynb #63204c86
 def trace(
     sampler,          # (model, alpha_bar, x_T, steps, eta) -> images
     alpha_bar:Tensor, # (T+1,) float64, begins with 1
@@ -187,6 +189,7 @@ def trace(
                  tuple(noise), largest,
                  whole, tuple(why), few, also)
 
+# %% ../nbs/interface/audit.ipynb #7bead207
 def _start(seen, x_T, few):
     "The factor between x_T and the first image; NaN if it is no multiple of it."
     k, near = ((seen*x_T).sum()/(x_T*x_T).sum()).item(), 2e-2 if few else 1e-4
@@ -209,6 +212,7 @@ def _sigmas(a_t, a_s, eta, beta):
                 upside_down=eta*_root((a_s/a_t - 1)*(1 - a_s)/(1 - a_t)),
                 exchanged=eta*_root(jump*(1 - a_t)/max(1 - a_s, 1e-9)))
 
+# %% ../nbs/interface/audit.ipynb #52019cb1
 def _step(ab, t, s, eta, t_off=0, s_off=0, sigma='right', mean_sigma='right', direction='right', image='right',
           target='right', noise='right', **_):
     "A, B and C of the family of DDIM, one knob turned. s: None at the end."
@@ -241,6 +245,7 @@ def _ancestral(ab, t, s, eta, mean='right', divide='right', sigma='right', **_):
     C = _sigmas(a_t, a_1 if own and sigma == 'right' else a_s, eta, beta)[sigma]
     return 1/r, -k/r, C
 
+# %% ../nbs/interface/audit.ipynb #b5c3cc7a
 def _posterior(ab, t, s, eta, on_image='right', on_x_t='right', sigma='right', **_):
     "A, B and C of the posterior mean c_0 x_0_hat + c_t x_t, one knob turned."
     a_t, a_s = ab[t], ab[s or 0]
@@ -442,6 +447,7 @@ def _right(no_eta):
                          for m in ('reverse', 'euler', 'logarithm') for n in (1.0, 0.0)]
     return steps
 
+# %% ../nbs/interface/audit.ipynb #f6516903
 def _what_fits(traces, ab, dropped, notes=()):
     "The fault that explains the runs: none for a right sampler; None if no single one does."
     no_eta = traces[0].eta is None
@@ -510,6 +516,7 @@ def _below(steps, ref):
     pairs = [(p.C, n) for p, q, n in zip(steps, steps[1:], ref[1:]) if p.r is q.r]
     return pairs and _close([c for c, _ in pairs], [n for _, n in pairs], 0.04)
 
+# %% ../nbs/interface/audit.ipynb #85512e95
 def _by_parts(traces, ab, notes, noisy_end):
     "Of a step whose image is right: what direction and fresh noise are to each other. [] for a right sampler, None if more is wrong."
     steps = [p for p in _parts(traces, ab)]
@@ -540,6 +547,7 @@ def _by_parts(traces, ab, notes, noisy_end):
     if noisy_end: return None
     return [('direction and fresh noise do not belong together: the sum of their squares is not 1 - alpha_bar of the step before', L7)]
 
+# %% ../nbs/interface/audit.ipynb #716e0faf
 def _told_otherwise(traces, ab, T, dropped):
     "Faults of what the model is told, where the walk itself is right."
     spread = lambda r: [round(T*(r.S - i)/r.S) for i in range(r.S)]
@@ -585,6 +593,7 @@ def _check_sampler(sampler):
     try: signature.parameters and signature.bind(None, None, None, 1, **eta)
     except TypeError as error: raise TypeError(f'{wanted}, got {signature}: {error}') from None
 
+# %% ../nbs/interface/audit.ipynb #9ae5d6fd
 def audit(
     sampler,              # (model, alpha_bar, x_T, steps, eta) -> images; or without eta
     sched:Schedule=None,  # whose table it uses; None: one of 42 steps
@@ -617,6 +626,7 @@ def audit(
         notes += more
     return Report(name, tuple(dict.fromkeys(found)), tuple(dict.fromkeys(notes)), tuple(runs))
 
+# %% ../nbs/interface/audit.ipynb #43ab026f
 def _judge(sampler, traces, ab, T):
     "Findings and notes about complete runs."
     found, notes = [], []
@@ -645,6 +655,7 @@ def _judge(sampler, traces, ab, T):
     if plain and not found and r.S > 3: _judge_clamp(_clamps(sampler, ab, r.S, r.eta), add, notes)
     return found, notes
 
+# %% ../nbs/interface/audit.ipynb #1c71b842
 def _judge_start(r, run, a_T, add, notes):
     "Findings about the first image."
     k = r.begins
@@ -685,6 +696,7 @@ def _judge_calls(traces, add, notes, explained):
 
 def _run_of(r): return f'{r.S} steps' + (f', eta {r.eta:g}' if r.eta is not None else '')
 
+# %% ../nbs/interface/audit.ipynb #b2736f99
 def _judge_bends(r, add):
     "Findings about steps that are not linear, run away or add something."
     run = _run_of(r)
@@ -703,6 +715,7 @@ def _judge_bends(r, add):
         if r.C[i] <= 1e-3: add('something is added to the image: another range?',
                                f'{run}: after step {int(r.told[i])} the mean moves by {r.k[i]:.3f}', M)
 
+# %% ../nbs/interface/audit.ipynb #e5e30409
 def _judge_steps(traces, ab, T, add, found, notes):
     "Findings about a sampler whose steps depend on image and answer alone."
     for r in traces: _judge_bends(r, add)
@@ -736,6 +749,7 @@ def _explained(traces, ab, T, noisy_end, found, notes):
     if not found and (said := _by_parts(traces, ab, notes, noisy_end)) is not None: return said, True
     return _two_knobs(traces, ab, noisy_end), True
 
+# %% ../nbs/interface/audit.ipynb #23ebf040
 def _judge_noise(r, run, add):
     "Findings about the fresh noise of one run: uniform, shared by the images, or used again."
     known = torch.where(r.bent < 1e-3, r.C, 0.0)
@@ -781,6 +795,7 @@ def _clamps(sampler, ab, S, eta):
         if max(abs(low[0] - low[1]), abs(high[0] - high[1])) < 0.03 and -2.9 < low[0] < high[0] < 2.9:
             return round(low[0], 2) + 0.0, round(high[0], 2) + 0.0, key[1]
 
+# %% ../nbs/interface/audit.ipynb #de61940d
 def _bounds(calls, ab):
     "The x_0_hat that two steps in the middle used, for each way of using it."
     i, found = len(calls)//2, {}
@@ -835,6 +850,7 @@ def _ends_elsewhere(traces, ab, T, dropped):
                     return [(name, where)]*bool(name) + [other]*bool(other)
     return None
 
+# %% ../nbs/interface/audit.ipynb #40930971
 def _stops_short(traces, ab):
     "A walk that ends above step 0: at which step, of each run."
     if not all(r.rows and r.rows[-1][1] is None for r in traces): return None
@@ -914,6 +930,7 @@ def _judge_others(sampler, traces, ab, T, add, notes):
         add('in a Gaussian world its error does not fall to nothing with more steps', off, L15)
     notes.append('a solver that remembers or asks twice: examined on one image and in a Gaussian world, not step by step')
 
+# %% ../nbs/interface/audit.ipynb #3e470f73
 def _names_of_solver(sampler, ab, T, eta, add):
     "Findings about the weights of a solver that remembers one answer, or asks twice a step; True if there are any."
     S = max((n for n in range(2, min(T, 12)) if T % n == 0), default=5)
@@ -949,6 +966,7 @@ def _two_slopes(x, eps, told, ab):
     if abs(first + last - 1) > 1e-2: return f'the slopes of Heun are not averaged: their weights add up to {first + last:.2f}', seen
     if abs(first - 0.5) > 1e-2: return 'the slopes of Heun do not weigh one half each: of first order only', seen
 
+# %% ../nbs/interface/audit.ipynb #e6213eb1
 def _remembered(x, eps, told, ab):
     "Of DPM-Solver++(2M): the weight of the answer before."
     lam = [0.5*math.log(a/(1 - a)) if a < 1 else math.inf for a in ab]
@@ -1004,6 +1022,7 @@ def of_scheduler(
     if not _takes_eta(scheduler.step): run.__signature__ = inspect.Signature([])
     return run
 
+# %% ../nbs/interface/audit.ipynb #fda92384
 def load_sampler(
     where:str, # FILE.py:NAME
 ):             # what is called NAME there; a scheduler becomes a sampler

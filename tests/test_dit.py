@@ -308,7 +308,7 @@ def test_fine_tuning_keeps_the_network_and_refuses_another(tmp_path):
         warnings.simplefilter('ignore')
         on = train_on(DATA, start=tmp_path/'m.safetensors', steps=1, batch=8, progress=False)
     assert on.card['network'] == dict(kind='dit', channels=1, classes=2, **SMALL)
-    with pytest.raises(ValueError, match='kind wanted dit, the network of the model to start with, got unet'): train_on(DATA, start=tmp_path/'m.safetensors', kind='unet', steps=1)
+    with pytest.raises(ValueError, match="kind wanted dit, as the model to start with has, got 'unet'"): train_on(DATA, start=tmp_path/'m.safetensors', kind='unet', steps=1)
     with pytest.raises(ValueError, match='kind wanted unet'): train_on(bundled_fashion(), start='fashion', kind='dit', steps=1)
 
 

@@ -156,12 +156,12 @@ def resume_here(run:Run, folder)->Run:
 
 # %% ../../nbs/21_scale.ipynb #d7c3f163
 def fit_here(
-    run:Run, folder=None, every=500, # as for `fit`
+    run:Run, folder=None, every=None, # as for `fit`
     report=None,  # made by `report()` in the first process only
 )->Run:
     "`fit`; only the first process writes, reports and shows a bar."
     first, stopped = run.processes.rank == 0, None
-    folder = folder if first else None
+    if not first: folder = every = None
     try: fit(run, folder, every, progress=first, report=report() if first and report else None)
     except Stopped as e: stopped = e
     run.processes.agree(None)    # nobody leaves before the first has written

@@ -302,7 +302,7 @@ def test_a_look_at_a_training_says_why_it_cannot_be_repeated(here):
 
 
 def test_help_shows_an_example():
-    assert '--like a.png --steps 20 --out b.png' in ' '.join(call('sample', '--help')[1].split())
+    assert '--like samples.png --steps 20 --out b.png' in ' '.join(call('sample', '--help')[1].split())
 
 
 @pytest.mark.parametrize('command', ['sample', 'evaluate'])
