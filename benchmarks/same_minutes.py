@@ -22,16 +22,16 @@ from pathlib import Path
 
 import torch
 
-from ddpm_lesson.data import bundled_fashion, to_pixels, to_unit
+from ddpm_lesson.data import Images, bundled_fashion, to_pixels, to_unit
 from ddpm_lesson.engine.files import read_table, save_png, sheet, write_table
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.published import grown
-from ddpm_lesson.engine.run import Run, make_optimizer
+from ddpm_lesson.engine.run import Run, make_card
 from ddpm_lesson.loss import targets
 from ddpm_lesson.metrics import evaluate_samples, lite0_judge, reference
 from ddpm_lesson.pretrained import draw_as_card
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
-from ddpm_lesson.train import Ema, Recipe, weights
+from ddpm_lesson.train import Recipe, weights
 
 weights['alpha_bar'] = lambda losses, sched, t, target: losses*sched.alpha_bar[t].to(losses)  # snr/(1 + snr)
 
@@ -67,13 +67,10 @@ def lucid_network(dim):
 
 
 def foreign_run(net, recipe, sched, data, seed=0, **changes):
-    "A `Run` around a network and a schedule that no card describes."
-    recipe = replace(recipe, seed=seed, **changes)
-    card, data = preset_card('laptop', data, labels=False, seed=seed)
-    run = Run(card, data)
-    run.recipe, run.net, run.called, run.sched, run.model = recipe, net, net, sched, targets[recipe.target][1](net, sched)
-    run.ema, run.opt, run.bf16 = Ema(net, recipe.ema_decay), make_optimizer(net, recipe), False
-    return run
+    "A `Run` of somebody else's network on their schedule, without labels."
+    recipe, data = replace(recipe, seed=seed, precision='float32', **changes), Images(data.pixels, name=data.name)
+    network = dict(kind='own', name=type(net).__name__, channels=data.pixels.shape[1], classes=0)
+    return Run(make_card(network, recipe, sched, data=data.name), data, net=net)
 
 
 def preset_run(name, data, **changes):

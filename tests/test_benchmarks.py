@@ -1,0 +1,48 @@
+"Programs of `benchmarks/` that lean on the package: a table may not come from a network that nobody trained."
+import torch
+from torch import nn
+
+from benchmarks import same_minutes
+from ddpm_lesson.data import Images
+from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
+from ddpm_lesson.train import Recipe
+
+DATA = Images(torch.randint(0, 256, (16, 1, 6, 6), dtype=torch.uint8), torch.zeros(16, dtype=torch.int64), ('one',), 'noise')
+
+
+class Theirs(nn.Module):
+    "Notes what it is asked."
+    def __init__(self):
+        super().__init__()
+        self.conv, self.asked = nn.Conv2d(1, 1, 3, padding=1), []
+
+    def forward(self, x, t):
+        self.asked.append((tuple(x.shape[2:]), t.min().item(), t.max().item()))
+        return self.conv(x)
+
+
+def test_a_foreign_network_learns_by_its_own_recipe():
+    "Rejects a run that trains the network of the preset in its place (a race was run so), steps that count from 1, sides it can't halve, our table."
+    net = Theirs()
+    before = net.conv.weight.detach().clone()
+    sched = schedule_from_alpha_bar(linear_schedule(50).alpha_bar)
+    run = same_minutes.foreign_run(same_minutes.Foreign(net, 4, lambda net, x, t: net(x, t)), Recipe(target='eps', steps=9, batch=8, warmup=0), sched, DATA, seed=3, lr=0.1)
+    same_minutes.train_for(run, 60)
+    assert not torch.equal(net.conv.weight, before) and len(net.asked) == len(run.losses) == 9
+    assert {side for side, *_ in net.asked} == {(8, 8)} and min(low for _, low, _ in net.asked) >= 0 and max(high for *_, high in net.asked) <= 49
+    assert torch.equal(run.sched.alpha_bar, sched.alpha_bar) and (run.recipe.lr, run.recipe.seed, run.bf16) == (0.1, 3, False)
+
+
+def test_what_learned_nothing_makes_no_row(monkeypatch):
+    "Rejects a row of first weights."
+    system = lambda data, seconds, seed: same_minutes.foreign_run(Theirs(), Recipe(target='eps', steps=2, batch=8, warmup=0, lr=1e-30, weight_decay=0), linear_schedule(50), data, seed)
+    monkeypatch.setitem(same_minutes.SYSTEMS, 'idle', system)
+    try: same_minutes.trained('idle', 'published', 0, DATA, 60)
+    except RuntimeError as e: assert 'idle: nothing was learned' in str(e)
+    else: raise AssertionError('a row of a network that learned nothing')
+
+
+def test_the_best_setting_has_the_smallest_loss():
+    "Rejects the largest, and the last."
+    trials = [dict(system='a', setting=s, loss=v) for s, v in (('x', 2.0), ('y', 1.0), ('z', 3.0))]
+    assert same_minutes.best_settings(trials) == {'a': 'y'}
