@@ -73,6 +73,7 @@ def check_float(
     if came == torch.uint8: more += '; `to_unit` makes images of bytes'
     raise TypeError(f'{name} wanted a floating-point tensor, got {came}{more}')
 
+# %% ../nbs/reference/checks.ipynb #90c00245
 def check_pair(
     a:Tensor, b:Tensor,  # two batches that must match
     name_a:str='x_t', name_b:str='eps',  # what the error calls them
@@ -102,6 +103,7 @@ def being_recorded(x:Tensor)->bool:
     "Whether what is done to `x` goes into a compiled or CUDA graph: its numbers can't be looked at then."
     return torch.compiler.is_compiling() or x.is_cuda and torch.cuda.is_current_stream_capturing()
 
+# %% ../nbs/reference/checks.ipynb #4939041f
 def check_t(
     t, T:int,    # an int, or (B,) tensor or array of whole numbers; last step
     B:int=None,  # images in the batch; None: any

@@ -254,6 +254,7 @@ class Diagnosis:
         lines = [f'  {name:22} {value}' for name, value in rows]
         return '\n'.join([f'schedule of {self.T} steps, images of {self.pixels} numbers', *lines])
 
+# %% ../nbs/reference/clinic.ipynb #5c993ef7
 def diagnose(
     sched:Schedule, pixels:int=3*64*64,  # to examine; numbers in an image, colours counted
 )->Diagnosis:  # print it

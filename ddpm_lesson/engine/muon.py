@@ -47,6 +47,7 @@ def _orthogonal(kernels):
     turned = [E[:M.shape[0], :M.shape[1]] for E, M in zip(orthogonalise(stack).to(stack.dtype), wide)]
     return [(E if k.flatten(1).shape == E.shape else E.mT).reshape(k.shape) for k, E in zip(kernels, turned)]
 
+# %% ../../nbs/reference/muon.ipynb #a2f11d36
 class Muon(torch.optim.Optimizer):
     """Steps that count the directions of a kernel nearly alike, as long as AdamW's.
     Jordan et al. 2024; length: Liu et al. 2025, section 2.2."""
