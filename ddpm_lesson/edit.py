@@ -17,7 +17,7 @@ from .checks import check_float, check_number, check_whole
 from .forward import q_sample, rates
 from .sampler import (_asking, _bar, _check_clip, _check_match, _same_arguments, _start,
                                  ddim_coefs, ddim_steps, device_of, eval_mode, factors,
-                                 image_noise, last, levels, timesteps, walk)
+                                 image_noise, last, timesteps, walk)
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/18_edit.ipynb #0cec2cec
@@ -76,12 +76,12 @@ def _to_end(steps):
     def sample(*args, **how): return last(steps(*args, **how))
     return sample
 
-def _each_step(sample):
+def _each_step(sample, order='T to 0'):
     "The twin of a sampler made by `_to_end`: its walk, for the same arguments."
     @_same_arguments(sample)
     def steps(*args, **how): return sample.__wrapped__(*args, **how)
     steps.__name__ = steps.__qualname__ = f'{sample.__name__}_steps'
-    steps.__doc__ = f'`{sample.__name__}`, one step at a time: yields (t, x_t, x_0_hat), T to 0.'
+    steps.__doc__ = f'`{sample.__name__}`, one step at a time: yields (t, x_t, x_0_hat), {order}.'
     return steps
 
 # %% ../nbs/18_edit.ipynb #8076894a
@@ -128,8 +128,7 @@ def invert(
     check_whole(rounds, 'rounds')
     return _climb(model, sched, x_0, ts, rounds, progress)
 
-invert_steps = _each_step(invert)
-invert_steps.__doc__ = "`invert`, one step at a time: yields (t, x_t, x_0_hat), 0 to T."
+invert_steps = _each_step(invert, '0 to T')
 
 # %% ../nbs/18_edit.ipynb #eb4fbe91
 def _climb(model, sched, x_s, ts, rounds, progress):
@@ -185,17 +184,16 @@ def _prepare(model, sched, y, shape, steps, eta, clip, x_T, seeds):
     _check_match(model, sched)
     clip, ts = _check_clip(clip), timesteps(sched.T, steps)
     noise = image_noise(tuple(shape), seeds, y.device, x_T)
-    (a_t, a_s), (direction, sigma) = levels(sched, ts), ddim_coefs(sched, ts, eta)
-    signal, rest, onto = a_t.sqrt().tolist(), (1 - a_t).sqrt().tolist(), a_s.sqrt().tolist()
-    direction, sigma = direction.tolist(), sigma.tolist()
+    direction, sigma = ddim_coefs(sched, ts, eta)
+    (up, down), onward, clamped = ([c.tolist() for c in pair]
+                                   for pair in factors(sched, ts, direction))
+    (keep, mix), sigma = clamped if clip else onward, sigma.tolist()
+    ask = _asking(model, y.dtype, copy=True)
     def step(x_t, i):
-        t = torch.full((len(x_t),), ts[i], device=x_t.device)
-        eps_hat = _asking(model, x_t.dtype, copy=True)(x_t, t)
-        x_0_hat = (x_t - rest[i]*eps_hat)/signal[i]
-        if clip:
-            x_0_hat = x_0_hat.clamp(*clip)
-            eps_hat = (x_t - signal[i]*x_0_hat)/rest[i]
-        x_s = onto[i]*x_0_hat + direction[i]*eps_hat
+        eps_hat = ask(x_t, torch.full((len(x_t),), ts[i], device=x_t.device))
+        x_0_hat = up[i]*x_t + down[i]*eps_hat
+        if clip: x_0_hat = x_0_hat.clamp(*clip)
+        x_s = keep[i]*x_t + mix[i]*(x_0_hat if clip else eps_hat)
         return x_s + sigma[i]*noise().to(x_t) if sigma[i] else x_s, x_0_hat
     return ts, _start(torch.Size(shape), x_T, noise, y.device).to(y.dtype), noise, step
 
@@ -219,7 +217,8 @@ def inpaint_resample(
     y, mask = _check_known(y, mask)
     check_whole(times, 'times')
     ts, x_T, noise, step = _prepare(model, sched, y, y.shape, steps, eta, clip, x_T, seeds)
-    def way(x_s, ends=(*ts[1:], 0)):
+    ends = [*ts[1:], 0]
+    def way(x_s):
         for i in _bar(range(len(ts)), progress):
             up = (sched.alpha_bar[ts[i]]/sched.alpha_bar[ends[i]]).item()   # one step of the chain
             for again in range(times if ends[i] else 1):

@@ -198,6 +198,15 @@ def test_a_seed_makes_one_picture_in_any_batch_and_place(name):
     assert not torch.allclose(run(net, PHOTOS, seeds=[3, 5, 8], clip=(-1, 1))[2], together[2], atol=1e-3)
 
 
+@pytest.mark.parametrize('clip', [None, (-1, 1)])
+def test_with_nothing_known_pasting_and_dps_are_ddim(clip):
+    "Rejects a clamp that leaves the noise as it was said, and fresh noise of another size than DDIM's."
+    net, how = Stub().eval(), dict(steps=4, clip=clip, seeds=[1, 2, 3])
+    assert_close(inpaint_replace(net, SCHED, PHOTOS, 0*HALF, eta=0.0, **how), ddim_sample(net, SCHED, PHOTOS.shape, eta=0.0, **how))
+    pulled_by_nothing = restore_dps(net, SCHED, PHOTOS, lambda x: x, PHOTOS.shape, zeta=1e-9, **how)
+    assert_close(pulled_by_nothing, ddim_sample(net, SCHED, PHOTOS.shape, eta=1.0, **how))
+
+
 @pytest.mark.parametrize('name', METHODS)
 def test_a_network_is_asked_at_rest_and_left_as_it_was(name):
     net, before = Stub().train(), PHOTOS.clone()
