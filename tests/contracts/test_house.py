@@ -189,6 +189,20 @@ def test_cells_of_the_rooms_are_short():
     assert sum(n > 25 for n in every) <= 0.04*len(every)
 
 
+def late_directives(source):
+    "Lines that look like a directive of nbdev and stand below code, where they are comments."
+    lines = source.splitlines()
+    top = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith('#|')), len(lines))
+    return [line for line in lines[top:] if line.startswith('#|')]
+
+
+def test_directives_stand_on_top():
+    "Rejects a cell that was meant to be hidden and is shown, since sorting its imports has moved one above `#| hide_input`."
+    cells_ = [(page.name, pages.source(c)) for page in pages.pages(solutions=True) for c in pages.cells(page) if c['cell_type'] == 'code']
+    assert [(name, source) for name, source in cells_ if late_directives(source)] == []
+    assert late_directives('import a\n#| hide_input\nimport b') == ['#| hide_input'] and not late_directives('#| export\n#| hide_input\nimport a')
+
+
 def is_exported(source): return re.match(r'#\|\s*export[is]?\b', source)
 
 
