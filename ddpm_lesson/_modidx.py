@@ -1424,6 +1424,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'ddpm_lesson.sheets.unlike': ('interface/sheets.html#unlike', 'ddpm_lesson/sheets.py'),
                                     'ddpm_lesson.sheets.wrong_entry': ('interface/sheets.html#wrong_entry', 'ddpm_lesson/sheets.py')},
             'ddpm_lesson.solvers': { 'ddpm_lesson.solvers.Plan': ('solvers.html#plan', 'ddpm_lesson/solvers.py'),
+                                     'ddpm_lesson.solvers._answers': ('solvers.html#_answers', 'ddpm_lesson/solvers.py'),
                                      'ddpm_lesson.solvers._half_log_snr': ('solvers.html#_half_log_snr', 'ddpm_lesson/solvers.py'),
                                      'ddpm_lesson.solvers._nearest': ('solvers.html#_nearest', 'ddpm_lesson/solvers.py'),
                                      'ddpm_lesson.solvers._plan': ('solvers.html#_plan', 'ddpm_lesson/solvers.py'),

@@ -110,41 +110,45 @@ def heun_plan(
                  twice((1 - kept).sqrt()/noise[begins], zero))
 
 # %% ../nbs/15_solvers.ipynb #31bb5e3d
-def follow(
-    model,           # (x_t, t) -> eps_hat
-    sched:Schedule,  # alpha_bar, entries 0..T
-    x_t:Tensor,      # (B, ...) where to start
-    ts:list,         # falling timesteps, which the plan visits
-    plan:Plan,       # what to do at each call
-    noise,           # () -> (B, ...) fresh noise
-    clip=None,       # None, or (lo, hi) for x_0_hat
-    progress=False,  # show a bar
-    look=True,       # hand out every step; else only the end
-):                   # yields (t, x_t, x_0_hat) where a step begins, if `look`, then (0, x_0, x_0)
-    "The loop of all solvers here: u_s = u_began + new p + old p_before."
-    a_t, _ = levels(sched, plan.ts)
+def _answers(model, sched, ts, x_t, clip):
+    "answer(u, i, out), which puts p of call i into `out`; the tables it needs; the norms clip hid."
+    a_t, _ = levels(sched, ts)
     rate, up = (1 - a_t).sqrt().tolist(), ((1 - a_t)/a_t).sqrt().tolist()
-    at = torch.tensor(plan.ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
-    ask, total, N = _asking(model, x_t.dtype, copy=False), x_t.new_zeros(1), len(plan.ts)
-    u = began = x_t/(1 - levels(sched, ts)[0][0]).sqrt().item()
-    # memory that is used again and again: new memory takes time
-    p, before, ahead = (torch.empty_like(u) for _ in range(3))
-    for i in _bar(range(N), progress):
-        if plan.fresh[i]: u = began.mul_(plan.lift[i]).add_(noise(), alpha=plan.fresh[i])
+    at = torch.tensor(ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
+    ask, hidden = _asking(model, x_t.dtype, copy=False), x_t.new_zeros(1)
+    def answer(u, i, out):
         # the model gets memory of its own, with which it may do what it likes
         eps_hat = ask(u*rate[i], at[i])
-        torch.sub(u, eps_hat, out=p)
+        torch.sub(u, eps_hat, out=out)
         if clip:
-            p.clamp_(clip[0]/up[i], clip[1]/up[i])
-            total.add_(torch.linalg.vector_norm(eps_hat))
+            out.clamp_(clip[0]/up[i], clip[1]/up[i])
+            hidden.add_(torch.linalg.vector_norm(eps_hat))
+    return answer, rate, up, hidden
+
+# %% ../nbs/15_solvers.ipynb #7a415171
+def follow(
+    model, sched:Schedule, # (x_t, t) -> eps_hat; its schedule
+    x_t:Tensor, ts:list,   # (B, ...) where to start; falling timesteps, which the plan visits
+    plan:Plan,             # what to do at each call
+    noise,                 # () -> (B, ...) fresh noise
+    clip=None,             # None, or (lo, hi) for x_0_hat
+    progress=False, look=True,  # show a bar; hand out every step, else only the end
+):  # yields (t, x_t, x_0_hat) where a step begins, if `look`, then (0, x_0, x_0)
+    "The loop of all solvers here: u_s = u_began + new p + old p_before."
+    answer, rate, up, hidden = _answers(model, sched, plan.ts, x_t, clip)
+    u = began = x_t/(1 - levels(sched, ts)[0][0]).sqrt().item()
+    p, before, ahead = (torch.empty_like(u) for _ in range(3))  # used again: new memory takes time
+    for i in _bar(range(len(up)), progress):
+        if plan.fresh[i]: u = began.mul_(plan.lift[i]).add_(noise(), alpha=plan.fresh[i])
+        answer(u, i, p)
         if look and u is began: yield plan.ts[i], u*rate[i], p*up[i]
-        if i == N - 1: break
+        if i == len(up) - 1: break
         u = began if plan.arrives[i] else ahead
         torch.add(began, p, alpha=plan.new[i], out=u)
         if plan.old[i]: u.add_(before, alpha=plan.old[i])
         p, before = before, p
     x_0 = p*up[-1]
-    _check_end(x_0, total/N, 1/a_t[0].sqrt().item())
+    _check_end(x_0, hidden/len(up), up[0]/rate[0])
     yield 0, x_0, x_0
 
 # %% ../nbs/15_solvers.ipynb #c5affd17
