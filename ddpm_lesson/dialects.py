@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_float, check_number, check_pair, check_t, check_whole
-from .forward import q_sample, rates
+from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled
 from .loss import PredictsEps, PredictsV, PredictsX0, mean_square
 from .sampler import leading, trailing
 from ddpm_lesson.schedule import (
-    Schedule, check_schedule, cosine_schedule, linear_schedule, schedule_from_alpha_bar,
+    Schedule, _with_beta_0, check_schedule, cosine_schedule, linear_schedule,
+    schedule_from_alpha_bar,
 )
 
 # %% ../nbs/16_dialects.ipynb #c0205d51
@@ -69,7 +70,7 @@ def translate_image(
     "The same noisy image, multiplied by the one number by which two literatures differ."
     sigma = _language(source).sigma(check_float(level, 'level'))
     factor = _language(to).scale(sigma)/_language(source).scale(sigma)
-    return check_float(x, 'x')*factor.to(x.dtype).reshape(level.shape + (1,)*(x.ndim - level.ndim))
+    return check_float(x, 'x')*shaped(factor, x)
 
 # %% ../nbs/16_dialects.ipynb #9c3eb7e7
 class Word(NamedTuple):
@@ -99,7 +100,7 @@ def translate_answer(
         if name not in words:
             raise ValueError(f'word wanted one of {", ".join(words)}, got {name!r:.60}')
     check_pair(said, z, 'said', 'z')
-    sigma = sigma.to(z.dtype).reshape(sigma.shape + (1,)*(z.ndim - sigma.ndim))
+    sigma = shaped(sigma, z)
     return words[to].said(words[source].eps(said, z, sigma), z, sigma)
 
 # %% ../nbs/16_dialects.ipynb #2bce5f0d
@@ -262,7 +263,7 @@ def rescaled(
     check_pair(wide, asked, 'wide', 'asked')
     spread = [x.flatten(1).std(1).clamp(min=1e-12) for x in (asked, wide)]
     factor = share*spread[0]/spread[1] + 1 - share
-    return wide*factor.reshape(-1, *[1]*(wide.ndim - 1))
+    return wide*shaped(factor, wide)
 
 # %% ../nbs/16_dialects.ipynb #77ce30c6
 class RescaledGuided(Guided):
@@ -350,8 +351,8 @@ def _read_settings(path)->dict:
     file = Path(path)
     if file.is_dir(): file = file/'scheduler_config.json'
     if file.is_file(): return json.loads(file.read_text(encoding='utf-8'))
-    raise ValueError(f"wanted the file of a scheduler's settings, or its folder, got {str(path)!r};"
-                     ' a pipeline: from_diffusers(DiffusionPipeline.from_pretrained(...))')
+    raise ValueError(f'wanted the file of a scheduler, or its folder, got {str(path)!r:.90}; '
+                     'for a pipeline: from_diffusers(DiffusionPipeline.from_pretrained(...))')
 
 def _settings(thing)->dict:
     "The settings of a scheduler of diffusers, or of the file it was saved in."
@@ -360,16 +361,15 @@ def _settings(thing)->dict:
     name = str(given.get('_class_name', type(thing).__name__))
     if 'FlowMatch' in name: given['prediction_type'] = 'flow_prediction'
     if 'EDM' in name or 'sigma_data' in given:
-        raise ValueError(f'{name} has levels sigma and no steps: wanted a scheduler with betas. '
-                         'For EDM schedule_from_alpha_bar of 1/(1 + sigma**2) makes a Schedule, '
-                         'and PredictsEdm the model')
+        raise ValueError(f'wanted a scheduler with betas, got {name}, which has levels sigma; '
+                         'for EDM: schedule_from_alpha_bar(1/(1 + sigma**2)) and PredictsEdm')
     return _theirs | given
 
 # %% ../nbs/16_dialects.ipynb #3aa793f0
 def _with_betas(betas)->Schedule:
     betas = torch.as_tensor(betas, dtype=torch.float64)
     if betas[-1] == 1: return _to_zero(torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)]))
-    return Schedule(torch.cat([betas.new_zeros(1), betas]))
+    return _with_beta_0(betas)
 
 def _schedule_of(c:dict)->Schedule:
     "Its table, in float64, where theirs is float32."
@@ -488,7 +488,7 @@ def to_diffusers(
 def _diffusers():
     try: import diffusers
     except ImportError:
-        raise ImportError('wanted the library diffusers: pip install diffusers') from None
+        raise ImportError('to_diffusers wanted diffusers: pip install diffusers') from None
     return diffusers
 
 def _their_scheduler(sched):
