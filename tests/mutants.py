@@ -280,6 +280,7 @@ MUTANTS = {
     'Heun with the second noise alone': ('solvers', 'twice(gain, gain/2)', 'twice(gain, gain)', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
     'two steps of DDIM for one of Heun': ('solvers', 'arrives = twice(zero, zero + 1).bool()', 'arrives = twice(zero + 1, zero + 1).bool()', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
     'an estimate clamped to the range of x_0': ('solvers', 'out.clamp_(clip[0]/up[i], clip[1]/up[i])', 'out.clamp_(*clip)', 'test_solvers.py::test_a_sampler_is_the_papers_algorithm'),
+    'a clamp hides infinity': ('solvers', 'hidden.add_(torch.linalg.vector_norm(eps_hat))', 'pass', 'test_solvers.py::test_what_is_refused'),
     'churn without shrinking': ('solvers', 'twice(kept.sqrt()*noise[ts]/noise[begins], zero + 1)', 'twice(zero + 1, zero + 1)', 'test_solvers.py::test_churn_keeps_the_law_of_the_chain'),
     'churn with the variance for a standard deviation': ('solvers', 'twice((1 - kept).sqrt()/noise[begins], zero)', 'twice((1 - kept)/noise[begins], zero)', 'test_solvers.py::test_churn_keeps_the_law_of_the_chain'),
     'churn that is not shared among the steps': ('solvers', 'gamma = min(churn/len(ts), 2**0.5 - 1)', 'gamma = min(churn, 2**0.5 - 1)', 'test_solvers.py::test_churn_goes_as_far_as_edm_says'),

@@ -1,5 +1,6 @@
 "Solvers: exact laws, orders, calls, seeds, other people's schedulers, and what is refused."
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -238,7 +239,7 @@ def test_a_model_may_change_what_it_is_given(name):
 
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_what_is_refused(name):
-    "Rejects a sampler with its own, weaker checks."
+    "Rejects a sampler with its own, weaker checks, and a clamp that hides a network which answers infinity."
     sample = SAMPLERS[name]
     for error, words, more in [
         (ValueError, '1..1000', dict(steps=0)), (ValueError, 'falling', dict(steps=[5, 5])), (ValueError, '1..1000', dict(steps=[1001, 5])),
@@ -246,9 +247,8 @@ def test_what_is_refused(name):
         (ValueError, 'seeds wanted', dict(seeds=[1])), (TypeError, 'floating', dict(x_T=torch.zeros(2, 3, dtype=torch.int64))),
     ]:
         with pytest.raises(error, match=words): sample(Stub(), LINEAR, (2, 3), **more)
-    nan = lambda x_t, t: x_t*float('nan')
-    for clip in (None, (-1, 1)):
-        with pytest.raises(ValueError, match='NaN'): sample(nan, LINEAR, (2, 3), steps=4, clip=clip)
+    for clip, answer in product((None, (-1, 1)), (math.nan, math.inf)):   # a clamp makes numbers of infinities
+        with pytest.raises(ValueError, match='NaN'): sample(lambda x_t, t: x_t*answer, LINEAR, (2, 3), steps=4, clip=clip)
     with pytest.raises(TypeError, match='exchanged'): sample(LINEAR, Stub(), (2, 3))
 
 
