@@ -200,190 +200,184 @@ def _start(seen, x_T, few):
 def _root(x): return max(x, 0.0)**0.5
 
 def _sigmas(a_t, a_s, eta, beta):
-    "Standard deviations of fresh noise that have been seen, the right one first. beta: of one step, at t."
-    jump = 1 - a_t/a_s
-    right = _root(jump*(1 - a_s)/(1 - a_t))
-    return dict(right=eta*right, root=eta**0.5*right, twice=eta**2*right, variance=(eta*right)**2,
-                variance_once=eta*right**2, divisor=eta*_root(1 - a_s), large=eta*_root(jump)*(a_s < 1),
-                unrooted=eta*jump, always=right, never=0.0,
-                one_step=eta*_root(beta), one_step_var=eta*beta, posterior=eta*_root(beta*(1 - a_s)/(1 - a_t)),
-                half=eta*right/2**0.5, rooted_twice=eta*right**0.5, one_root=eta*_root((1 - a_s)/(1 - a_t))*jump,
-                other_root=eta*(1 - a_s)/(1 - a_t)*_root(jump),
-                upside_down=eta*_root((a_s/a_t - 1)*(1 - a_s)/(1 - a_t)),
-                exchanged=eta*_root(jump*(1 - a_t)/max(1 - a_s, 1e-9)))
+    "What has been written for sigma, by a short name. beta: of one step, at t."
+    jump, variance = 1 - a_t/a_s, (1 - a_t/a_s)*(1 - a_s)/(1 - a_t)
+    return dict(
+        right=eta*_root(variance), root=_root(eta*variance), twice=eta**2*_root(variance), always=_root(variance), never=0.0,
+        variance=eta**2*variance, variance_once=eta*variance, rooted_twice=eta*_root(_root(variance)),
+        large=eta*_root(jump)*(a_s < 1), unrooted=eta*jump, divisor=eta*_root(1 - a_s),
+        jump_unrooted=eta*jump*_root((1 - a_s)/(1 - a_t)), ratio_unrooted=eta*_root(jump)*(1 - a_s)/(1 - a_t),
+        upside_down=eta*_root(variance*a_s/a_t), exchanged=eta*_root(jump*(1 - a_t)/max(1 - a_s, 1e-9)),
+        one_step=eta*_root(beta), posterior=eta*_root(beta*(1 - a_s)/(1 - a_t)))
+
+_in_sigma = [   # short name; what is said where all of the step has it; and where only the fresh noise has it
+    ('root', 'eta is not squared in sigma^2', 'eta is not squared in sigma^2, in the fresh noise only'),
+    ('twice', 'eta is squared twice', 'eta is multiplied in twice'),
+    ('variance', 'a variance is used as standard deviation throughout',
+     'a variance is used as the standard deviation of the fresh noise'),
+    ('variance_once', 'a variance is used as standard deviation throughout',
+     'a variance is used as the standard deviation of the fresh noise'),
+    ('divisor', None, 'the posterior variance has another divisor (beta_t where 1 - alpha_bar_t belongs)'),
+    ('large', None, 'the fresh noise has variance beta, the direction that of beta tilde'),
+    ('unrooted', None, 'the fresh noise is scaled by beta, not by its root'),
+    ('always', 'eta is ignored: always as much fresh noise as DDPM', None),
+    ('never', 'eta is ignored: never any fresh noise',
+     'the fresh noise is left out, but the direction makes room for it'),
+    ('one_step', "sigma is that of one step's beta, whatever the jump",
+     "the fresh noise is that of one step's beta, whatever the jump"),
+    ('posterior', "sigma has one step's beta in it, whatever the jump",
+     "the fresh noise has one step's beta in it, whatever the jump"),
+    ('exchanged', 'alpha_bar_t and alpha_bar_s are exchanged in sigma',
+     'alpha_bar_t and alpha_bar_s are exchanged in the fresh noise'),
+    ('rooted_twice', None, 'the root is taken twice in the fresh noise'),
+    ('jump_unrooted', 'sigma lacks the root of 1 - alpha_bar_t/alpha_bar_s', None),
+    ('ratio_unrooted', 'sigma lacks the root of (1 - alpha_bar_s)/(1 - alpha_bar_t)', None),
+    ('upside_down', 'sigma has alpha_bar_s/alpha_bar_t upside down', None)]
 
 # %% ../nbs/interface/audit.ipynb #52019cb1
-def _step(ab, t, s, eta, t_off=0, s_off=0, sigma='right', mean_sigma='right', direction='right', image='right',
-          target='right', noise='right', **_):
-    "A, B and C of the family of DDIM, one knob turned. s: None at the end."
-    entry = lambda i: ab[min(max(int(i), 0), len(ab) - 1)]
-    a_t, a_s = entry(t + t_off), ab[0] if s is None else entry(s + s_off)
-    one = entry(t)/entry(t - 1)   # alpha of one step
-    table = _sigmas(a_t, a_s, eta, 1 - one)
-    C, c, left = table[sigma], table[mean_sigma], 1 - a_s
-    ways = dict(right=_root(left - c**2), forgets=_root(left), is_sigma=c, minus=_root(left) - c,
-                linear=_root(left - c),
-                unrooted=left - c**2, none=0.0, at_t=_root(1 - a_t - c**2), negative=-_root(left - c**2))
-    r, n, r_s, n_s = _root(a_t), _root(1 - a_t), _root(a_s), _root(1 - a_s)
-    u, v = dict(right=(1/_root(a_t), -_root(1 - a_t)/_root(a_t)), plus=(1/_root(a_t), _root(1 - a_t)/_root(a_t)),
-                signal=(1/a_t, -_root(1 - a_t)/a_t), noise=(1/_root(a_t), -(1 - a_t)/_root(a_t)),
-                alpha=(1/_root(one), -_root(1 - one)/_root(one)), undivided=(1.0, -_root(1 - a_t)),
-                at_s=(1/r_s, -n_s/r_s), v_plus=((a_t - n*n)/r, n/r), output=(0.0, 1.0))[image]
-    p, q = dict(right=(0.0, 1.0), v_minus=(-2*n, 1.0), v_plus=(2*n, -1.0), anew=((1 - r*u)/n, -r*v/n),
-                bare=((1 - u)/n, -v/n))[noise]   # the noise that is put back, as p x_t + q eps
-    root = dict(right=_root(a_s), unrooted=a_s, none=1.0, at_t=_root(a_t))[target]
-    return root*u + ways[direction]*p, root*v + ways[direction]*q, C
+def _directions(a_t, a_s, sigma):
+    "The factor of eps_hat: the right one, and wrong ones by the name of the fault."
+    return {'right': _root(1 - a_s - sigma**2),
+            'the direction to x_t forgets sigma: 1 - alpha_bar_s without - sigma^2': _root(1 - a_s),
+            'the direction is sigma: the old noise is thrown away': sigma,
+            'the direction subtracts standard deviations where variances are subtracted': _root(1 - a_s) - sigma,
+            'the direction subtracts sigma, not its square': _root(1 - a_s - sigma),
+            'the direction lacks its root': 1 - a_s - sigma**2,
+            'the direction to x_t is missing: only x_0_hat is kept': 0.0,
+            'the direction is that of t, not of the step before': _root(1 - a_t - sigma**2),
+            'the direction has the wrong sign': -_root(1 - a_s - sigma**2)}
 
-def _ancestral(ab, t, s, eta, mean='right', divide='right', sigma='right', **_):
-    "A, B and C of DDPM's own mean, (x_t - k eps)/r, one knob turned."
-    a_t, a_s, a_1 = ab[t], ab[s or 0], ab[max(t - 1, 0)]
-    jump, beta, own = 1 - a_t/a_s, 1 - a_t/a_1, mean.startswith('one_step')
-    b, noise, keep = (beta if own else jump), _root(1 - a_t), a_t/(a_1 if own else a_s)   # keep: 1 - b, where b is almost 1
-    k = dict(right=b/noise, one_step=b/noise, unrooted=b/noise**2, root=_root(b)/noise, alone=b,
-             early=b/_root(max(1 - a_s, 1e-9)), alpha=_root(b), full=noise)[mean]
-    r = dict(right=_root(keep), bar=_root(a_t), unrooted=keep, none=1.0)[divide]
-    C = _sigmas(a_t, a_1 if own and sigma == 'right' else a_s, eta, beta)[sigma]
-    return 1/r, -k/r, C
+def _images(a_t, a_s, alpha):
+    "x_0_hat as (factor of x_t, factor of eps_hat), right and wrong. alpha: of one step, at t."
+    signal, noise = _root(a_t), _root(1 - a_t)
+    of_level = lambda a: (1/_root(a), -_root(1 - a)/_root(a))
+    return {'right': of_level(a_t),
+            'x_0_hat adds the noise where it is subtracted': (1/signal, noise/signal),
+            'x_0_hat divides by alpha_bar, not by its root': (1/a_t, -noise/a_t),
+            'x_0_hat subtracts 1 - alpha_bar times the noise, not its root': (1/signal, -noise**2/signal),
+            'x_0_hat is not divided by the signal rate': (1.0, -noise),
+            'x_0_hat is made with the alpha_bar of the step before, not of t': of_level(a_s),
+            'alpha is used where alpha_bar belongs': of_level(alpha),
+            'the noise estimate is taken for the clean image': (0.0, 1.0),
+            'x_0_hat adds v where it is subtracted': ((a_t - noise**2)/signal, noise/signal)}
+
+def _noises(a_t, image_x, image_eps):
+    "The noise that is put back, the same way. anew: from x_t and x_0_hat."
+    signal, noise = _root(a_t), _root(1 - a_t)
+    return {'right': (0.0, 1.0), 'anew': ((1 - signal*image_x)/noise, -signal*image_eps/noise),
+            'eps_hat is made anew without the signal rate: (x_t - x_0_hat)/noise rate':
+                ((1 - image_x)/noise, -image_eps/noise),
+            'eps_hat subtracts x_t where it is added to v': (-2*noise, 1.0), 'v has the wrong sign': (2*noise, -1.0)}
+
+def _scales(a_t, a_s):
+    "The factor of x_0_hat."
+    return {'right': _root(a_s), 'x_0_hat is scaled by alpha_bar_s, not by its root': a_s,
+            'x_0_hat is not scaled by the signal rate of the step before': 1.0,
+            'x_0_hat is scaled by the signal rate of t, not of the step before': _root(a_t)}
 
 # %% ../nbs/interface/audit.ipynb #b5c3cc7a
-def _posterior(ab, t, s, eta, on_image='right', on_x_t='right', sigma='right', **_):
-    "A, B and C of the posterior mean c_0 x_0_hat + c_t x_t, one knob turned."
-    a_t, a_s = ab[t], ab[s or 0]
-    alpha, beta, rest = a_t/a_s, 1 - a_t/a_s, 1 - a_t
-    r, r_s, r_1 = _root(a_t), _root(a_s), _root(alpha)
-    c_0 = dict(right=r_s*beta, at_t=r*beta, unrooted=a_s*beta, swapped=r_1*(1 - a_s), alpha=r_1*beta,
-               root=r_s*_root(beta))[on_image]/rest
-    c_t = dict(right=r_1*(1 - a_s), unrooted=alpha*(1 - a_s), swapped=r_s*beta, at_t=r*(1 - a_s), at_s=r_s*(1 - a_s),
-               root=r_1*_root(1 - a_s), rest=r_1*rest)[on_x_t]/rest
-    return c_0/r + c_t, -c_0*_root(rest)/r, _sigmas(a_t, a_s, eta, beta)[sigma]
+def _step(ab, t, s, eta, t_off=0, s_off=0, sigma='right', mean_sigma='right', direction='right', image='right',
+          scale='right', noise='right'):
+    "A, B and C of the step (7.3), with knobs turned. s: None at the end."
+    entry = lambda i: ab[min(max(int(i), 0), len(ab) - 1)]
+    a_t, a_s = entry(t + t_off), ab[0] if s is None else entry(s + s_off)
+    alpha = entry(t)/entry(t - 1)   # of one step
+    fresh = _sigmas(a_t, a_s, eta, 1 - alpha)
+    image_x, image_eps = _images(a_t, a_s, alpha)[image]
+    noise_x, noise_eps = _noises(a_t, image_x, image_eps)[noise]
+    to, way = _scales(a_t, a_s)[scale], _directions(a_t, a_s, fresh[mean_sigma])[direction]
+    return to*image_x + way*noise_x, to*image_eps + way*noise_eps, fresh[sigma]
 
-def _exponential(ab, t, s, eta, sign=-1, **_):
-    "A, B and C of the step that DDIM is, in exponentials of h, with another sign."
-    if s is None: return _step(ab, t, s, 0.0)
-    (r, n), (r_s, n_s) = ((_root(a), _root(1 - a)) for a in (ab[t], ab[s]))
-    weight = -r_s*((r*n_s/(n*r_s))**-sign - 1)   # -alpha_s (exp(sign h) - 1), exp(-h) = (r/n)/(r_s/n_s)
-    return n_s/n + weight/r, -weight*n/r, 0.0
+def _ancestral(ab, t, s, eta, mean='right', divide='right', sigma='right', one_step=False):
+    "A, B and C of DDPM's own mean, (x_t - factor eps_hat)/divisor. one_step: with the beta of one step, whatever the jump."
+    return (1/_divisors(ab, t, s, one_step)[divide],
+            -_means(ab, t, s, one_step)[mean]/_divisors(ab, t, s, one_step)[divide],
+            _sigmas(ab[t], ab[s or 0], eta, 1 - ab[t]/ab[max(t - 1, 0)])[sigma])
 
-def _sde(ab, t, s, eta, mean='reverse', noise=1.0, **_):
-    "A, B and C of Euler's method on the reverse SDE (or, without noise, its ODE), in beta: right to first order."
-    a_t, a_s = ab[t], ab[s or 0]
-    beta = 1 - a_t/a_s
-    if mean == 'logarithm': beta = -math.log(a_t/a_s)
-    A = 2 - _root(a_t/a_s) if mean == 'reverse' else 1 + beta/2
-    return A, -beta/_root(1 - a_t)*(1 if noise else 0.5), noise*_root(beta)
+def _kept(ab, t, s, one_step): return ab[t]/ab[max(t - 1, 0) if one_step else s or 0]
+
+def _means(ab, t, s, one_step):
+    "The factor of eps_hat in DDPM's mean."
+    beta, noise = 1 - _kept(ab, t, s, one_step), _root(1 - ab[t])
+    return {'right': beta/noise, 'the mean divides by 1 - alpha_bar, not by its root': beta/noise**2,
+            'the mean has the root of beta where beta belongs': _root(beta)/noise,
+            'the mean is not divided by the noise rate': beta,
+            'the mean has alpha where alpha_bar belongs': _root(beta)}
+
+def _divisors(ab, t, s, one_step):
+    "What DDPM's mean is divided by."
+    alpha = _kept(ab, t, s, one_step)
+    return {'right': _root(alpha), 'the mean is divided by the root of alpha_bar, not of alpha': _root(ab[t]),
+            'the mean is divided by alpha, not by its root': alpha, 'the mean is not divided by the root of alpha': 1.0}
 
 # %% ../nbs/interface/audit.ipynb #c470db61
-L3, L4, L6 = 'lesson 3, nbs/03_forward.ipynb', 'lesson 4, nbs/04_posterior.ipynb', 'lesson 6, nbs/06_ddpm.ipynb'
-L7, L8, L13, L15, L16 = 'lesson 7, nbs/07_ddim.ipynb', 'lesson 8, nbs/08_unet.ipynb', 'lesson 13, nbs/13_guidance.ipynb', 'lesson 15, nbs/15_solvers.ipynb', 'lesson 16, nbs/16_dialects.ipynb'
-M = 'the museum, nbs/reference/museum.ipynb'
-_ddim_knobs = [   # what a knob is turned to: its name, and where it is explained
-    (dict(t_off=-1, s_off=-1), 'every alpha_bar is read one entry too early, or the model is told one step more', M),
-    (dict(t_off=1, s_off=1), 'the model is told one step less than the image has', M),
-    (dict(t_off=-1), 'alpha_bar_t is read one entry too early', M),
-    (dict(t_off=1), 'alpha_bar_t is read one entry too late', M),
-    (dict(s_off=-1), 'the step before is one table entry too early', M),
-    (dict(s_off=1), 'the step before is one table entry too late', M),
-    (dict(sigma='root', mean_sigma='root'), 'eta is not squared in sigma^2', f'{L7} and {M}'),
-    (dict(sigma='twice'), 'eta is multiplied in twice', M),
-    (dict(sigma='twice', mean_sigma='twice'), 'eta is squared twice', f'{L7} and {M}'),
-    (dict(sigma='root'), 'eta is not squared in sigma^2, in the fresh noise only', M),
-    (dict(sigma='variance'), 'a variance is used as the standard deviation of the fresh noise', f'{L6} and {M}'),
-    (dict(sigma='variance', mean_sigma='variance'),
-     'a variance is used as standard deviation throughout', f'{L6} and {M}'),
-    (dict(sigma='variance_once', mean_sigma='variance_once'),
-     'a variance is used as standard deviation throughout', f'{L6} and {M}'),
-    (dict(sigma='variance_once'),
-     'a variance is used as the standard deviation of the fresh noise', f'{L6} and {M}'),
-    (dict(sigma='divisor'), 'the posterior variance has another divisor (beta_t where 1 - alpha_bar_t belongs)', M),
-    (dict(sigma='large'), 'the fresh noise has variance beta, the direction that of beta tilde', L6),
-    (dict(sigma='unrooted'), 'the fresh noise is scaled by beta, not by its root', M),
-    (dict(sigma='always', mean_sigma='always'), 'eta is ignored: always as much fresh noise as DDPM', L7),
-    (dict(sigma='never', mean_sigma='never'), 'eta is ignored: never any fresh noise', L7),
-    (dict(sigma='never'), 'the fresh noise is left out, but the direction makes room for it', L7),
-    (dict(sigma='half'), 'the fresh noise has half of its variance', L7),
-    (dict(sigma='one_step'), "the fresh noise is that of one step's beta, whatever the jump", f'{L6} and {M}'),
-    (dict(sigma='one_step', mean_sigma='one_step'),
-     "sigma is that of one step's beta, whatever the jump", f'{L6} and {M}'),
-    (dict(sigma='posterior'), "the fresh noise has one step's beta in it, whatever the jump", f'{L6} and {M}'),
-    (dict(sigma='posterior', mean_sigma='posterior'),
-     "sigma has one step's beta in it, whatever the jump", f'{L6} and {M}'),
-    (dict(sigma='exchanged', mean_sigma='exchanged'), 'alpha_bar_t and alpha_bar_s are exchanged in sigma', L7),
-    (dict(sigma='exchanged'), 'alpha_bar_t and alpha_bar_s are exchanged in the fresh noise', L7),
-]
+def _posterior(ab, t, s, eta, on_image='right', on_x_t='right', sigma='right'):
+    "A, B and C of the posterior mean (on_image x_0_hat + on_x_t x_t)/(1 - alpha_bar_t)."
+    a_t, a_s = ab[t], ab[s or 0]
+    of_image, of_x_t = (factors[k]/(1 - a_t) for factors, k in zip(_posterior_factors(a_t, a_s), (on_image, on_x_t)))
+    return of_image/_root(a_t) + of_x_t, -of_image*_root(1/a_t - 1), _sigmas(a_t, a_s, eta, 1 - a_t/a_s)[sigma]
+
+def _posterior_factors(a_t, a_s):
+    "Those of x_0_hat, and those of x_t."
+    alpha = a_t/a_s
+    image, x_t = _root(a_s)*(1 - alpha), _root(alpha)*(1 - a_s)
+    return ({'right': image, 'the two factors of the posterior mean are exchanged': x_t,
+             'the posterior mean has alpha_bar_t where that of the step before belongs': _root(a_t)*(1 - alpha),
+             'the posterior mean lacks the root of alpha_bar': a_s*(1 - alpha)},
+            {'right': x_t, 'exchanged': image, 'the posterior mean lacks the root of alpha': alpha*(1 - a_s),
+             'the posterior mean has alpha_bar where alpha belongs': _root(a_s)*(1 - a_s)})
+
+def _wrong_exponential(ab, t, s, eta):
+    "A, B and C of DDIM's step in h, with exp(h) where exp(-h) belongs."
+    if s is None: return _step(ab, t, s, 0.0)
+    signal, noise, signal_s, noise_s = _root(ab[t]), _root(1 - ab[t]), _root(ab[s]), _root(1 - ab[s])
+    weight = -signal_s*(signal_s*noise/(noise_s*signal) - 1)   # exp(h) = (signal_s/noise_s)/(signal/noise)
+    return noise_s/noise + weight/signal, -weight*noise/signal, 0.0
+
+def _euler(ab, t, s, eta, reverse=True, noise=1.0):
+    "A, B and C of Euler's method on the reverse SDE (or, without noise, its ODE), in beta: right to first order."
+    alpha = ab[t]/ab[s or 0]
+    A = 2 - _root(alpha) if reverse else 1 + (1 - alpha)/2
+    return A, -(1 - alpha)/_root(1 - ab[t])*(1 if noise else 0.5), noise*_root(1 - alpha)
 
 # %% ../nbs/interface/audit.ipynb #4d894cf2
-_ddim_knobs += [
-    (dict(direction='forgets'), 'the direction to x_t forgets sigma: 1 - alpha_bar_s without - sigma^2', L7),
-    (dict(direction='is_sigma'), 'the direction is sigma: the old noise is thrown away', M),
-    (dict(direction='minus'), 'the direction subtracts standard deviations where variances are subtracted', L7),
-    (dict(direction='linear'), 'the direction subtracts sigma, not its square', L7),
-    (dict(direction='unrooted'), 'the direction lacks its root', L7),
-    (dict(direction='none'), 'the direction to x_t is missing: only x_0_hat is kept', L7),
-    (dict(direction='at_t'), 'the direction is that of t, not of the step before', L7),
-    (dict(sigma='rooted_twice'), 'the root is taken twice in the fresh noise', L6),
-    (dict(sigma='one_root', mean_sigma='one_root'), 'sigma lacks the root of 1 - alpha_bar_t/alpha_bar_s', L7),
-    (dict(sigma='other_root', mean_sigma='other_root'), 'sigma lacks the root of (1 - alpha_bar_s)/(1 - alpha_bar_t)',
-     L7),
-    (dict(sigma='upside_down', mean_sigma='upside_down'), 'sigma has alpha_bar_s/alpha_bar_t upside down', L7),
-    (dict(direction='negative'), 'the direction has the wrong sign', L7),
-    (dict(image='at_s'), 'x_0_hat is made with the alpha_bar of the step before, not of t', L4),
-    (dict(image='v_plus'), 'x_0_hat adds v where it is subtracted', L16),
-    (dict(noise='v_minus'), 'eps_hat subtracts x_t where it is added to v', L16),
-    (dict(image='v_plus', noise='v_plus'), 'v has the wrong sign', L16),
-    (dict(image='output', noise='anew'), 'the noise estimate is taken for the clean image', L16),
-    (dict(noise='bare'), 'eps_hat is made anew without the signal rate: (x_t - x_0_hat)/noise rate', L4),
-    (dict(image='plus', noise='anew'), 'x_0_hat adds the noise where it is subtracted', L4),
-    (dict(image='signal', noise='anew'), 'x_0_hat divides by alpha_bar, not by its root', L4),
-    (dict(image='noise', noise='anew'), 'x_0_hat subtracts 1 - alpha_bar times the noise, not its root', L4),
-    (dict(image='undivided', noise='anew'), 'x_0_hat is not divided by the signal rate', L4),
-    (dict(image='at_s', noise='anew'), 'x_0_hat is made with the alpha_bar of the step before, not of t', L4),
-    (dict(image='plus'), 'x_0_hat adds the noise where it is subtracted', L4),
-    (dict(image='signal'), 'x_0_hat divides by alpha_bar, not by its root', L4),
-    (dict(image='noise'),
-     'x_0_hat subtracts 1 - alpha_bar times the noise, not its root', L4),
-    (dict(image='alpha'), 'alpha is used where alpha_bar belongs', L3),
-    (dict(image='undivided'), 'x_0_hat is not divided by the signal rate', L4),
-    (dict(target='unrooted'), 'x_0_hat is scaled by alpha_bar_s, not by its root', L7),
-    (dict(target='none'), 'x_0_hat is not scaled by the signal rate of the step before', L7),
-    (dict(target='at_t'), 'x_0_hat is scaled by the signal rate of t, not of the step before', L7),
-]
+L3, L4, L6 = 'lesson 3, nbs/03_forward.ipynb', 'lesson 4, nbs/04_posterior.ipynb', 'lesson 6, nbs/06_ddpm.ipynb'
+L7, L8, L13 = 'lesson 7, nbs/07_ddim.ipynb', 'lesson 8, nbs/08_unet.ipynb', 'lesson 13, nbs/13_guidance.ipynb'
+L15, L16 = 'lesson 15, nbs/15_solvers.ipynb', 'lesson 16, nbs/16_dialects.ipynb'
+M = 'the museum, nbs/reference/museum.ipynb'
 
-# %% ../nbs/interface/audit.ipynb #0158f6c9
-_ddpm_knobs = [
-    (dict(mean='one_step'), "one step's beta on a subsequence of steps", f'{L6} and {M}'),
-    (dict(mean='one_step', sigma='one_step'), "one step's beta on a subsequence of steps", f'{L6} and {M}'),
-    (dict(mean='one_step', sigma='posterior'), "one step's beta on a subsequence of steps", f'{L6} and {M}'),
-    (dict(mean='one_step', sigma='large'),
-     "one step's beta in the mean, on a subsequence of steps", f'{L6} and {M}'),
-    (dict(mean='one_step', sigma='always'),
-     "one step's beta in the mean, on a subsequence of steps", f'{L6} and {M}'),
-    (dict(mean='one_step', sigma='never'),
-     "one step's beta in the mean, on a subsequence of steps; eta ignored", f'{L6} and {M}'),
-    (dict(mean='unrooted'), 'the mean divides by 1 - alpha_bar, not by its root', f'{L6} and {M}'),
-    (dict(mean='root'), 'the mean has the root of beta where beta belongs', L6),
-    (dict(mean='alone'), 'the mean is not divided by the noise rate', L6),
-    (dict(mean='early'), 'the mean divides by the noise rate of the step before', M),
-    (dict(mean='alpha'), 'the mean has alpha where alpha_bar belongs', L6),
-    (dict(mean='full'), 'the mean subtracts all of the noise', L6),
-    (dict(divide='bar'), 'the mean is divided by the root of alpha_bar, not of alpha', L6),
-    (dict(divide='unrooted'), 'the mean is divided by alpha, not by its root', L6),
-    (dict(divide='none'), 'the mean is not divided by the root of alpha', L6),
-    (dict(sigma='variance'), 'a variance is used as the standard deviation of the fresh noise', f'{L6} and {M}'),
-    (dict(sigma='unrooted'), 'the fresh noise is scaled by beta, not by its root', M),
-    (dict(sigma='divisor'), 'the posterior variance has another divisor (beta_t where 1 - alpha_bar_t belongs)', M),
-]
-_posterior_knobs = [
-    (dict(on_image='swapped', on_x_t='swapped'), 'the two factors of the posterior mean are exchanged', L4),
-    (dict(on_image='at_t'), 'the posterior mean has alpha_bar_t where that of the step before belongs', L4),
-    (dict(on_image='unrooted'), 'the posterior mean lacks the root of alpha_bar', L4),
-    (dict(on_image='alpha'), 'the posterior mean has alpha where alpha_bar belongs', L4),
-    (dict(on_image='root'), 'the posterior mean has the root of beta where beta belongs', L4),
-    (dict(on_x_t='unrooted'), 'the posterior mean lacks the root of alpha', L4),
-    (dict(on_x_t='at_t'), 'the posterior mean has alpha_bar_t where alpha belongs', L4),
-    (dict(on_x_t='at_s'), 'the posterior mean has alpha_bar where alpha belongs', L4),
-    (dict(on_x_t='root'), 'the posterior mean has a noise rate where its square belongs', L4),
-    (dict(on_x_t='rest'), 'the posterior mean has 1 - alpha_bar_t where that of the step before belongs', L4),
-]
+def _wrong(factors): return [name for name in factors if name not in ('right', 'anew', 'exchanged')]
+
+def _ddim_faults():
+    "(knobs, fault, lesson) of each fault of a step of DDIM."
+    found = [(dict(t_off=-1, s_off=-1), 'every alpha_bar is read one entry too early, or the model is told one step more', M),
+             (dict(t_off=1, s_off=1), 'the model is told one step less than the image has', M),
+             (dict(t_off=-1), 'alpha_bar_t is read one entry too early', M),
+             (dict(t_off=1), 'alpha_bar_t is read one entry too late', M),
+             (dict(s_off=-1), 'the step before is one table entry too early', M),
+             (dict(s_off=1), 'the step before is one table entry too late', M)]
+    for name, throughout, noise_only in _in_sigma:
+        if throughout: found.append((dict(sigma=name, mean_sigma=name), throughout, f'{L6}, {L7} and {M}'))
+        if noise_only: found.append((dict(sigma=name), noise_only, f'{L6}, {L7} and {M}'))
+    found += [(dict(direction=name), name, L7) for name in _wrong(_directions(0.5, 0.6, 0.1))]
+    for name in _wrong(_images(0.5, 0.6, 0.9)):
+        found += [(dict(image=name), name, f'{L4}; v: {L16}'), (dict(image=name, noise='anew'), name, f'{L4}; v: {L16}')]
+    found += [(dict(noise=name), name, f'{L4}; v: {L16}') for name in _wrong(_noises(0.5, 1.0, 1.0))]
+    found.append((dict(image='x_0_hat adds v where it is subtracted', noise='v has the wrong sign'), 'v has the wrong sign', L16))
+    return found + [(dict(scale=name), name, L7) for name in _wrong(_scales(0.5, 0.6))]
+
+def _mean_faults():
+    "(step, knobs, fault, lesson) of each fault of DDPM's mean, in its two forms, with each of its amounts of noise."
+    table, found, one_step = [1.0, 0.9, 0.5], [], "one step's beta on a subsequence of steps"
+    for sigma in 'right', 'large', 'never':
+        found += [(_ancestral, dict(mean=m, sigma=sigma), m, f'{L6} and {M}') for m in _wrong(_means(table, 2, 1, False))]
+        found += [(_ancestral, dict(divide=d, sigma=sigma), d, L6) for d in _wrong(_divisors(table, 2, 1, False))]
+        both = 'the two factors of the posterior mean are exchanged'
+        on_image, on_x_t = map(_wrong, _posterior_factors(0.5, 0.9))
+        found += [(_posterior, dict(on_image=f, sigma=sigma) | (dict(on_x_t='exchanged') if f == both else {}), f, L4) for f in on_image]
+        found += [(_posterior, dict(on_x_t=f, sigma=sigma), f, L4) for f in on_x_t]
+    return found + [(_ancestral, dict(one_step=True, sigma=sigma), one_step, f'{L6} and {M}')
+                    for sigma in ('posterior', 'one_step', 'large', 'never')]
 
 # %% ../nbs/interface/audit.ipynb #d7ccf92e
 @dataclass(frozen=True)
@@ -416,6 +410,9 @@ class Report:
         return json.dumps(dict(sampler=self.name, right=self.right) | said | dict(versions=versions()), indent=1)
 
 # %% ../nbs/interface/audit.ipynb #3ce39257
+_quiet = dict(sigma='never', mean_sigma='never')   # DDIM at eta 0
+def _bases(traces): return [{}] if traces[0].eta is not None else [{}, _quiet]
+
 def _fits(traces, ab, step, knobs, drop_last_noise):
     "Whether the step with these knobs does what was seen, at every step of every run that is linear."
     for r in traces:
@@ -429,57 +426,46 @@ def _fits(traces, ab, step, knobs, drop_last_noise):
             if not near or abs(C - C_seen) > 0.035*C + 2e-3 and not quiet: return False
     return True
 
-def _tables(ab):
-    "The tables that are taken for alpha_bar by mistake, and their names."
-    ab, up = torch.tensor(ab, dtype=torch.float64), 'the table is multiplied up again: alpha_bar is taken for alpha'
-    yield torch.cumprod(ab, 0), up, M
-    yield ab**2, 'alpha_bar is squared: it is taken for the signal rate', L3
-    yield ab.sqrt(), 'the root of alpha_bar is taken for alpha_bar', L3
-    for few in torch.bfloat16, torch.float16: yield ab.to(few).double(), f'the table is kept in {str(few)[6:]}, with too few digits', L8
+def _right_steps(traces):
+    "The (step, knobs) that are right."
+    return [(_step, base) for base in _bases(traces)] + [(_ancestral, dict(sigma='large'))]*(traces[0].eta is None)
 
-def _right(no_eta):
-    "The steps that are right, each with a note, or None."
-    steps = [(_step, {}, None)]
-    if no_eta: steps += [(_step, dict(sigma='never', mean_sigma='never'), None),
-                         (_ancestral, dict(sigma='large'), None)]
-    first = "Euler's method in beta, as score_sde has it: right to first order only"
-    if no_eta: steps += [(_sde, dict(mean=m, noise=n), first)
-                         for m in ('reverse', 'euler', 'logarithm') for n in (1.0, 0.0)]
-    return steps
+def _is_right(traces, ab, dropped): return any(_fits(traces, ab, *way, dropped) for way in _right_steps(traces))
+
+def _wrong_tables(ab):
+    "The tables that are taken for alpha_bar by mistake: (table, fault, lesson)."
+    ab = torch.tensor(ab, dtype=torch.float64)
+    found = [(ab.cumprod(0), 'the table is multiplied up again: alpha_bar is taken for alpha', M),
+             (ab**2, 'alpha_bar is squared: it is taken for the signal rate', L3),
+             (ab.sqrt(), 'the root of alpha_bar is taken for alpha_bar', L3)]
+    found += [(ab.to(few).double(), f'the table is kept in {str(few)[6:]}, with too few digits', L8)
+              for few in (torch.bfloat16, torch.float16)]
+    for table, *_ in found: table[1:].clamp_(1e-200, 1 - 1e-12)   # few digits, or a product of a thousand: 0 and 1 are no levels
+    return [(table.tolist(), *said) for table, *said in found]
 
 # %% ../nbs/interface/audit.ipynb #f6516903
-def _what_fits(traces, ab, dropped, notes=()):
+def _what_fits(traces, ab, dropped, notes):
     "The fault that explains the runs: none for a right sampler; None if no single one does."
+    if _is_right(traces, ab, dropped): return []
     no_eta = traces[0].eta is None
-    for step, knobs, note in _right(no_eta):
-        if _fits(traces, ab, step, knobs, dropped):
-            if note and note not in notes: notes.append(note)
-            return []
-    singles = [(step, k, tuple(said)) for step, knobs in ((_step, _ddim_knobs), (_ancestral, _ddpm_knobs))
-               for k, *said in knobs]
-    mean = [(_posterior, k | dict(sigma=c), tuple(said))
-            for k, *said in _posterior_knobs for c in ('right', 'large', 'never')]
-    base = [{}, dict(sigma='never', mean_sigma='never')] if no_eta else [{}]
-    for extra in base:
-        for step, k, said in singles:
-            if _fits(traces, ab, step, extra | k, dropped): return [said]
-    for step, k, said in mean:
-        if _fits(traces, ab, step, k, dropped): return [said]
-    if no_eta and _fits(traces, ab, _exponential, dict(sign=1), dropped):
-        return [('the step has exp(h) where exp(-h) belongs', L15)]
-    for table, *said in _tables(ab):
-        table[1:].clamp_(1e-200, 1 - 1e-12)   # few digits, or a product of a thousand: 0 and 1 are no levels
-        if any(_fits(traces, table.tolist(), step, knobs, dropped) for step, knobs, note in _right(no_eta) if not note):
-            return [tuple(said)]
+    if no_eta and any(_fits(traces, ab, _euler, dict(reverse=way, noise=noise), dropped)
+                      for way in (True, False) for noise in (1.0, 0.0)):
+        notes.append("Euler's method in beta, as score_sde has it: right to first order only")
+        return []
+    single = [(_step, base | knobs, *said) for base in _bases(traces) for knobs, *said in _ddim_faults()]
+    if no_eta: single.append((_wrong_exponential, {}, 'the step has exp(h) where exp(-h) belongs', L15))
+    for step, knobs, *said in single + _mean_faults():
+        if _fits(traces, ab, step, knobs, dropped): return [tuple(said)]
+    for table, *said in _wrong_tables(ab):
+        if _is_right(traces, table, dropped): return [tuple(said)]
     return None
 
 def _two_knobs(traces, ab, dropped):
     "Two faults that together explain the runs."
-    base = [{}, dict(sigma='never', mean_sigma='never')] if traces[0].eta is None else [{}]
-    for (a, *said), (b, *other) in combinations(_ddim_knobs, 2):
-        if set(a) & set(b): continue
-        if any(_fits(traces, ab, _step, extra | a | b, dropped) for extra in base):
-            return [tuple(said), tuple(other)]
+    for (knobs, *said), (others, *also) in combinations(_ddim_faults(), 2):
+        if set(knobs) & set(others): continue
+        if any(_fits(traces, ab, _step, base | knobs | others, dropped) for base in _bases(traces)):
+            return [tuple(said), tuple(also)]
     return None
 
 # %% ../nbs/interface/audit.ipynb #dbd98cdb
@@ -563,8 +549,7 @@ def _told_otherwise(traces, ab, T, dropped):
     for said, levels in ways:
         walked = [replace(r, told=levels(r)) for r in traces]
         falls = all(a > b for r in walked for a, b in zip(r.told, r.told[1:]))
-        if falls and any(_fits(walked, ab, step, k, dropped)
-                         for step, k, note in _right(traces[0].eta is None) if not note):
+        if falls and _is_right(walked, ab, dropped):
             return [(said, f'{L6} and {M}')]
 
 # %% ../nbs/interface/audit.ipynb #fa424443
@@ -838,9 +823,9 @@ def _ends_elsewhere(traces, ab, T, dropped):
                (dict(end=0), None, None),
                (dict(previous='fixed', end=0), 'the step before is t - T//S, not the next of the list',
                 f'{L6} and {M}')]
-    bases = [{}, dict(sigma='never', mean_sigma='never')] if traces[0].eta is None else [{}]
-    others = [{}] + [k for k, *_ in _ddim_knobs]
-    names = [None] + [(name, where) for _, name, where in _ddim_knobs]
+    bases = _bases(traces)
+    others = [{}] + [k for k, *_ in _ddim_faults()]
+    names = [None] + [(name, where) for _, name, where in _ddim_faults()]
     for knobs, other in zip(others, names):
         for option, name, where in options:
             for base in bases:
@@ -854,7 +839,7 @@ def _ends_elsewhere(traces, ab, T, dropped):
 def _stops_short(traces, ab):
     "A walk that ends above step 0: at which step, of each run."
     if not all(r.rows and r.rows[-1][1] is None for r in traces): return None
-    for base in [{}, dict(sigma='never', mean_sigma='never')] if traces[0].eta is None else [{}]:
+    for base in _bases(traces):
         ends = [next((k for k in range(1, int(r.told[-1]))
                       if _fits([r], ab, partial(_with_ends, end=k), base, False)), None) for r in traces]
         if any(ends) and all(end or r.S >= len(ab) - 2 for r, end in zip(traces, ends)):
