@@ -15,7 +15,7 @@ import random
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -472,66 +472,74 @@ def _two_knobs(traces, ab, dropped):
 def _close(seen, wanted, share=0.0): return all(abs(a - b) < share*abs(b) + 4e-3 for a, b in zip(seen, wanted))
 
 def _parts(traces, ab):
-    "(run, A error, direction, C, wanted direction, sigma of DDIM, large sigma, room) of each step; a step's factors, taken apart."
-    for r in traces:
-        for t, s, A, B, C in r.rows:
-            if t < 1: return
-            a_t, a_s, eta = ab[t], ab[s or 0], 1.0 if r.eta is None else r.eta
-            root = _root(a_s/a_t)
-            right, large = _sigmas(a_t, max(a_s, a_t), eta, 0.0)['right'], eta*_root(1 - a_t/max(a_s, a_t))
-            yield SimpleNamespace(r=r, t=t, s=s, A=abs(A - root)/(1 + root), B=B, C=C, way=B + root*_root(1 - a_t),
-                                  full=_root(1 - a_s), a_s=a_s,
-                                  wanted=_root(1 - a_s - right**2), small=right, large=large,
-                                  B_right=_root(1 - a_s - right**2) - root*_root(1 - a_t))
+    "Each step (of a walk above step 0) as its parts: what was seen of direction and fresh noise, and what DDIM and DDPM have."
+    parts = []
+    for run in traces:
+        for t, s, A, B, noise in run.rows:
+            if t < 1: return []
+            a_t, a_s, eta = ab[t], ab[s or 0], 1.0 if run.eta is None else run.eta
+            scale, level, fresh = _root(a_s/a_t), _root(1 - a_s), _sigmas(a_t, max(a_s, a_t), eta, 0.0)
+            own, right = scale*_root(1 - a_t), _root(1 - a_s - fresh['right']**2)   # own: what x_0_hat has of eps_hat
+            parts.append(SimpleNamespace(
+                run=run, t=t, s=s, image_off=abs(A - scale)/(1 + scale), eps=B, right_eps=right - own,
+                direction=B + own, right_direction=right, level=level, noise=noise,
+                small=fresh['right'], large=fresh['large']))
+    return parts
 
-def _noise_kinds(steps, ref):
-    "What the fresh noise is, where only it is wrong; ref: what it should be, of each step."
-    C = [p.C for p in steps]
-    ratios = sorted(c/w for c, w in zip(C, ref) if w > 0.02)
+def _noise_kinds(seen, wanted):
+    "What the fresh noise is, of each step, where only it is wrong."
+    ratios = sorted(a/b for a, b in zip(seen, wanted) if b > 0.02)
     if not ratios: return None
-    k = ratios[len(ratios)//2]
-    if all(abs(c - k*w) < 0.05*k*w + 3e-3 for c, w in zip(C, ref)):
-        if k < 0.03: return 'the fresh noise is left out, but the direction makes room for it'
-        return f'the fresh noise is {k:.2f} times as strong as the direction makes room for' if abs(k - 1) > 0.04 else None
-    if _close(C, [w**0.5 for w in ref], 0.04): return 'the root is taken twice in the fresh noise'
-    if all(c < 3e-3 or abs(c - w) < 0.04*w + 3e-3 for c, w in zip(C, ref)):
+    ratio = ratios[len(ratios)//2]
+    if all(abs(a - ratio*b) < 0.05*ratio*b + 3e-3 for a, b in zip(seen, wanted)):
+        if abs(ratio - 1) < 0.04: return None
+        if ratio > 0.03: return f'the fresh noise is {ratio:.2f} times as strong as the direction makes room for'
+        return 'the fresh noise is left out, but the direction makes room for it'
+    if all(a < 3e-3 or abs(a - b) < 0.04*b + 3e-3 for a, b in zip(seen, wanted)):
         return 'the fresh noise is left out at some steps'
-
-def _below(steps, ref):
-    "Is the fresh noise of each step that of the next?"
-    pairs = [(p.C, n) for p, q, n in zip(steps, steps[1:], ref[1:]) if p.r is q.r]
-    return pairs and _close([c for c, _ in pairs], [n for _, n in pairs], 0.04)
 
 # %% ../nbs/interface/audit.ipynb #85512e95
 def _by_parts(traces, ab, notes, noisy_end):
     "Of a step whose image is right: what direction and fresh noise are to each other. [] for a right sampler, None if more is wrong."
-    steps = [p for p in _parts(traces, ab)]
-    if not steps or any(p.A > 2e-3 for p in steps): return None
-    inner, no_eta = [p for p in steps if p.s is not None], traces[0].eta is None
-    k = sorted(p.B/p.B_right for p in steps if abs(p.B_right) > 0.02)
-    k = k[len(k)//2] if k else 1.0
-    if abs(k - 1) > 0.02 and all(abs(p.B - k*p.B_right) < 0.01*(1 + abs(p.B)) for p in steps):
-        return [(f'the noise estimate is multiplied by {k:.2f}' if abs(k) > 0.02 else 'the noise estimate is lost: its factor is 0', L13)]
-    ddpm = _close([p.way for p in inner], [p.wanted for p in inner])
-    if no_eta and all(p.way > -4e-3 and abs(p.way**2 + p.C**2 - p.full**2) < 0.07*p.C**2 + 6e-3 for p in inner):
+    parts, no_eta = _parts(traces, ab), traces[0].eta is None
+    if not parts or any(p.image_off > 2e-3 for p in parts): return None
+    if said := _scaled_answer(parts): return said
+    inner = [p for p in parts if p.s is not None]
+    seen, directions = [p.noise for p in inner], [p.direction for p in inner]
+    if no_eta and all(p.direction > -4e-3 and abs(p.direction**2 + p.noise**2 - p.level**2) < 0.07*p.noise**2 + 6e-3
+                      for p in inner):
         notes.append('fresh noise of its own amount: direction^2 + sigma^2 = 1 - alpha_bar of the step before, which every member of (7.2) keeps')
         return []
-    if ddpm and any(_below(inner, [getattr(p, n) for p in inner]) for n in ('small', 'large')): return [('the fresh noise is that of the step below', L6)]
-    if no_eta and ddpm and all(0.96*p.small - 3e-3 < p.C < 1.04*p.large + 3e-3 for p in inner):
+    as_ddpm = _close(directions, [p.right_direction for p in inner])
+    if as_ddpm and any(_below(inner, size) for size in ('small', 'large')):
+        return [('the fresh noise is that of the step below', L6)]
+    if no_eta and as_ddpm and all(0.96*p.small - 3e-3 < p.noise < 1.04*p.large + 3e-3 for p in inner):
         notes.append('its variance lies between the two of DDPM, as one does that is learned')
         return []
-    refs = [[p.small for p in inner], [p.large for p in inner]] if ddpm else [[_root(p.full**2 - p.way**2) for p in inner]]
-    for ref in refs:
-        said = _noise_kinds(inner, ref)
-        if said and 'left out, but' in said and any(p.s >= p.t for p in inner): said = 'churn lifts the level, but adds no noise'
-        if said: return [(said, L15 if 'churn' in said else L6)]
-    if _close([p.way for p in inner], [p.full for p in inner]):
+    room = [_root(p.level**2 - p.direction**2) for p in inner]
+    for wanted in ([p.small for p in inner], [p.large for p in inner]) if as_ddpm else [room]:
+        if said := _noise_kinds(seen, wanted):
+            lifted = 'left out, but' in said and any(p.s >= p.t for p in inner)
+            return [('churn lifts the level, but adds no noise', L15) if lifted else (said, L6)]
+    if _close(directions, [p.level for p in inner]):
         return [('the direction to x_t forgets sigma: 1 - alpha_bar_s without - sigma^2', L7)]
-    rho = lambda a: _root(1/a - 1)
-    if _close([p.C for p in inner], [_root(p.a_s)*rho(p.a_s) - p.way for p in inner], 0.04):
+    if _close(seen, [p.level - p.direction for p in inner], 0.04):
         return [('churn adds the difference of the noise levels, not the root of the difference of their squares', L15)]
     if noisy_end: return None
     return [('direction and fresh noise do not belong together: the sum of their squares is not 1 - alpha_bar of the step before', L7)]
+
+def _scaled_answer(parts):
+    "The fault, if the step has eps_hat times a number."
+    ratios = sorted(p.eps/p.right_eps for p in parts if abs(p.right_eps) > 0.02)
+    ratio = ratios[len(ratios)//2] if ratios else 1.0
+    if abs(ratio - 1) < 0.02 or any(abs(p.eps - ratio*p.right_eps) > 0.01*(1 + abs(p.eps)) for p in parts): return None
+    if abs(ratio) < 0.02: return [('the noise estimate is lost: its factor is 0', L13)]
+    return [(f'the noise estimate is multiplied by {ratio:.2f}', L13)]
+
+def _below(parts, size):
+    "Is the fresh noise of each step that of the next? size: small or large."
+    pairs = [(p.noise, getattr(q, size)) for p, q in zip(parts, parts[1:]) if p.run is q.run]
+    return pairs and _close(*zip(*pairs), 0.04)
 
 # %% ../nbs/interface/audit.ipynb #716e0faf
 def _told_otherwise(traces, ab, T, dropped):
@@ -813,26 +821,17 @@ def _with_ends(ab, t, s, eta, S=1, T=1, end=None, previous=None, **knobs):
     return _step(ab, t, s, eta, **knobs)
 
 def _ends_elsewhere(traces, ab, T, dropped):
-    "Faults of where a step goes: the last one, or all."
-    options = [(dict(end=1), 'it ends at alpha_bar_1, not at 1', f'{L7} and {M}'),
-               (dict(previous='fixed'), 'the step before is t - T//S, not the next of the list', f'{L6} and {M}'),
-               (dict(previous='one'), 'the step before is always t - 1, whatever the list', f'{L6} and {M}'),
-               (dict(previous='fixed', end=1), 'the step before is t - T//S, and it ends at alpha_bar_1',
-                f'{L6} and {M}'),
-               (dict(end=T), 'the last step goes up to the last entry of the table (index -1?)', M),
-               (dict(end=0), None, None),
-               (dict(previous='fixed', end=0), 'the step before is t - T//S, not the next of the list',
-                f'{L6} and {M}')]
-    bases = _bases(traces)
-    others = [{}] + [k for k, *_ in _ddim_faults()]
-    names = [None] + [(name, where) for _, name, where in _ddim_faults()]
-    for knobs, other in zip(others, names):
-        for option, name, where in options:
-            for base in bases:
-                if option.get('end') == 0 and 's_off' not in knobs: continue
-                step = lambda r: partial(_with_ends, S=r.S, T=T, **option)
-                if all(_fits([r], ab, step(r), base | knobs, dropped) for r in traces):
-                    return [(name, where)]*bool(name) + [other]*bool(other)
+    "Faults of where a step goes, the last one or all, alone or with one knob turned."
+    stride, where = 'the step before is t - T//S, not the next of the list', f'{L6} and {M}'
+    options = [(dict(end=1), 'it ends at alpha_bar_1, not at 1', f'{L7} and {M}'), (dict(previous='fixed'), stride, where),
+               (dict(previous='one'), 'the step before is always t - 1, whatever the list', where),
+               (dict(previous='fixed', end=1), 'the step before is t - T//S, and it ends at alpha_bar_1', where),
+               (dict(end=T), 'the last step goes up to the last entry of the table (index -1?)', M)]
+    shifted = [(dict(end=0), None, None), (dict(previous='fixed', end=0), stride, where)]
+    for knobs, *other in [({}, None, None), *_ddim_faults()]:
+        for (option, *said), base in product(options + shifted*('s_off' in knobs), _bases(traces)):
+            if all(_fits([r], ab, partial(_with_ends, S=r.S, T=T, **option), base | knobs, dropped) for r in traces):
+                return [tuple(fault) for fault in (said, other) if fault[0]]
     return None
 
 # %% ../nbs/interface/audit.ipynb #40930971
@@ -867,84 +866,82 @@ def _evidence(traces, ab):
 
 # %% ../nbs/interface/audit.ipynb #6975e284
 def _judge_others(sampler, traces, ab, T, add, notes):
-    "Findings about a solver that remembers: one image, then a Gaussian world."
-    rows, x_0 = [], 0.4
-    def model(x, t, *more, **named):
-        step = int(torch.as_tensor(t).flatten()[0])
-        a = ab[min(max(step, 1), T)]
-        eps = (x.double() - a.sqrt()*x_0)/(1 - a).sqrt()
-        rows.append((step, x.double().mean().item(), a))
-        return eps.to(x.dtype)
-    S, eta = max(traces[0].S//2, min(T//2, 20)), (None if traces[0].eta is None else 0.0)
-    given = {} if eta is None else dict(eta=eta)
+    "Findings about a solver that remembers or asks twice: its weights; one image; a Gaussian world."
+    S, eta = max(traces[0].S//2, min(T//2, 20)), None if traces[0].eta is None else 0.0
     if _names_of_solver(sampler, ab, T, eta, add): return
-    g = torch.Generator().manual_seed(0)
-    eps_T = torch.randn(8, 1, 4, 4, generator=g, dtype=torch.float64)
-    x_T = ab[T].sqrt()*x_0 + (1 - ab[T]).sqrt()*eps_T
-    torch.manual_seed(0)
-    out = sampler(model, ab.clone(), x_T.clone(), S, **given).double()
-    calls = len(rows)
-    torch.manual_seed(1)
-    again = sampler(model, ab.clone(), x_T.clone(), S, **given).double()
-    noisy = not torch.equal(out, again) or rows[calls:] != rows[:calls]
-    del rows[calls:]
-    off = (out - x_0).abs().max().item()
-    if off > 1e-2:
-        add('told the noise of one image, it does not land on that image', f'{S} steps: off by {off:.3f}',
-            f'{L7} and {M}')
-    for step, seen, a in rows:
-        want = (a.sqrt()*x_0 + (1 - a).sqrt()*eps_T.mean()).item()
-        if abs(seen - want) > 2e-2 + noisy*5*((1 - a).item()/eps_T.numel())**0.5:
-            far = f'{S} steps: at {step} the image is off by {abs(seen - want):.3f}'
-            return add('the model is told another step than the image is at', far, f'{L6} and {M}')
-    if max(rows)[0] < T:
-        add('the walk starts below T', f'{S} steps: the first step told is {max(rows)[0]}',
-            f'{L6}, trailing and leading')
-    def gaussian(x, t, *more, **named):
-        a = ab[int(torch.as_tensor(t).flatten()[0])]
-        return (x*((1 - a).sqrt()/(a*0.25 + 1 - a))).to(x.dtype)
-    start, of = torch.ones(2, 1, 4, 4, dtype=torch.float64), torch.mean
-    true = 0.5/(ab[T]*0.25 + 1 - ab[T]).sqrt().item()
-    if noisy:   # then its images must have the spread of the world
-        noise = torch.randn(512, 1, 4, 4, generator=g, dtype=torch.float64)
-        start, of, true = noise*(ab[T]*0.25 + 1 - ab[T]).sqrt(), torch.std, 0.5
-    ends = [of(sampler(gaussian, ab.clone(), start.clone(), n, **given).double()).item() for n in (S//4, S//2, S)]
-    errors = [abs(e - true) for e in ends]
-    if errors[2] > max(0.05*true, errors[0]/8) or errors[2] > max(errors[0], 1e-3*true):
+    given = {} if eta is None else dict(eta=eta)
+    run = lambda model, x_T, steps: sampler(model, ab.clone(), x_T.clone(), steps, **given).double()
+    noisy = _judge_on_one_image(run, ab, T, S, add)
+    if noisy is None: return
+    ends, true = _ends_in_a_gaussian_world(run, ab, T, (S//4, S//2, S), noisy)
+    first, _, last = errors = [abs(e - true) for e in ends]
+    if last > max(0.05*true, first/8) or last > max(first, 1e-3*true):
         off = f'{S//4}, {S//2}, {S} steps: off by ' + ', '.join(f'{e:.3f}' for e in errors)
         add('in a Gaussian world its error does not fall to nothing with more steps', off, L15)
     notes.append('a solver that remembers or asks twice: examined on one image and in a Gaussian world, not step by step')
 
+def _judge_on_one_image(run, ab, T, S, add):
+    "Told the true noise of one image, does it stay at the levels it tells, and land there? Whether it draws noise; None: a wrong level."
+    asked, x_0 = [], 0.4
+    def model(x, t, *more, **named):
+        step = int(torch.as_tensor(t).flatten()[0])
+        a = ab[min(max(step, 1), T)]
+        asked.append((step, x.double().mean().item(), a))
+        return ((x.double() - a.sqrt()*x_0)/(1 - a).sqrt()).to(x.dtype)
+    eps = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x_T, ends, calls = ab[T].sqrt()*x_0 + (1 - ab[T]).sqrt()*eps, [], []
+    for seed in 0, 1:
+        torch.manual_seed(seed)
+        ends.append(run(model, x_T, S))
+        calls.append(asked[:])
+        asked.clear()
+    noisy, off = not torch.equal(*ends) or calls[0] != calls[1], (ends[0] - x_0).abs().max().item()
+    if off > 1e-2: add('told the noise of one image, it does not land on that image', f'{S} steps: off by {off:.3f}', f'{L7} and {M}')
+    for step, seen, a in calls[0]:
+        miss = abs(seen - (a.sqrt()*x_0 + (1 - a).sqrt()*eps.mean()).item())
+        if miss > 2e-2 + noisy*5*((1 - a).item()/eps.numel())**0.5:
+            return add('the model is told another step than the image is at', f'{S} steps: at {step} the image is off by {miss:.3f}',
+                       f'{L6} and {M}')
+    first = max(step for step, *_ in calls[0])
+    if first < T: add('the walk starts below T', f'{S} steps: the first step told is {first}', f'{L6}, trailing and leading')
+    return noisy
+
 # %% ../nbs/interface/audit.ipynb #3e470f73
+def _ends_in_a_gaussian_world(run, ab, T, counts, noisy):
+    "Where runs of these steps end, in a world of standard deviation 1/2, and where they should: one image, or, of noise, the spread of many."
+    def model(x, t, *more, **named):
+        a = ab[int(torch.as_tensor(t).flatten()[0])]
+        return (x*((1 - a).sqrt()/(a*0.25 + 1 - a))).to(x.dtype)
+    spread = (ab[T]*0.25 + 1 - ab[T]).sqrt()
+    if not noisy: return [run(model, torch.ones(2, 1, 4, 4, dtype=torch.float64), n).mean().item() for n in counts], (0.5/spread).item()
+    noise = torch.randn(512, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return [run(model, noise*spread, n).std().item() for n in counts], 0.5
+
 def _names_of_solver(sampler, ab, T, eta, add):
     "Findings about the weights of a solver that remembers one answer, or asks twice a step; True if there are any."
     S = max((n for n in range(2, min(T, 12)) if T % n == 0), default=5)
     (one, end, *_), (two, end_2, *_) = (_one_run(sampler, ab, S, eta, seed, (64, 1, 8, 16)) for seed in (1, 2))
     if len(one) != len(two): return False
     told = [int(c.told[0]) for c in one]
-    x = [a.x - b.x for a, b in zip(one, two)] + [end - end_2]
-    eps = [a.eps - b.eps for a, b in zip(one, two)]
-    if any(not 1 <= t <= T for t in told): return False
-    twice = len(one) in (2*S - 1, 2*S) and all(a >= b for a, b in zip(told, told[1:]))
-    if twice: said = _two_slopes(x, eps, told, ab.tolist())
-    elif len(one) == S and all(a > b for a, b in zip(told, told[1:])): said = _remembered(x, eps, told, ab.tolist())
-    else: return False
-    if said: add(f'{said[0]}', f'{S} steps: {said[1]}', L15)
+    x, eps = [a.x - b.x for a, b in zip(one, two)] + [end - end_2], [a.eps - b.eps for a, b in zip(one, two)]
+    if any(not 1 <= t <= T for t in told) or any(a < b for a, b in zip(told, told[1:])): return False
+    examine = {2*S - 1: _two_slopes, 2*S: _two_slopes, S: _remembered}.get(len(one))
+    said = examine and examine(x, eps, told, ab.tolist())
+    if said: add(said[0], f'{S} steps: {said[1]}', L15)
     return bool(said)
 
 def _two_slopes(x, eps, told, ab):
-    "Of Heun: the weights of the two slopes, and where the second is asked."
-    rho, found = [_root(1/a - 1) for a in ab], []
+    "Of Heun: what is wrong with the weights of its two slopes, or where the second is asked; and the weights."
+    rho, slopes = [_root(1/a - 1) for a in ab], []
     for i in range(0, len(x) - 3, 2):
-        t, second, s = told[i], told[i + 1], told[i + 2]
-        weights, left = _solve([x[i], eps[i], eps[i + 1]], x[i + 2])
-        scale = _root(ab[s])*(rho[s] - rho[t])
-        if not left < 1e-6 or abs(weights[0] - _root(ab[s]/ab[t])) > 1e-3: return None
+        t, second, s = told[i:i + 3]
+        (of_x, *weights), left = _solve([x[i], eps[i], eps[i + 1]], x[i + 2])
+        if not left < 1e-6 or abs(of_x - _root(ab[s]/ab[t])) > 1e-3: return None
         if second not in (t, s): return None   # in the middle: another method
-        found.append((second == t, weights[1].item()/scale, weights[2].item()/scale))
-    if not found: return None
-    late, first, last = (sum(f[j] for f in found)/len(found) for j in range(3))
-    if max(abs(f[1] - first) + abs(f[2] - last) for f in found) > 1e-2: return None
+        slopes.append([w.item()/_root(ab[s])/(rho[s] - rho[t]) for w in weights] + [second == t])
+    if not slopes: return None
+    first, last, late = torch.tensor(slopes).mean(0).tolist()
+    if any(abs(a - first) + abs(b - last) > 1e-2 for a, b, _ in slopes): return None
     seen = f'the slopes weigh {first:.2f} and {last:.2f}'
     if late > 0.5: return 'Heun asks for its second slope at t, not at the step before', seen
     if abs(first) + abs(last - 1) < 1e-2: return 'Heun steps with the second slope alone', seen
@@ -952,29 +949,30 @@ def _two_slopes(x, eps, told, ab):
     if abs(first - 0.5) > 1e-2: return 'the slopes of Heun do not weigh one half each: of first order only', seen
 
 # %% ../nbs/interface/audit.ipynb #e6213eb1
+_weights_of_2m = {   # of the answer before, over that of both; h: this step, before: the one before, in log(alpha/sigma)
+    'right': lambda h, before: h/before/2, '2M has the ratio of the two steps upside down': lambda h, before: before/h/2,
+    '2M lacks the ratio of the two steps: right only where they are equally long': lambda h, before: 0.5,
+    '2M lacks the half': lambda h, before: h/before,
+    '2M has the wrong sign before the answer it remembers': lambda h, before: -h/before/2,
+    '2M has the wrong sign before the answer it remembers, and no ratio': lambda h, before: -0.5}
+
 def _remembered(x, eps, told, ab):
-    "Of DPM-Solver++(2M): the weight of the answer before."
+    "Of DPM-Solver++(2M): what is wrong with the weight of the answer before; and the weights."
     lam = [0.5*math.log(a/(1 - a)) if a < 1 else math.inf for a in ab]
     image = lambda i: (x[i] - _root(1 - ab[told[i]])*eps[i])/_root(ab[told[i]])
-    ratios = []
+    seen, steps = [], []
     for i in range(2, len(told) - 1):
         t, s = told[i], told[i + 1]
-        weights, left = _solve([x[i], image(i), image(i - 1)], x[i + 1])
-        both = weights[1] + weights[2]
-        if not left < 1e-6 or abs(weights[0] - _root((1 - ab[s])/(1 - ab[t]))) > 1e-3: return None
-        if abs(both + _root(ab[s])*math.expm1(lam[t] - lam[s])) > 1e-3: return None
-        ratios.append((-weights[2].item()/both.item(), lam[s] - lam[t], lam[t] - lam[told[i - 1]]))
-    if len(ratios) < 2: return None
-    names = {'2M has the ratio of the two steps upside down': lambda h, b: b/h/2,
-             '2M lacks the ratio of the two steps: right only where they are equally long': lambda h, b: 0.5,
-             '2M lacks the half': lambda h, b: h/b,
-             '2M has the wrong sign before the answer it remembers': lambda h, b: -h/b/2,
-             '2M has the wrong sign before the answer it remembers, and no ratio': lambda h, b: -0.5}
-    if all(abs(w - h/b/2) < 5e-3 for w, h, b in ratios): return None
-    seen = 'the answer before weighs ' + ', '.join(f'{w:.3f}' for w, *_ in ratios[:3])
-    seen += '; wanted ' + ', '.join(f'{h/b/2:.3f}' for _, h, b in ratios[:3])
-    for name, weight in names.items():
-        if all(abs(w - weight(h, b)) < 5e-3 for w, h, b in ratios): return name, seen
+        (of_x, now, before), left = _solve([x[i], image(i), image(i - 1)], x[i + 1])
+        wrong_x = abs(of_x - _root((1 - ab[s])/(1 - ab[t]))) > 1e-3
+        if not left < 1e-6 or wrong_x or abs(now + before + _root(ab[s])*math.expm1(lam[t] - lam[s])) > 1e-3: return None
+        seen.append((-before/(now + before)).item())
+        steps.append((lam[s] - lam[t], lam[t] - lam[told[i - 1]]))
+    if len(seen) < 2: return None
+    numbers = lambda weights: ', '.join(f'{w:.3f}' for w in weights[:3])
+    evidence = f'the answer before weighs {numbers(seen)}; wanted {numbers([_weights_of_2m["right"](*step) for step in steps])}'
+    fits = [name for name, weight in _weights_of_2m.items() if all(abs(w - weight(*step)) < 5e-3 for w, step in zip(seen, steps))]
+    return (fits[0], evidence) if fits and fits[0] != 'right' else None
 
 # %% ../nbs/interface/audit.ipynb #d9917ae1
 def from_zero(

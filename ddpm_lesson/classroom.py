@@ -92,6 +92,10 @@ def unlinked(
     return _anchor.sub(lambda m: m[0] if kept(m[1]) else m[2], text)
 
 # %% ../nbs/interface/classroom.ipynb #a536b44c
+def _cells(page:Path)->list:
+    "The (cell, its source) of a page."
+    return [(c, ''.join(c['source'])) for c in json.loads(page.read_text(encoding='utf-8'))['cells']]
+
 def _texts(cell):
     "The places of a cell that hold links, a dict and a key each: its source, or what it shows."
     if cell['cell_type'] == 'markdown': return [(cell, 'source')]
@@ -291,15 +295,16 @@ _weeks = [('0 1 2', 'what is learned, and how an image is lost in noise'), ('3 4
           ('13', 'labels and guidance; then a lesson of choice, or own photographs')]
 _day = '0', '2', '3', '6', '7', '10', '13'
 
+def _lessons()->list: return sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb'))
+
 def _table()->dict:
     "The lessons, by number without leading zero: name, question, minutes to read, seconds to run."
-    book = json.loads((course()/'nbs'/'index.ipynb').read_text(encoding='utf-8'))
-    text = '\n'.join(''.join(c['source']) for c in book['cells'] if c['cell_type'] == 'markdown')
+    text = '\n'.join(source for c, source in _cells(course()/'nbs'/'index.ipynb') if c['cell_type'] == 'markdown')
     return {str(int(n)): (name, said, int(read), int(run)) for n, name, said, read, run in _row.findall(text)}
 
 # %% ../nbs/interface/classroom.ipynb #773d2c25
 def _minutes(numbers, table)->str:
-    "How long some lessons take to read, and to do: twice as long, and five minutes for each exercise."
+    "How long some lessons take to read, and how many exercises they have."
     read = sum(table[n][2] for n in numbers)
     asked = sum(ex.lesson.lstrip('0') in numbers or (ex.lesson == '00' and '0' in numbers) for ex in exercises.values())
     return f'{read} minutes to read, {asked} exercises'
@@ -308,12 +313,11 @@ def follows_data(
     page:Path, # of a lesson
 )->bool:
     "Whether it looks at the images that `DDPM_LESSON_DATA` names."
-    cells = json.loads(page.read_text(encoding='utf-8'))['cells']
-    return any('course_images(' in ''.join(c['source']) for c in cells if c['cell_type'] == 'code')
+    return any('course_images(' in source for c, source in _cells(page) if c['cell_type'] == 'code')
 
 def _on_data()->str:
     "Which lessons follow `DDPM_LESSON_DATA`, in words."
-    found = [str(int(p.name[:2])) for p in sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb')) if follows_data(p)]
+    found = [str(int(p.name[:2])) for p in _lessons() if follows_data(p)]
     return (f'Digits, or photographs of your own: `DDPM_LESSON_DATA=mnist` (or a folder) before `ddpm_lesson lessons` (lesson 1 has it for Windows). Lessons '
             f'{", ".join(found)} follow, 28 pixels wide and grey; the others stay with the garments and say so.')
 
@@ -345,8 +349,8 @@ display:flex;flex-direction:column;justify-content:center}img{max-height:70vh;ma
 def _slides_of(page:Path):
     "The figures of a page, each under the heading before it."
     title = ''
-    for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
-        heads = re.findall(r'^#+ (.+)$', ''.join(cell['source']), re.M) if cell['cell_type'] == 'markdown' else []
+    for cell, source in _cells(page):
+        heads = re.findall(r'^#+ (.+)$', source, re.M) if cell['cell_type'] == 'markdown' else []
         title = heads[-1] if heads else title
         for picture in (o.get('data', {}).get('image/png') for o in cell.get('outputs', [])):
             if picture: yield f'<section><h2>{html.escape(title)}</h2><img src="data:image/png;base64,{"".join(picture)}"></section>'
@@ -355,7 +359,7 @@ def make_slides(
     out, # an .html file
 )->None:
     "The figures of the lessons as one page a slide: print it, or scroll."
-    found = [slide for page in sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb')) for slide in _slides_of(page)]
+    found = [slide for page in _lessons() for slide in _slides_of(page)]
     head = f'<!doctype html><meta charset="utf-8"><title>Figures of the lessons</title><style>{_style}</style>'
     Path(out).write_text('\n'.join([head, *found]), encoding='utf-8', newline='\n')
 
@@ -424,7 +428,7 @@ def exercise_page(
     asked_as=for_nbgrader, # how a cell that asks is marked
 )->dict:                  # a notebook
     "The exercises of a lesson alone, marked for a program that collects and grades."
-    cells = without_answers(json.loads(page.read_text(encoding='utf-8'))['cells'])
+    cells = without_answers([c for c, _ in _cells(page)])
     text = [(c['cell_type'], ''.join(c['source'])) for c in cells]
     begin = next(i for i, (kind, source) in enumerate(text) if kind == 'markdown' and '## Exercise' in source)
     made = [_cell('markdown', text[0][1].splitlines()[0] + ', the exercises', 'title'),
@@ -472,7 +476,7 @@ Answers can be read in the installed package. For marks that count, ask for the 
 def _assignments(out:Path, asked_as, first=lambda name: [])->Path:
     "A page for each lesson with exercises, in `source`; `first`: cells that it begins with."
     asked = {ex.lesson for ex in exercises.values()}
-    for page in sorted((course()/'nbs').glob('[0-9][0-9]_*.ipynb')):
+    for page in _lessons():
         if page.name[:2] not in asked: continue
         to, book = out/'source'/page.stem/page.name, exercise_page(page, asked_as)
         book['cells'][:0] = first(page.stem)

@@ -45,7 +45,7 @@ from .engine.distributed import fit_here, gathered, launched_alone, process_grou
 from .engine.distributed import resume_here, run_here
 from .engine.files import full_path, open_regular, save_gif, save_png, sheet, to_pil, writable, write_table, write_text
 from .engine.presets import card_for, numbers, plan, prepared, presets
-from .engine.safety import checkpoints, latest_checkpoint, versions
+from .engine.safety import checkpoints, lacks_memory, latest_checkpoint, versions
 from .exam import grade
 from .exam.grade import progress_file
 from .guidance import Labelled
@@ -103,13 +103,12 @@ def _screens():
 
 # %% ../nbs/interface/cli.ipynb #21fba640
 _worded = ValueError, TypeError, FloatingPointError, OSError, ImportError, MemoryError  # raised with words for a reader
-_no_memory = "not enough memory|out of memory|can't allocate memory|storage size calculation|invalid buffer size"
 
 def sentence(e:Exception)->str:
     "What to say about an error: its own words, or that the program is at fault."
     words = ' '.join(str(e).split())
     if words.startswith('out of memory with'): return words   # it says what to lower
-    if isinstance(e, MemoryError) or re.search(_no_memory, words, re.I):
+    if lacks_memory(e):
         return f'out of memory: lower --batch, --count, --size or --width{words and f" ({words})"}'
     if isinstance(e, BrokenExecutor): return 'a worker was killed, perhaps for lack of memory: try fewer --workers'
     if isinstance(e, _worded) and words: return words

@@ -10,7 +10,6 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,15 @@ from torch import Tensor, nn
 
 from .checks import check_whole
 from .data import Images, check_unit, fit_square, to_pixels
-from .engine.cards import differences, schedule_entry
-from .engine.presets import card_for, every_network, in_steps, numbers, plan, prepared
+from .engine.cards import as_size, differences, schedule_entry
+from .engine.presets import card_for, every_network, in_steps, numbers, plan, prepared, recipe_of
 from .engine.run import Run, fit, make_card, resume
 from .engine.safety import checkpoints
 from .engine.sources import load_images
 from .journal import how_made, record, reporter, where_from
 from .pretrained import draw_as_card, load_card, load_pretrained, save_model
 from .schedule import Schedule
-from .train import Ema, Recipe
+from .train import Ema
 
 # %% ../nbs/interface/own.ipynb #300f73f0
 def best_device(
@@ -195,8 +194,7 @@ def card_from(
     if network.get('kind', 'unet') in ('unet', 'dit'): network['classes'] = len(data.classes)
     more = {k: old[k] for k in ('units', 'sample') if k in old} | {k: v for k, v in given.items() if k == 'sample'}
     if not data.classes and 'sample' in more: more['sample'] = {k: v for k, v in more['sample'].items() if k != 'guidance'}
-    p = in_steps(data, p) | dict(target=old['target'])
-    recipe = Recipe(**{f.name: p[f.name] for f in fields(Recipe) if f.name in p})
+    recipe = recipe_of(in_steps(data, p) | dict(target=old['target']))
     card = make_card(network, recipe, data=data.name, classes=data.classes, **more)
     return card | dict(schedule=old['schedule'])
 
@@ -217,9 +215,10 @@ def begin_with(
 def _check_asked(data, settings):
     "Raise where images that came as they are, are not of the size or the colours asked for."
     c, h, w = data.pixels.shape[1:]
-    for name, have in dict(size=h if h == w else (h, w), channels=c).items():
-        if settings.get(name) not in (None, have):
-            raise ValueError(f'{name} wanted {have}, as these images are, got {settings[name]}: '
+    for name, have in dict(size=as_size(h, w), channels=c).items():
+        said = settings.get(name)
+        if said is not None and (list(said) if isinstance(said, tuple) else said) != have:
+            raise ValueError(f'{name} wanted {have}, as these images are, got {said}: '
                              'only files are made to fit')
 
 def _check_network(net, given):

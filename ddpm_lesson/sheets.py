@@ -16,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from PIL import Image
 
-from .engine.cards import _interval, decisive
+from .engine.cards import _interval, as_size, decisive, height_width
 from .engine.files import open_regular
 from .pretrained import load_card, weights_path
 
@@ -60,7 +60,7 @@ most_pixels = 80_000_000  # of a picture that a command writes, or reads again: 
 
 def sheet_size(count:int, cols:int, zoom:int, side)->tuple:
     "Width and height of a sheet of images with that side, or [height, width], pixels: see `files.sheet`."
-    cols, line, (h, w) = min(cols, count), 2*(count > 1), side if isinstance(side, list) else (side, side)
+    cols, line, (h, w) = min(cols, count), 2*(count > 1), height_width(side)
     return cols*(zoom*w + line) + line, -(-count//cols)*(zoom*h + line) + line
 
 def side_of(
@@ -71,7 +71,7 @@ def side_of(
     count, cols, zoom = (said[k] for k in ('count', 'cols', 'zoom'))
     line, cols = 2*(count > 1), min(cols, count)
     w, h = (((n - line)//k - line)//zoom for n, k in zip(size, (cols, -(-count//cols))))
-    side = w if w == h else [h, w]
+    side = as_size(h, w)
     return side if min(w, h) > 0 and size == sheet_size(count, cols, zoom, side) else 0
 
 def check_pixels(flag:str, size:tuple):   # size: width, height

@@ -298,7 +298,7 @@ MUTANTS = {
     'two runs with other noise': ('audit', '    torch.manual_seed(chance)\n', '    torch.manual_seed(chance + seed)\n', 'test_audit.py::test_right_samplers_are_not_accused'),
     'the same question, another answer': ('audit', 'if last and torch.equal(last.told, told) and torch.equal(last.x, seen):', 'if False:', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
     'two copies in a batch are other images': ('audit', 'if copies > 1 and', 'if False and', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
-    'a member of the family that is not DDIM is wrong': ('audit', 'abs(p.way**2 + p.C**2 - p.full**2) < 0.07*p.C**2 + 6e-3', 'False', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'a member of the family that is not DDIM is wrong': ('audit', 'abs(p.direction**2 + p.noise**2 - p.level**2) < 0.07*p.noise**2 + 6e-3', 'False', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
     'a bend at one number is a clamp': ('audit', 'if (x.abs() > x.abs().max()*(1 - 1e-9)).sum() > 3:', 'if True:', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
     'what it writes into is not looked at': ('audit', 'if not torch.equal(was, now))', 'if False)', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
     'one seed only': ('audit', 'r.eta, 1, tuple(r.noise[0].shape), chance=1)', 'r.eta, 1, tuple(r.noise[0].shape), chance=0)', 'test_audit.py::test_right_samplers_are_not_accused'),

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['schedules', 'networks', 'limits', 'most_bytes', 'most_betas', 'samplers', 'decisive', 'dtypes', 'schedule_entry',
-           'make_schedule', 'make_network', 'units', 'to_image_range', 'image_shape', 'Sampling', 'sampling_of',
-           'check_card', 'outline', 'build', 'settled', 'differences', 'describe_mismatch', 'parse_card']
+           'make_schedule', 'make_network', 'units', 'to_image_range', 'as_size', 'height_width', 'image_shape',
+           'Sampling', 'sampling_of', 'check_card', 'outline', 'build', 'settled', 'differences', 'describe_mismatch',
+           'parse_card']
 
 # %% ../../nbs/engine/cards.ipynb #0ca4d003
 import copy
@@ -129,10 +130,18 @@ def to_image_range(card:dict, x:Tensor)->Tensor:
     mean, std = (v.to(x.device) for v in units(card))
     return x*std + mean
 
+def as_size(h:int, w:int):
+    "The entry `size` of a card: the side of square images, or [height, width]."
+    return h if h == w else [h, w]
+
+def height_width(size)->tuple:
+    "The other way round."
+    return tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+
 def image_shape(card:dict, count:int)->tuple:
     "(count, C, H, W) of what the model of a card draws."
     side, channels = card.get('size'), card['network'].get('channels')
-    if side and channels: return count, channels, *(side if isinstance(side, list) else (side, side))
+    if side and channels: return count, channels, *height_width(side)
     lacks = 'network.channels' if side else 'size'
     raise ValueError(f'to draw with it, the card wanted entries size and network.channels, and lacks {lacks}')
 
@@ -328,7 +337,7 @@ def settled(card:dict, data)->dict:
     if len(names) != known:
         raise ValueError(f'{data.name} has {len(names) or "no"} labels and the network {known or "no"} classes')
     _need(not known or recipe.get('label_drop') != 1, 'label_drop wanted less than 1, to show a label', 1, '')
-    for k, v in dict(data=data.name, size=h if h == w else [h, w], classes=names).items():
+    for k, v in dict(data=data.name, size=as_size(h, w), classes=names).items():
         if (own := card.setdefault(k, v)) != v:
             raise ValueError(f'{data.name}: the card says {k} {own!r:.60}, the images {v!r:.60}')
     warmup, steps = recipe.get('warmup'), recipe.get('steps')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['newest_name', 'previous_name', 'locked', 'checkpoints', 'latest_checkpoint', 'Stopped', 'Listener', 'diverged',
-           'out_of_memory', 'OwnDraws', 'versions', 'add_to_error']
+           'lacks_memory', 'out_of_memory', 'OwnDraws', 'versions', 'add_to_error']
 
 # %% ../../nbs/engine/safety.ipynb #0668d6f2
 import os
@@ -91,14 +91,18 @@ def diverged(
     return (recent.quantile(0.1) > 2*before.unfold(0, 100, 50).quantile(0.9, 1).min()).item()
 
 # %% ../../nbs/engine/safety.ipynb #2c837a98
+def lacks_memory(e:Exception)->bool:
+    "Whether an error means that memory is short, on whichever device."
+    known = "out of memory|not enough memory|can't allocate memory|storage size calculation|invalid buffer size"
+    return isinstance(e, (MemoryError, torch.cuda.OutOfMemoryError)) or bool(re.search(known, str(e), re.I))
+
 @contextmanager
 def out_of_memory(**settings):
     "Turn 'out of memory', from whichever device, into a `MemoryError` that names the settings to lower."
     try: yield
     except (RuntimeError, MemoryError) as e:
+        if not lacks_memory(e): raise
         said = next(iter(str(e).splitlines()), '')
-        known = isinstance(e, (MemoryError, torch.cuda.OutOfMemoryError))
-        if not known and not re.search("out of memory|not enough memory|can't allocate memory", said, re.I): raise
         now = ', '.join(f'{k} {v}' for k, v in settings.items() if v is not None)
         raise MemoryError(f'out of memory with {now}: lower the batch first (half as many images need about half the '
                           f'memory), then the width, then the size ({said})') from e

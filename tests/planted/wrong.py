@@ -170,34 +170,32 @@ def ignores_steps(model, alpha_bar, x_T, steps, eta):
 # --- arithmetic of the estimate --------------------------------------------------------------------
 
 
-def noise_rate_no_root(model, alpha_bar, x_T, steps, eta):
-    x = x_T
-    for t, s in pairs(alpha_bar, steps):
-        a, b, e = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
-        x_0 = (x - (1 - a) * e) / a.sqrt()
-        sigma = ddim_sigma(a, b, eta)
-        x = b.sqrt() * x_0 + (1 - b - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
-    return x
+def estimated(x_0_of):
+    "a sampler with its own estimate of the image: x_0_of(x, e, abar_t, abar_s)"
+
+    def sampler(model, alpha_bar, x_T, steps, eta):
+        x = x_T
+        for t, s in pairs(alpha_bar, steps):
+            a, b, e = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
+            sigma = ddim_sigma(a, b, eta)
+            x_0 = x_0_of(x, e, a, b)
+            x = b.sqrt() * x_0 + (1 - b - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
+        return x
+
+    return sampler
 
 
-def signal_rate_no_root(model, alpha_bar, x_T, steps, eta):
-    x = x_T
-    for t, s in pairs(alpha_bar, steps):
-        a, b, e = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
-        x_0 = (x - (1 - a).sqrt() * e) / a
-        sigma = ddim_sigma(a, b, eta)
-        x = b.sqrt() * x_0 + (1 - b - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
-    return x
+noise_rate_no_root = estimated(lambda x, e, a, b: (x - (1 - a) * e) / a.sqrt())
+signal_rate_no_root = estimated(lambda x, e, a, b: (x - (1 - a).sqrt() * e) / a)
+x_0_from_next_alpha = estimated(lambda x, e, a, b: (x - (1 - b).sqrt() * e) / b.sqrt())
 
 
-def x_0_from_next_alpha(model, alpha_bar, x_T, steps, eta):
-    x = x_T
-    for t, s in pairs(alpha_bar, steps):
-        a, b, e = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
-        x_0 = (x - (1 - b).sqrt() * e) / b.sqrt()
-        sigma = ddim_sigma(a, b, eta)
-        x = b.sqrt() * x_0 + (1 - b - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
-    return x
+def image_of_score(x, e, a, b):
+    score = -e / (1 - a).sqrt()
+    return (x - (1 - a) * score) / a.sqrt()  # should be x + (1 - a) * score
+
+
+score_sign = estimated(image_of_score)
 
 
 def v_sign(model, alpha_bar, x_T, steps, eta):
@@ -210,17 +208,6 @@ def v_sign(model, alpha_bar, x_T, steps, eta):
         a_s = alpha_bar[s]
         sigma = ddim_sigma(alpha_bar[t], a_s, eta)
         x = a_s.sqrt() * x_0 + (1 - a_s - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
-    return x
-
-
-def score_sign(model, alpha_bar, x_T, steps, eta):
-    x = x_T
-    for t, s in pairs(alpha_bar, steps):
-        a, b, e = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
-        score = -e / (1 - a).sqrt()
-        x_0 = (x - (1 - a) * score) / a.sqrt()
-        sigma = ddim_sigma(a, b, eta)
-        x = b.sqrt() * x_0 + (1 - b - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
     return x
 
 
@@ -264,91 +251,57 @@ def respaced(alpha_bar, steps):
     return ts, abar, alpha, 1 - alpha
 
 
-def ddpm_no_root_in_mean(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]) * e) / alpha[i].sqrt()
-        if i > 1:
-            x = x + (beta[i] * (1 - abar[i - 1]) / (1 - abar[i])).sqrt() * torch.randn_like(x)
-    return x
+def right_mean(x, e, alpha, beta, abar, before):
+    return (x - beta / (1 - abar).sqrt() * e) / alpha.sqrt()
 
 
-def ddpm_abar_for_alpha(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / abar[i].sqrt()
-        if i > 1:
-            x = x + (beta[i] * (1 - abar[i - 1]) / (1 - abar[i])).sqrt() * torch.randn_like(x)
-    return x
+def small(alpha, beta, abar, before):
+    return (beta * (1 - before) / (1 - abar)).sqrt()
 
 
-def ddpm_alpha_no_root(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i]
-        if i > 1:
-            x = x + (beta[i] * (1 - abar[i - 1]) / (1 - abar[i])).sqrt() * torch.randn_like(x)
-    return x
+def large(alpha, beta, abar, before):
+    return beta.sqrt()
 
 
-def ddpm_sqrt_beta_in_mean(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i].sqrt() / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt()
-        if i > 1:
-            x = x + (beta[i] * (1 - abar[i - 1]) / (1 - abar[i])).sqrt() * torch.randn_like(x)
-    return x
+def ddpm(mean, std, quiet=1):
+    "a sampler with its own mean and standard deviation, of alpha, beta, abar and abar one step before; no noise in the last `quiet` steps"
+
+    def sampler(model, alpha_bar, x_T, steps):
+        ts, abar, alpha, beta = respaced(alpha_bar, steps)
+        x = x_T
+        for i in range(steps, 0, -1):
+            at = alpha[i], beta[i], abar[i], abar[i - 1]
+            x = mean(x, model(x, told(x, ts[i])), *at)
+            if i > quiet:
+                x = x + std(*at) * torch.randn_like(x)
+        return x
+
+    return sampler
 
 
-def ddpm_variance_as_std(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        log_var = (beta[i] * (1 - abar[i - 1]) / (1 - abar[i])).clamp(min=1e-20).log()
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt()
-        if i > 1:
-            x = x + log_var.exp() * torch.randn_like(x)  # forgot the half
-    return x
+ddpm_no_root_in_mean = ddpm(lambda x, e, alpha, beta, abar, before: (x - beta / (1 - abar) * e) / alpha.sqrt(), small)
+ddpm_abar_for_alpha = ddpm(
+    lambda x, e, alpha, beta, abar, before: (x - beta / (1 - abar).sqrt() * e) / abar.sqrt(), small
+)
+ddpm_alpha_no_root = ddpm(lambda x, e, alpha, beta, abar, before: (x - beta / (1 - abar).sqrt() * e) / alpha, small)
+ddpm_sqrt_beta_in_mean = ddpm(
+    lambda x, e, alpha, beta, abar, before: (x - beta.sqrt() / (1 - abar).sqrt() * e) / alpha.sqrt(), small
+)
 
 
-def ddpm_beta_as_std(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt()
-        if i > 1:
-            x = x + beta[i] * torch.randn_like(x)
-    return x
+def exp_of_log_variance(alpha, beta, abar, before):
+    log_var = (beta * (1 - before) / (1 - abar)).clamp(min=1e-20).log()
+    return log_var.exp()  # forgot the half
 
 
-def ddpm_std_rooted_twice(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    std = (beta[1:] * (1 - abar[:-1]) / (1 - abar[1:])).sqrt()
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt() + std[i - 1].sqrt() * torch.randn_like(x)
-    return x
-
-
-def ddpm_noise_at_last(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt() + beta[i].sqrt() * torch.randn_like(x)
-    return x
-
+ddpm_variance_as_std = ddpm(right_mean, exp_of_log_variance)
+ddpm_beta_as_std = ddpm(right_mean, lambda alpha, beta, abar, before: beta)
+ddpm_std_rooted_twice = ddpm(right_mean, lambda *at: small(*at).sqrt(), quiet=0)
+ddpm_noise_at_last = ddpm(right_mean, large, quiet=0)
+ddpm_mask_one_early = ddpm(right_mean, large, quiet=2)
+ddpm_inverted_variance = ddpm(
+    right_mean, lambda alpha, beta, abar, before: (beta * (1 - abar) / (1 - before)).sqrt()  # upside down
+)
 
 def ddpm_clipped_var_at_last(model, alpha_bar, x_T, steps):
     "the clipped posterior variance (that of step 2), and the mask forgotten"
@@ -372,18 +325,6 @@ def ddpm_mask_inverted(model, alpha_bar, x_T, steps):
     return x
 
 
-def ddpm_mask_one_early(model, alpha_bar, x_T, steps):
-    "no noise in the last two steps"
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt()
-        if i > 2:
-            x = x + beta[i].sqrt() * torch.randn_like(x)
-    return x
-
-
 def ddpm_variance_of_next(model, alpha_bar, x_T, steps):
     "the noise of the step below"
     ts, abar, alpha, beta = respaced(alpha_bar, steps)
@@ -393,18 +334,6 @@ def ddpm_variance_of_next(model, alpha_bar, x_T, steps):
         x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt()
         if i > 1:
             x = x + beta[i - 1].sqrt() * torch.randn_like(x)
-    return x
-
-
-def ddpm_inverted_variance(model, alpha_bar, x_T, steps):
-    "(1-abar_t)/(1-abar_s) upside down"
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x = (x - beta[i] / (1 - abar[i]).sqrt() * e) / alpha[i].sqrt()
-        if i > 1:
-            x = x + (beta[i] * (1 - abar[i]) / (1 - abar[i - 1])).sqrt() * torch.randn_like(x)
     return x
 
 
@@ -435,48 +364,28 @@ def ddpm_cumprod_twice(model, alpha_bar, x_T, steps):
     return x
 
 
-def posterior_swapped(model, alpha_bar, x_T, steps):
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x_0 = (x - (1 - abar[i]).sqrt() * e) / abar[i].sqrt()
-        c_0 = abar[i - 1].sqrt() * beta[i] / (1 - abar[i])
-        c_t = alpha[i].sqrt() * (1 - abar[i - 1]) / (1 - abar[i])
-        x = c_0 * x + c_t * x_0
-        if i > 1:
-            x = x + beta[i].sqrt() * torch.randn_like(x)
-    return x
+def posterior(c_0, c_t):
+    "a sampler with its own factors of x_0 and x_t in the posterior mean, both before they are divided by 1 - abar"
+
+    def mean(x, e, *at):
+        _, _, abar, _ = at
+        x_0 = (x - (1 - abar).sqrt() * e) / abar.sqrt()
+        return c_0(*at) / (1 - abar) * x_0 + c_t(*at) / (1 - abar) * x
+
+    return ddpm(mean, large)
 
 
-def posterior_abar_t(model, alpha_bar, x_T, steps):
-    "sqrt(abar_t) where sqrt(abar_s) belongs, before x_0"
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x_0 = (x - (1 - abar[i]).sqrt() * e) / abar[i].sqrt()
-        c_0 = abar[i].sqrt() * beta[i] / (1 - abar[i])
-        c_t = alpha[i].sqrt() * (1 - abar[i - 1]) / (1 - abar[i])
-        x = c_0 * x_0 + c_t * x
-        if i > 1:
-            x = x + beta[i].sqrt() * torch.randn_like(x)
-    return x
+def of_x_0(alpha, beta, abar, before):
+    return before.sqrt() * beta
 
 
-def posterior_no_root(model, alpha_bar, x_T, steps):
-    "alpha without its root, before x_t"
-    ts, abar, alpha, beta = respaced(alpha_bar, steps)
-    x = x_T
-    for i in range(steps, 0, -1):
-        e = model(x, told(x, ts[i]))
-        x_0 = (x - (1 - abar[i]).sqrt() * e) / abar[i].sqrt()
-        c_0 = abar[i - 1].sqrt() * beta[i] / (1 - abar[i])
-        c_t = alpha[i] * (1 - abar[i - 1]) / (1 - abar[i])
-        x = c_0 * x_0 + c_t * x
-        if i > 1:
-            x = x + beta[i].sqrt() * torch.randn_like(x)
-    return x
+def of_x_t(alpha, beta, abar, before):
+    return alpha.sqrt() * (1 - before)
+
+
+posterior_swapped = posterior(of_x_t, of_x_0)
+posterior_abar_t = posterior(lambda alpha, beta, abar, before: abar.sqrt() * beta, of_x_t)
+posterior_no_root = posterior(of_x_0, lambda alpha, beta, abar, before: alpha * (1 - before))
 
 
 # --- DDIM ------------------------------------------------------------------------------------------
