@@ -53,6 +53,8 @@ class _Scripted:
 class _Fault(Exception):
     "A fault that leaves nothing more to examine: its name, the evidence, the lesson."
 
+class _Unseeded(_Fault): pass
+
 def _whole_batches(calls, N):
     "Calls about parts of a batch of N, put together, whether they come part by part or step by step."
     n = len(calls[0].x) if calls else N
@@ -120,7 +122,7 @@ def _bend(a, b, x, y, alpha_bar):
 # %% ../nbs/interface/audit.ipynb #65008bcf
 @dataclass(frozen=True, eq=False)
 class Trace:
-    "What a sampler did in one run: each step as x_s = A x_t + B eps + C z + k."
+    "What a sampler did in one run: each step as x_s = A x_t + B eps + C z + shift."
     S:int            # steps asked for
     eta:float        # None: the sampler takes none
     told:list        # of each call, the step the model was told
@@ -128,7 +130,7 @@ class Trace:
     A:Tensor         # (calls,)
     B:Tensor         # (calls,)
     C:Tensor         # (calls,) standard deviation of what is left
-    k:Tensor         # (calls,) its mean
+    shift:Tensor     # (calls,) its mean
     bent:Tensor      # (calls,) share of the step that is not linear in image and answer
     remembers:bool   # do earlier calls explain it?
     noise:tuple      # what is left, of each step
@@ -137,6 +139,9 @@ class Trace:
     why:tuple        # (calls,) of each step that is not linear: the reason, or None
     few:object       # a type of few digits that the model was shown, or None
     also:object      # what it wrote into (`wrote`), and questions asked twice (`again`)
+
+    @property
+    def run(self)->str: return f'{self.S} steps' + (f', eta {self.eta:g}' if self.eta is not None else '')
 
     @cached_property
     def twice(self)->set:
@@ -175,25 +180,25 @@ def trace(
         left = x - A*a.x - B*a.eps
         rows.append((A, B, left.std(), left.mean(), torch.tensor(bent), x.abs().max()))
         noise.append(left)
-    A, B, C, k, bent, largest = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64).T
+    A, B, C, shift, bent, largest = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64).T
     told = [c.told for c in one]
     whole = all((t == t[0]).all() and t[0] == t[0].round() for t in told)
     if (bent > 1e-3).any() and not remembers and not any(why):
         again, out, *_ = _one_run(sampler, alpha_bar, S, eta, 1, shape)
         first, second = [c.x for c in one] + [end], [c.x for c in again] + [out]
         if len(again) != len(one) or not all(torch.equal(p, q) for p, q in zip(first, second)):
-            raise _Fault('its noise obeys no seed',
-                         f'{S} steps: two runs with the seeds of torch, numpy and Python set alike differ', L6)
+            raise _Unseeded('its noise obeys no seed',
+                            f'{S} steps: two runs with the seeds of torch, numpy and Python set alike differ', L6)
     few = next((c.dtype for c in one if torch.finfo(c.dtype).bits < 32), None)
-    return Trace(S, eta, [t[0].item() for t in told], _start(one[0].x, x_T, few), A, B, C, k, bent, remembers,
-                 tuple(noise), largest,
-                 whole, tuple(why), few, also)
+    return Trace(S, eta, [t[0].item() for t in told], _start(one[0].x, x_T, few), A, B, C, shift, bent, remembers,
+                 tuple(noise), largest, whole, tuple(why), few, also)
 
 # %% ../nbs/interface/audit.ipynb #7bead207
 def _start(seen, x_T, few):
     "The factor between x_T and the first image; NaN if it is no multiple of it."
     k, near = ((seen*x_T).sum()/(x_T*x_T).sum()).item(), 2e-2 if few else 1e-4
-    if (seen - x_T.clamp(-seen.abs().max(), seen.abs().max())).abs().max() < near: return 1.0   # what is clamped is said elsewhere
+    clamped = x_T.clamp(-seen.abs().max(), seen.abs().max())   # that is said elsewhere
+    if (seen - clamped).abs().max() < near: return 1.0
     return k if (seen - k*x_T).abs().max() < near*max(1, abs(k)) else math.nan
 
 # %% ../nbs/interface/audit.ipynb #2983766c
@@ -203,7 +208,8 @@ def _sigmas(a_t, a_s, eta, beta):
     "What has been written for sigma, by a short name. beta: of one step, at t."
     jump, variance = 1 - a_t/a_s, (1 - a_t/a_s)*(1 - a_s)/(1 - a_t)
     return dict(
-        right=eta*_root(variance), root=_root(eta*variance), twice=eta**2*_root(variance), always=_root(variance), never=0.0,
+        right=eta*_root(variance), root=_root(eta*variance), twice=eta**2*_root(variance),
+        always=_root(variance), never=0.0,
         variance=eta**2*variance, variance_once=eta*variance, rooted_twice=eta*_root(_root(variance)),
         large=eta*_root(jump)*(a_s < 1), unrooted=eta*jump, divisor=eta*_root(1 - a_s),
         jump_unrooted=eta*jump*_root((1 - a_s)/(1 - a_t)), ratio_unrooted=eta*_root(jump)*(1 - a_s)/(1 - a_t),
@@ -289,7 +295,7 @@ def _step(ab, t, s, eta, t_off=0, s_off=0, sigma='right', mean_sigma='right', di
     return to*image_x + way*noise_x, to*image_eps + way*noise_eps, fresh[sigma]
 
 def _ancestral(ab, t, s, eta, mean='right', divide='right', sigma='right', one_step=False):
-    "A, B and C of DDPM's own mean, (x_t - factor eps_hat)/divisor. one_step: with the beta of one step, whatever the jump."
+    "A, B and C of DDPM's mean, (x_t - factor eps_hat)/divisor. one_step: with one step's beta, whatever the jump."
     return (1/_divisors(ab, t, s, one_step)[divide],
             -_means(ab, t, s, one_step)[mean]/_divisors(ab, t, s, one_step)[divide],
             _sigmas(ab[t], ab[s or 0], eta, 1 - ab[t]/ab[max(t - 1, 0)])[sigma])
@@ -350,7 +356,8 @@ def _wrong(factors): return [name for name in factors if name not in ('right', '
 
 def _ddim_faults():
     "(knobs, fault, lesson) of each fault of a step of DDIM."
-    found = [(dict(t_off=-1, s_off=-1), 'every alpha_bar is read one entry too early, or the model is told one step more', M),
+    found = [(dict(t_off=-1, s_off=-1),
+              'every alpha_bar is read one entry too early, or the model is told one step more', M),
              (dict(t_off=1, s_off=1), 'the model is told one step less than the image has', M),
              (dict(t_off=-1), 'alpha_bar_t is read one entry too early', M),
              (dict(t_off=1), 'alpha_bar_t is read one entry too late', M),
@@ -361,21 +368,25 @@ def _ddim_faults():
         if noise_only: found.append((dict(sigma=name), noise_only, f'{L6}, {L7} and {M}'))
     found += [(dict(direction=name), name, L7) for name in _wrong(_directions(0.5, 0.6, 0.1))]
     for name in _wrong(_images(0.5, 0.6, 0.9)):
-        found += [(dict(image=name), name, f'{L4}; v: {L16}'), (dict(image=name, noise='anew'), name, f'{L4}; v: {L16}')]
+        found += [(dict(image=name, noise=noise), name, f'{L4}; v: {L16}') for noise in ('right', 'anew')]
     found += [(dict(noise=name), name, f'{L4}; v: {L16}') for name in _wrong(_noises(0.5, 1.0, 1.0))]
-    found.append((dict(image='x_0_hat adds v where it is subtracted', noise='v has the wrong sign'), 'v has the wrong sign', L16))
+    in_both = dict(image='x_0_hat adds v where it is subtracted', noise='v has the wrong sign')
+    found.append((in_both, 'v has the wrong sign', L16))
     return found + [(dict(scale=name), name, L7) for name in _wrong(_scales(0.5, 0.6))]
 
 def _mean_faults():
     "(step, knobs, fault, lesson) of each fault of DDPM's mean, in its two forms, with each of its amounts of noise."
     table, found, one_step = [1.0, 0.9, 0.5], [], "one step's beta on a subsequence of steps"
     for sigma in 'right', 'large', 'never':
-        found += [(_ancestral, dict(mean=m, sigma=sigma), m, f'{L6} and {M}') for m in _wrong(_means(table, 2, 1, False))]
-        found += [(_ancestral, dict(divide=d, sigma=sigma), d, L6) for d in _wrong(_divisors(table, 2, 1, False))]
-        both = 'the two factors of the posterior mean are exchanged'
-        on_image, on_x_t = map(_wrong, _posterior_factors(0.5, 0.9))
-        found += [(_posterior, dict(on_image=f, sigma=sigma) | (dict(on_x_t='exchanged') if f == both else {}), f, L4) for f in on_image]
-        found += [(_posterior, dict(on_x_t=f, sigma=sigma), f, L4) for f in on_x_t]
+        found += [(_ancestral, dict(mean=name, sigma=sigma), name, f'{L6} and {M}')
+                  for name in _wrong(_means(table, 2, 1, False))]
+        found += [(_ancestral, dict(divide=name, sigma=sigma), name, L6)
+                  for name in _wrong(_divisors(table, 2, 1, False))]
+        exchanged, *on_image = _wrong(_posterior_factors(0.5, 0.9)[0])
+        found.append((_posterior, dict(on_image=exchanged, on_x_t='exchanged', sigma=sigma), exchanged, L4))
+        found += [(_posterior, dict(on_image=name, sigma=sigma), name, L4) for name in on_image]
+        found += [(_posterior, dict(on_x_t=name, sigma=sigma), name, L4)
+                  for name in _wrong(_posterior_factors(0.5, 0.9)[1])]
     return found + [(_ancestral, dict(one_step=True, sigma=sigma), one_step, f'{L6} and {M}')
                     for sigma in ('posterior', 'one_step', 'large', 'never')]
 
@@ -418,7 +429,8 @@ def _fits(traces, ab, step, knobs, drop_last_noise):
     for r in traces:
         for t, s, A_seen, B_seen, C_seen in r.rows:
             off = knobs.get('t_off', 0)
-            if t + off < 1 or off == -1 and knobs.get('s_off') and t >= len(ab) - 1: continue   # nothing that can be told
+            if t + off < 1: continue   # here and below: nothing that can be told
+            if off == -1 and knobs.get('s_off') and t >= len(ab) - 1: continue
             if off == knobs.get('s_off') == 1 and (s == t or t in r.twice): continue
             A, B, C = step(ab, t, s, 1.0 if r.eta is None else r.eta, **knobs)
             near = abs(A - A_seen) < 2e-3*(1 + abs(A)) and abs(B - B_seen) < 2e-3*(1 + abs(A))
@@ -440,7 +452,7 @@ def _wrong_tables(ab):
              (ab.sqrt(), 'the root of alpha_bar is taken for alpha_bar', L3)]
     found += [(ab.to(few).double(), f'the table is kept in {str(few)[6:]}, with too few digits', L8)
               for few in (torch.bfloat16, torch.float16)]
-    for table, *_ in found: table[1:].clamp_(1e-200, 1 - 1e-12)   # few digits, or a product of a thousand: 0 and 1 are no levels
+    for table, *_ in found: table[1:].clamp_(1e-200, 1 - 1e-12)   # few digits and long products give 0 and 1
     return [(table.tolist(), *said) for table, *said in found]
 
 # %% ../nbs/interface/audit.ipynb #f6516903
@@ -472,7 +484,7 @@ def _two_knobs(traces, ab, dropped):
 def _close(seen, wanted, share=0.0): return all(abs(a - b) < share*abs(b) + 4e-3 for a, b in zip(seen, wanted))
 
 def _parts(traces, ab):
-    "Each step (of a walk above step 0) as its parts: what was seen of direction and fresh noise, and what DDIM and DDPM have."
+    "The parts of each step: direction and fresh noise as seen, and what DDIM and DDPM have. []: it asks at step 0."
     parts = []
     for run in traces:
         for t, s, A, B, noise in run.rows:
@@ -500,7 +512,7 @@ def _noise_kinds(seen, wanted):
 
 # %% ../nbs/interface/audit.ipynb #85512e95
 def _by_parts(traces, ab, notes, noisy_end):
-    "Of a step whose image is right: what direction and fresh noise are to each other. [] for a right sampler, None if more is wrong."
+    "Where the image is right: faults of direction and noise. []: a right sampler. None: more is wrong."
     parts, no_eta = _parts(traces, ab), traces[0].eta is None
     if not parts or any(p.image_off > 2e-3 for p in parts): return None
     if said := _scaled_answer(parts): return said
@@ -508,7 +520,8 @@ def _by_parts(traces, ab, notes, noisy_end):
     seen, directions = [p.noise for p in inner], [p.direction for p in inner]
     if no_eta and all(p.direction > -4e-3 and abs(p.direction**2 + p.noise**2 - p.level**2) < 0.07*p.noise**2 + 6e-3
                       for p in inner):
-        notes.append('fresh noise of its own amount: direction^2 + sigma^2 = 1 - alpha_bar of the step before, which every member of (7.2) keeps')
+        notes.append('fresh noise of its own amount: direction^2 + sigma^2 = 1 - alpha_bar of the step before, '
+                     'which every member of (7.2) keeps')
         return []
     as_ddpm = _close(directions, [p.right_direction for p in inner])
     if as_ddpm and any(_below(inner, size) for size in ('small', 'large')):
@@ -526,7 +539,8 @@ def _by_parts(traces, ab, notes, noisy_end):
     if _close(seen, [p.level - p.direction for p in inner], 0.04):
         return [('churn adds the difference of the noise levels, not the root of the difference of their squares', L15)]
     if noisy_end: return None
-    return [('direction and fresh noise do not belong together: the sum of their squares is not 1 - alpha_bar of the step before', L7)]
+    return [('direction and fresh noise do not belong together: '
+             'the sum of their squares is not 1 - alpha_bar of the step before', L7)]
 
 def _scaled_answer(parts):
     "The fault, if the step has eps_hat times a number."
@@ -544,21 +558,18 @@ def _below(parts, size):
 # %% ../nbs/interface/audit.ipynb #716e0faf
 def _told_otherwise(traces, ab, T, dropped):
     "Faults of what the model is told, where the walk itself is right."
-    spread = lambda r: [round(T*(r.S - i)/r.S) for i in range(r.S)]
-    numbers = [lambda r: list(range(r.S, 0, -1)), lambda r: list(range(r.S - 1, -1, -1)),
-               lambda r: list(range(1, r.S + 1))]
-    ways = [('the model is told the step that the image goes to, not the one it is at',
-             lambda r: [T] + [int(t) for t in r.told[:-1]])]
-    if any(r.S < T for r in traces) and any(all([int(t) for t in r.told] == n(r) for r in traces) for n in numbers):
-        ways.append(('the model is told the number of the call, not the step', spread))
-    if all(len(r.told) > 1 and r.told[-1] == 1 and abs(r.A[-1] - 1) < 2e-3 and abs(r.B[-1]) < 2e-3 for r in traces):
-        ways.append(('the last call is wasted: the image is at step 0 already',
-                     lambda r: [int(t) for t in r.told[:-1]] + [0]))
+    told = lambda r: [int(t) for t in r.told]
+    ways = [('the model is told the step that the image goes to, not the one it is at', lambda r: [T] + told(r)[:-1])]
+    numbers = lambda r: [[*range(r.S, 0, -1)], [*range(r.S - 1, -1, -1)], [*range(1, r.S + 1)]]
+    if all(told(r) in numbers(r) for r in traces):
+        ways.append(('the model is told the number of the call, not the step',
+                     lambda r: [round(T*(r.S - i)/r.S) for i in range(r.S)]))
+    if all(len(r.told) > 1 and abs(r.A[-1] - 1) < 2e-3 and abs(r.B[-1]) < 2e-3 for r in traces):
+        ways.append(('the last call is wasted: the image is at step 0 already', lambda r: told(r)[:-1] + [0]))
     for said, levels in ways:
         walked = [replace(r, told=levels(r)) for r in traces]
         falls = all(a > b for r in walked for a, b in zip(r.told, r.told[1:]))
-        if falls and _is_right(walked, ab, dropped):
-            return [(said, f'{L6} and {M}')]
+        if falls and _is_right(walked, ab, dropped): return [(said, f'{L6} and {M}')]
 
 # %% ../nbs/interface/audit.ipynb #fa424443
 def _table(T=42):
@@ -601,19 +612,19 @@ def audit(
     etas = (0.0, 0.5, 1.0) if _takes_eta(sampler) else (None,)
     name = name or getattr(sampler, '__name__', type(sampler).__name__)
     runs = [(S, eta) for S in counts for eta in etas]
-    found, notes, traces = [], [], []
+    found, unseeded, notes, traces = [], [], [], []
     for S, eta in runs:
         try: traces.append(trace(sampler, ab, S, eta))
+        except _Unseeded as error: unseeded.append(Finding(*error.args))
         except _Fault as error:
             found.append(Finding(*error.args))
-            if error.args[0] != 'its noise obeys no seed': break
+            break
         except Exception as error:
             found.append(Finding(f'it fails with {S} steps', f'{type(error).__name__}: {error}'[:200], L7))
             notes.append(f'the audit has T = {T}, as len(alpha_bar) - 1 says; for another T: audit(sampler, sched)')
             break
-    if traces and found and all(f.fault == 'its noise obeys no seed' for f in found):
-        notes.append('its noise obeys no seed: only its runs without noise could be examined')
-        found = []
+    if unseeded and traces: notes.append('its noise obeys no seed: only its runs without noise could be examined')
+    elif not found: found = unseeded
     if traces and not found:
         found, more = _judge(sampler, traces, ab, T)
         notes += more
@@ -622,97 +633,99 @@ def audit(
 # %% ../nbs/interface/audit.ipynb #43ab026f
 def _judge(sampler, traces, ab, T):
     "Findings and notes about complete runs."
-    found, notes = [], []
-    def add(fault, evidence, lesson):
-        if all(f.fault != fault for f in found): found.append(Finding(fault, evidence, lesson))
+    found, notes = {}, []
+    def add(fault, evidence, lesson): found.setdefault(fault, Finding(fault, evidence, lesson))
     for r in traces:
-        run = f'{r.S} steps' + (f', eta {r.eta:g}' if r.eta is not None else '')
-        _judge_start(r, run, ab[T].item(), add, notes)
-        for name in r.also.wrote: add(f"it writes into the caller's {name}", f'{run}: it is another after the call', L6)
-        if r.also.again: notes.append('it asks each question more than once (guidance?): taken as one call')
-        if r.few: add(f'it computes in {str(r.few)[6:]}: too few digits',
-                      f'{run}: the model is shown numbers of this type', L8)
-        if not r.whole:
-            add('the model is told no whole step, or several in one batch', f'{run}: told {r.told[0]:g}', L8)
-        if any(not 0 <= t <= T for t in r.told):
-            add('the model is told a step outside 1..T', f'{run}: told {min(r.told):g}..{max(r.told):g}', L6)
-    if any(f.fault.startswith('the model is told') for f in found): return found, notes
+        _judge_start(r, ab[T].item(), add, notes)
+        _judge_questions(r, T, add, notes)
+    if any(fault.startswith('the model is told') for fault in found): return list(found.values()), notes
     _judge_seed(sampler, traces, ab, add)
-    plain = all(not (r.bent > 1e-3).any() for r in traces) or not all(r.remembers for r in traces)
-    quiet = max((r.C[r.bent < 1e-3].max().item() for r in traces if (r.bent < 1e-3).any()), default=0.0) < 1e-3
-    if plain and quiet and all(len(r.told) in (2*r.S - 1, 2*r.S) for r in traces) and _names_of_solver(sampler, ab, T, traces[0].eta, add):
-        return found, notes
-    if plain: _judge_steps(traces, ab, T, add, found, notes)
+    bent = [r.bent > 1e-3 for r in traces]
+    plain = not any(b.any() for b in bent) or not all(r.remembers for r in traces)
+    quiet = not any((r.C[~b] >= 1e-3).any() for r, b in zip(traces, bent))
+    twice = all(len(r.told) in (2*r.S - 1, 2*r.S) for r in traces)
+    if plain and quiet and twice and _names_of_solver(sampler, ab, T, traces[0].eta, add): pass
+    elif plain: _judge_steps(traces, ab, T, add, found, notes)
     else: _judge_others(sampler, traces, ab, T, add, notes)
     r = traces[0]
     if plain and not found and r.S > 3: _judge_clamp(_clamps(sampler, ab, r.S, r.eta), add, notes)
-    return found, notes
+    return list(found.values()), notes
+
+def _judge_questions(r, T, add, notes):
+    "Findings about what the model is shown and told, and about what is written."
+    for name in r.also.wrote: add(f"it writes into the caller's {name}", f'{r.run}: it is another after the call', L6)
+    if r.also.again: notes.append('it asks each question more than once (guidance?): taken as one call')
+    if r.few:
+        add(f'it computes in {str(r.few)[6:]}: too few digits', f'{r.run}: the model is shown such numbers', L8)
+    if not r.whole:
+        add('the model is told no whole step, or several in one batch', f'{r.run}: told {r.told[0]:g}', L8)
+    if any(not 0 <= t <= T for t in r.told):
+        add('the model is told a step outside 1..T', f'{r.run}: told {min(r.told):g}..{max(r.told):g}', L6)
 
 # %% ../nbs/interface/audit.ipynb #1c71b842
-def _judge_start(r, run, a_T, add, notes):
+def _judge_start(r, a_T, add, notes):
     "Findings about the first image."
     k = r.begins
     if abs(k - 1) < 1e-4: return
     if abs(k - (1 - a_T)**0.5) < 1e-4:
-        return notes.append('it starts from sqrt(1 - alpha_bar_T) x_T: pure noise of level T, without the share of an image')
-    if math.isnan(k): return add('it does not begin with the x_T it was given', f'{run}: the first image is another',
-                                 L6)
-    add('the first image is x_T times a number: not scaled to variance 1', f'{run}: times {k:.2f}', f'{L6} and {L15}')
+        return notes.append('it starts from sqrt(1 - alpha_bar_T) x_T: '
+                            'pure noise of level T, without the share of an image')
+    if math.isnan(k):
+        return add('it does not begin with the x_T it was given', f'{r.run}: the first image is another', L6)
+    add('the first image is x_T times a number: not scaled to variance 1', f'{r.run}: times {k:.2f}', f'{L6} and {L15}')
 
 def _judge_seed(sampler, traces, ab, add):
     "A finding if two seeds give the same noise."
     r = next((r for r in reversed(traces) if ((r.C[:-1] > 1e-2) & (r.bent[:-1] < 1e-3)).any()), None)
     if r is None: return
-    calls, *_ = _one_run(sampler, ab, r.S, r.eta, 1, tuple(r.noise[0].shape), chance=0)
-    other, *_ = _one_run(sampler, ab, r.S, r.eta, 1, tuple(r.noise[0].shape), chance=1)
+    shape = tuple(r.noise[0].shape)
+    (calls, *_), (other, *_) = (_one_run(sampler, ab, r.S, r.eta, 1, shape, chance) for chance in (0, 1))
     if all(torch.equal(a.x, b.x) for a, b in zip(calls, other)):
         add('every call draws the same noise: it sets the seed itself',
-            f'{_run_of(r)}: two seeds of the caller, one result', L6)
+            f'{r.run}: two seeds of the caller, one result', L6)
 
 # %% ../nbs/interface/audit.ipynb #645fe59c
 def _judge_calls(traces, add, notes, explained):
-    "Findings about how often the model is asked, and in which order."
-    calls = {len(r.told) for r in traces}
-    many = [r for r in traces if abs(len(r.told) - r.S) > 2]
-    doubled = all(len(r.told) in (2*r.S - 1, 2*r.S) for r in traces) and len(calls) > 1
-    if doubled: notes.append('it asks the model twice a step')
+    "Findings about how often the model is asked, and in which order. True if the number of steps is ignored."
+    if all(len(r.told) in (2*r.S - 1, 2*r.S) for r in traces) and len({len(r.told) for r in traces}) > 1:
+        notes.append('it asks the model twice a step')
+        return False
     for r in traces:
-        run, more = _run_of(r), len(r.told) - r.S
-        if doubled: continue
-        if r in many: add('the number of steps is ignored', f'{run}: {len(r.told)} calls', L6)
+        more = len(r.told) - r.S
+        if abs(more) > 2: add('the number of steps is ignored', f'{r.run}: {len(r.told)} calls', L6)
         elif more:
             what = f'{more:+d} call{"s"*(abs(more) > 1)} of the network beside the steps asked for'
-            add(what, f'{run}: {len(r.told)} calls', L6)
+            add(what, f'{r.run}: {len(r.told)} calls', L6)
         elif not explained and (r.told[0] == 0 or any(a <= b for a, b in zip(r.told, r.told[1:]))):
-            add('the steps do not fall', f'{run}: told {[int(t) for t in r.told[:4]]}...', L6)
-    return bool(many) and not doubled
-
-def _run_of(r): return f'{r.S} steps' + (f', eta {r.eta:g}' if r.eta is not None else '')
+            add('the steps do not fall', f'{r.run}: told {[int(t) for t in r.told[:4]]}...', L6)
+    return any(abs(len(r.told) - r.S) > 2 for r in traces)
 
 # %% ../nbs/interface/audit.ipynb #b2736f99
 def _judge_bends(r, add):
     "Findings about steps that are not linear, run away or add something."
-    run = _run_of(r)
-    if not (r.largest < 1e5).all():
-        add('the numbers run away', f'{run}: NaN, infinity or more than 100,000', L6)
-    bends = [i for i, b in enumerate(r.bent) if b > 1e-3 and not r.remembers]
-    known = [i for i in bends if r.why[i]]
-    for i in known: add(r.why[i], f'{run}: after step {int(r.told[i])} no number is beyond {r.largest[i]:.3g}',
-                        f'{L6} and {M}')
-    if bends and not known and not r.few:
+    if not (r.largest < 1e5).all(): add('the numbers run away', f'{r.run}: NaN, infinity or more than 100,000', L6)
+    bends = [] if r.remembers else (r.bent > 1e-3).nonzero().flatten().tolist()
+    for i in bends:
+        seen = f'{r.run}: after step {int(r.told[i])} no number is beyond {r.largest[i]:.3g}'
+        if r.why[i]: add(r.why[i], seen, f'{L6} and {M}')
+    if r.few: return   # few digits bend every step a little
+    if bends and not any(r.why[i] for i in bends):
         add('a step is not linear in image and answer',
-            f'{run}: after step {int(r.told[bends[0]])}, {r.bent[bends[0]]:.0%} of it', f'{L6}, clip')
-    moved = torch.where(r.bent < 1e-3, r.k.abs() - 4*r.C/r.noise[0].numel()**0.5, 0.0)
-    if moved.max() > 1e-3 and not bends and not r.few:
-        i = moved.argmax().item()
-        if r.C[i] <= 1e-3: add('something is added to the image: another range?',
-                               f'{run}: after step {int(r.told[i])} the mean moves by {r.k[i]:.3f}', M)
+            f'{r.run}: after step {int(r.told[bends[0]])}, {r.bent[bends[0]]:.0%} of it', f'{L6}, clip')
+    i = _shifts(r).argmax().item()
+    if not bends and _shifts(r)[i] > 1e-3 and r.C[i] <= 1e-3:
+        add('something is added to the image: another range?',
+            f'{r.run}: after step {int(r.told[i])} the mean moves by {r.shift[i]:.3f}', M)
+
+def _shifts(r):
+    "How far the mean of what is left of each linear step is from 0, beyond four standard errors."
+    return torch.where(r.bent < 1e-3, r.shift.abs() - 4*r.C/r.noise[0].numel()**0.5, 0.0)
 
 # %% ../nbs/interface/audit.ipynb #e5e30409
 def _judge_steps(traces, ab, T, add, found, notes):
     "Findings about a sampler whose steps depend on image and answer alone."
     for r in traces: _judge_bends(r, add)
-    for r in traces: _judge_noise(r, _run_of(r), add)
+    for r in traces: _judge_noise(r, add)
     ab, noisy_end = ab.tolist(), [r for r in traces if r.bent[-1] < 1e-3 and r.C[-1] > 1e-3]
     said, dropped = _explained(traces, ab, T, bool(noisy_end), found, notes)
     known = ('told', 'wasted', 'churn')
@@ -722,7 +735,7 @@ def _judge_steps(traces, ab, T, add, found, notes):
         left = f'{noisy_end[0].S} steps: the images carry fresh noise of {noisy_end[0].C[-1]:.3f}'
         add('noise is added at the last step', left, f'{L6} and {M}')
     if said is None:
-        r, i, off = _worst(traces, ab)
+        off, r, i, _ = _worst(traces, ab)
         said = [] if off < 5e-3 or found else [('a step is none that is known here', L7)]
         evidence = f'{r.S} steps: from {int(r.told[i])} the step misses by {off:.3f}'
     else: evidence = _evidence(traces, ab)
@@ -743,27 +756,27 @@ def _explained(traces, ab, T, noisy_end, found, notes):
     return _two_knobs(traces, ab, noisy_end), True
 
 # %% ../nbs/interface/audit.ipynb #23ebf040
-def _judge_noise(r, run, add):
+def _judge_noise(r, add):
     "Findings about the fresh noise of one run: uniform, shared by the images, or used again."
     known = torch.where(r.bent < 1e-3, r.C, 0.0)
-    i = known.argmax().item()
+    i = known.argmax().item()   # where it is strongest
     if known[i] < 1e-3: return
-    z = (r.noise[i] - r.k[i])/r.C[i]
-    apart, within, fourth = z.std(0).mean(), z.flatten(1).std(1).mean(), (z**4).mean()
-    shift = (r.k.abs() - 4*r.C/z.numel()**0.5)*(r.bent < 1e-3)
-    if apart < 0.2: add('one noise for all images', f'{run}: it differs by {apart:.2f} from image to image', L6)
-    elif within < 0.2: add('one number of noise for all pixels of an image',
-                           f'{run}: it differs by {within:.2f} from pixel to pixel', L6)
+    normed = lambda j: (r.noise[j] - r.shift[j])/r.C[j]
+    z = normed(i)
+    images, pixels, fourth = z.std(0).mean(), z.flatten(1).std(1).mean(), (z**4).mean()
+    if images < 0.2: add('one noise for all images', f'{r.run}: it differs by {images:.2f} from image to image', L6)
+    elif pixels < 0.2:
+        add('one number of noise for all pixels of an image',
+            f'{r.run}: it differs by {pixels:.2f} from pixel to pixel', L6)
     else:
-        if shift.max() > 1e-3:
-            j = shift.argmax().item()
-            if r.C[j] > 1e-3: add('the fresh noise is not centred (torch.rand for torch.randn?)',
-                                  f'{run}: after step {int(r.told[j])} the mean moves by {r.k[j]:.3f}', M)
-        if abs(fourth - 3) > 0.6: add('the fresh noise is not Gaussian', f'{run}: fourth moment {fourth:.2f}, not 3', M)
-    if i + 1 < len(r.C) and r.bent[i] < 1e-3 and r.bent[i + 1] < 1e-3 and r.C[i + 1] > 1e-3:
-        other = (r.noise[i + 1] - r.k[i + 1])/r.C[i + 1]
-        alike = (z*other).mean()
-        if alike > 0.5: add('the same noise at every step', f'{run}: two steps in a row correlate by {alike:.2f}', L6)
+        j = _shifts(r).argmax().item()
+        if _shifts(r)[j] > 1e-3 and r.C[j] > 1e-3:
+            add('the fresh noise is not centred (torch.rand for torch.randn?)',
+                f'{r.run}: after step {int(r.told[j])} the mean moves by {r.shift[j]:.3f}', M)
+        if abs(fourth - 3) > 0.6:
+            add('the fresh noise is not Gaussian', f'{r.run}: fourth moment {fourth:.2f}, not 3', M)
+    if i + 1 < len(known) and known[i + 1] > 1e-3 and (alike := (z*normed(i + 1)).mean()) > 0.5:
+        add('the same noise at every step', f'{r.run}: two steps in a row correlate by {alike:.2f}', L6)
 
 # %% ../nbs/interface/audit.ipynb #763e6eae
 def _clamps(sampler, ab, S, eta):
@@ -823,7 +836,8 @@ def _with_ends(ab, t, s, eta, S=1, T=1, end=None, previous=None, **knobs):
 def _ends_elsewhere(traces, ab, T, dropped):
     "Faults of where a step goes, the last one or all, alone or with one knob turned."
     stride, where = 'the step before is t - T//S, not the next of the list', f'{L6} and {M}'
-    options = [(dict(end=1), 'it ends at alpha_bar_1, not at 1', f'{L7} and {M}'), (dict(previous='fixed'), stride, where),
+    options = [(dict(end=1), 'it ends at alpha_bar_1, not at 1', f'{L7} and {M}'),
+               (dict(previous='fixed'), stride, where),
                (dict(previous='one'), 'the step before is always t - 1, whatever the list', where),
                (dict(previous='fixed', end=1), 'the step before is t - T//S, and it ends at alpha_bar_1', where),
                (dict(end=T), 'the last step goes up to the last entry of the table (index -1?)', M)]
@@ -839,30 +853,31 @@ def _stops_short(traces, ab):
     "A walk that ends above step 0: at which step, of each run."
     if not all(r.rows and r.rows[-1][1] is None for r in traces): return None
     for base in _bases(traces):
-        ends = [next((k for k in range(1, int(r.told[-1]))
-                      if _fits([r], ab, partial(_with_ends, end=k), base, False)), None) for r in traces]
+        ends = []
+        for r in traces:
+            fits = lambda end: _fits([r], ab, partial(_with_ends, end=end), base, False)
+            ends.append(next(filter(fits, range(1, int(r.told[-1]))), None))
         if any(ends) and all(end or r.S >= len(ab) - 2 for r, end in zip(traces, ends)):
             return [(f'it stops at the noise of step {max(filter(None, ends))}, short of step 0', L7)]
 
 def _worst(traces, ab):
-    "The run, the step and the size of the largest deviation from (7.3)."
-    worst = (traces[0], 0, 0.0)
+    "The size of the largest deviation from (7.3), its run and step, and what was wanted there."
+    worst = 0.0, traces[0], 0, _step(ab, max(int(traces[0].told[0]), 1), None, 0.0)
     for r in traces:
-        ts = [int(t) for t in r.told]
-        for i, (t, s) in enumerate(zip(ts, ts[1:] + [None])):
+        steps = [int(t) for t in r.told] + [None]
+        for i, (t, s) in enumerate(zip(steps, steps[1:])):
             if t == 0 or not r.bent[i] < 1e-3: continue
-            seen, etas = (r.A[i].item(), r.B[i].item(), r.C[i].item()), (0.0, 1.0) if r.eta is None else (r.eta,)
-            off = min(max(abs(a - b) for a, b in zip(seen, _step(ab, t, s, eta))) for eta in etas)
-            if off > worst[2]: worst = (r, i, off)
+            seen = r.A[i].item(), r.B[i].item(), r.C[i].item()
+            wanted = [_step(ab, t, s, eta) for eta in ((0.0, 1.0) if r.eta is None else (r.eta,))]
+            off = min(max(abs(a - b) for a, b in zip(seen, w)) for w in wanted)
+            if off > worst[0]: worst = off, r, i, wanted[-1]
     return worst
 
 def _evidence(traces, ab):
-    r, i, off = _worst(traces, ab)
-    ts = [int(t) for t in r.told] + [None]
-    A, B, C = _step(ab, max(ts[i], 1), ts[i + 1], 1.0 if r.eta is None else r.eta)
-    at = f'{r.S} steps' + (f', eta {r.eta:g}' if r.eta is not None else '')
+    _, r, i, (A, B, C) = _worst(traces, ab)
+    s = int(r.told[i + 1]) if i + 1 < len(r.told) else 0
     seen = f'x_s = {r.A[i]:.3f} x_t {r.B[i]:+.3f} eps {r.C[i]:+.3f} z'
-    return f'{at}, from {ts[i]} to {ts[i + 1] or 0}: {seen}, wanted {A:.3f}, {B:+.3f}, {C:+.3f}'
+    return f'{r.run}, from {int(r.told[i])} to {s}: {seen}, wanted {A:.3f}, {B:+.3f}, {C:+.3f}'
 
 # %% ../nbs/interface/audit.ipynb #6975e284
 def _judge_others(sampler, traces, ab, T, add, notes):
@@ -878,10 +893,11 @@ def _judge_others(sampler, traces, ab, T, add, notes):
     if last > max(0.05*true, first/8) or last > max(first, 1e-3*true):
         off = f'{S//4}, {S//2}, {S} steps: off by ' + ', '.join(f'{e:.3f}' for e in errors)
         add('in a Gaussian world its error does not fall to nothing with more steps', off, L15)
-    notes.append('a solver that remembers or asks twice: examined on one image and in a Gaussian world, not step by step')
+    notes.append('a solver that remembers or asks twice: '
+                 'examined on one image and in a Gaussian world, not step by step')
 
 def _judge_on_one_image(run, ab, T, S, add):
-    "Told the true noise of one image, does it stay at the levels it tells, and land there? Whether it draws noise; None: a wrong level."
+    "Does it stay at the levels it tells, and land on the image? Whether it draws noise; None: a wrong level."
     asked, x_0 = [], 0.4
     def model(x, t, *more, **named):
         step = int(torch.as_tensor(t).flatten()[0])
@@ -896,24 +912,29 @@ def _judge_on_one_image(run, ab, T, S, add):
         calls.append(asked[:])
         asked.clear()
     noisy, off = not torch.equal(*ends) or calls[0] != calls[1], (ends[0] - x_0).abs().max().item()
-    if off > 1e-2: add('told the noise of one image, it does not land on that image', f'{S} steps: off by {off:.3f}', f'{L7} and {M}')
+    if off > 1e-2:
+        add('told the noise of one image, it does not land on that image', f'{S} steps: off by {off:.3f}',
+            f'{L7} and {M}')
     for step, seen, a in calls[0]:
         miss = abs(seen - (a.sqrt()*x_0 + (1 - a).sqrt()*eps.mean()).item())
         if miss > 2e-2 + noisy*5*((1 - a).item()/eps.numel())**0.5:
-            return add('the model is told another step than the image is at', f'{S} steps: at {step} the image is off by {miss:.3f}',
-                       f'{L6} and {M}')
+            return add('the model is told another step than the image is at',
+                       f'{S} steps: at {step} the image is off by {miss:.3f}', f'{L6} and {M}')
     first = max(step for step, *_ in calls[0])
-    if first < T: add('the walk starts below T', f'{S} steps: the first step told is {first}', f'{L6}, trailing and leading')
+    if first < T:
+        add('the walk starts below T', f'{S} steps: the first step told is {first}', f'{L6}, trailing and leading')
     return noisy
 
 # %% ../nbs/interface/audit.ipynb #3e470f73
 def _ends_in_a_gaussian_world(run, ab, T, counts, noisy):
-    "Where runs of these steps end, in a world of standard deviation 1/2, and where they should: one image, or, of noise, the spread of many."
+    "Where runs end in a world of standard deviation 1/2, and where they should: one image, or the spread of many."
     def model(x, t, *more, **named):
         a = ab[int(torch.as_tensor(t).flatten()[0])]
         return (x*((1 - a).sqrt()/(a*0.25 + 1 - a))).to(x.dtype)
     spread = (ab[T]*0.25 + 1 - ab[T]).sqrt()
-    if not noisy: return [run(model, torch.ones(2, 1, 4, 4, dtype=torch.float64), n).mean().item() for n in counts], (0.5/spread).item()
+    if not noisy:
+        start = torch.ones(2, 1, 4, 4, dtype=torch.float64)
+        return [run(model, start, n).mean().item() for n in counts], (0.5/spread).item()
     noise = torch.randn(512, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return [run(model, noise*spread, n).std().item() for n in counts], 0.5
 
@@ -945,12 +966,14 @@ def _two_slopes(x, eps, told, ab):
     seen = f'the slopes weigh {first:.2f} and {last:.2f}'
     if late > 0.5: return 'Heun asks for its second slope at t, not at the step before', seen
     if abs(first) + abs(last - 1) < 1e-2: return 'Heun steps with the second slope alone', seen
-    if abs(first + last - 1) > 1e-2: return f'the slopes of Heun are not averaged: their weights add up to {first + last:.2f}', seen
+    if abs(first + last - 1) > 1e-2:
+        return f'the slopes of Heun are not averaged: their weights add up to {first + last:.2f}', seen
     if abs(first - 0.5) > 1e-2: return 'the slopes of Heun do not weigh one half each: of first order only', seen
 
 # %% ../nbs/interface/audit.ipynb #e6213eb1
-_weights_of_2m = {   # of the answer before, over that of both; h: this step, before: the one before, in log(alpha/sigma)
-    'right': lambda h, before: h/before/2, '2M has the ratio of the two steps upside down': lambda h, before: before/h/2,
+_weights_of_2m = {   # of the answer before, as a share; h: this step, before: the one before, in log(alpha/sigma)
+    'right': lambda h, before: h/before/2,
+    '2M has the ratio of the two steps upside down': lambda h, before: before/h/2,
     '2M lacks the ratio of the two steps: right only where they are equally long': lambda h, before: 0.5,
     '2M lacks the half': lambda h, before: h/before,
     '2M has the wrong sign before the answer it remembers': lambda h, before: -h/before/2,
@@ -964,8 +987,8 @@ def _remembered(x, eps, told, ab):
     for i in range(2, len(told) - 1):
         t, s = told[i], told[i + 1]
         (of_x, now, before), left = _solve([x[i], image(i), image(i - 1)], x[i + 1])
-        wrong_x = abs(of_x - _root((1 - ab[s])/(1 - ab[t]))) > 1e-3
-        if not left < 1e-6 or wrong_x or abs(now + before + _root(ab[s])*math.expm1(lam[t] - lam[s])) > 1e-3: return None
+        right_x, right_both = _root((1 - ab[s])/(1 - ab[t])), -_root(ab[s])*math.expm1(lam[t] - lam[s])
+        if not left < 1e-6 or max(abs(of_x - right_x), abs(now + before - right_both)) > 1e-3: return None
         seen.append((-before/(now + before)).item())
         steps.append((lam[s] - lam[t], lam[t] - lam[told[i - 1]]))
     if len(seen) < 2: return None
