@@ -273,7 +273,7 @@ def _noises(a_t, image_x, image_eps):
     return {'right': (0.0, 1.0), 'anew': ((1 - signal*image_x)/noise, -signal*image_eps/noise),
             'eps_hat is made anew without the signal rate: (x_t - x_0_hat)/noise rate':
                 ((1 - image_x)/noise, -image_eps/noise),
-            'eps_hat subtracts x_t where it is added to v': (-2*noise, 1.0), 'v has the wrong sign': (2*noise, -1.0)}
+            'eps_hat subtracts x_t where it is added to v': (-2*noise, 1.0)}
 
 def _scales(a_t, a_s):
     "The factor of x_0_hat."
@@ -370,8 +370,6 @@ def _ddim_faults():
     for name in _wrong(_images(0.5, 0.6, 0.9)):
         found += [(dict(image=name, noise=noise), name, f'{L4}; v: {L16}') for noise in ('right', 'anew')]
     found += [(dict(noise=name), name, f'{L4}; v: {L16}') for name in _wrong(_noises(0.5, 1.0, 1.0))]
-    in_both = dict(image='x_0_hat adds v where it is subtracted', noise='v has the wrong sign')
-    found.append((in_both, 'v has the wrong sign', L16))
     return found + [(dict(scale=name), name, L7) for name in _wrong(_scales(0.5, 0.6))]
 
 def _mean_faults():
@@ -539,8 +537,9 @@ def _by_parts(traces, ab, notes, noisy_end):
     if _close(seen, [p.level - p.direction for p in inner], 0.04):
         return [('churn adds the difference of the noise levels, not the root of the difference of their squares', L15)]
     if noisy_end: return None
-    return [('direction and fresh noise do not belong together: '
-             'the sum of their squares is not 1 - alpha_bar of the step before', L7)]
+    unknown = ('direction and fresh noise do not belong together: '
+               'the sum of their squares is not 1 - alpha_bar of the step before')
+    return _two_knobs(traces, ab, noisy_end) or [(unknown, L7)]
 
 def _scaled_answer(parts):
     "The fault, if the step has eps_hat times a number."

@@ -303,6 +303,9 @@ MUTANTS = {
     'what it writes into is not looked at': ('audit', 'if not torch.equal(was, now))', 'if False)', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
     'one seed only': ('audit', 'for chance in (0, 1))', 'for chance in (0, 0))', 'test_audit.py::test_right_samplers_are_not_accused'),
     'the slopes of a solver may weigh anything': ('audit', 'if _names_of_solver(sampler, ab, T, eta, add): return', 'pass', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
+    'one knob alone': ('audit', 'if any(_fits(traces, ab, _step, base | knobs | others, dropped)', 'if False and any(_fits(traces, ab, _step, base | knobs | others, dropped)', 'test_audit.py::test_two_faults_that_no_single_one_explains_are_both_named'),
+    'a formula that another hides': ('audit', "rooted_twice=eta*_root(_root(variance)),", "rooted_twice=eta*variance,", 'test_audit.py::test_no_formula_of_the_lists_hides_another'),
+    "Euler's method is accused": ('audit', 'for way in (True, False) for noise in (1.0, 0.0)', 'for way in (True,) for noise in (1.0,)', 'test_audit.py::test_euler_in_beta_is_right_to_first_order'),
     'any level may be told': ('audit', 'if (said := _told_otherwise(traces, ab, T, noisy_end)) is not None: return said, True', 'pass', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
 }
 
