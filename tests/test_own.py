@@ -311,6 +311,7 @@ def test_what_the_model_to_start_with_decides_is_not_asked_in_vain(given, said):
 
 
 def test_what_the_model_to_start_with_has_may_be_said_again():
+    "Rejects a refusal of every setting beside start, of those too that agree with it, and a dropout that is not taken."
     old = load_card('fashion')
     data = to_images(torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8))
     p = dict(steps=3, batch=4)
@@ -330,6 +331,7 @@ def test_epochs_are_counted_whatever_the_network():
     (['progress', '--out', 't.csv'], 'without a FOLDER wanted no --out'), (['progress', '--picture', 'p.png'], 'without a FOLDER wanted no --picture'),
     (['progress', '.', '--student', 'ana'], 'a FOLDER wanted no --student'), (['train', '--resume', 'run', '--preset', 'flowers'], '--resume FOLDER wanted no --preset')])
 def test_a_flag_that_would_change_nothing_is_refused(args, said, tmp_path, monkeypatch):
+    "Rejects a command that takes a flag it has no use for, and goes on in silence."
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('XDG_DATA_HOME', str(tmp_path/'home'))
     status, words = call(*args)
@@ -368,16 +370,19 @@ def test_steps_may_be_a_list_of_timesteps(steps):
     (dict(clip=[1, -1]), 'two rising numbers'), (dict(clip=[-1, 0, 1]), 'two rising numbers'), (dict(clip='1'), 'two rising numbers'), (dict(count=0), 'count wanted at least 1'),
     (dict(count=2.5), 'count wanted a whole number'), (dict(label='dress,sneakers'), 'label wanted all, none'), (dict(label=[]), 'label wanted'), (dict(label=1.5), 'label wanted'), (dict(label=11), 'below 10')])
 def test_a_list_that_means_nothing_is_refused_in_words(asked, said):
+    "Rejects rising timesteps, half a label, and a clamp whose ends are exchanged, drawn without a word."
     with pytest.raises((ValueError, TypeError), match=said): draw_from('fashion', **dict(count=2) | asked)
 
 
 @pytest.mark.parametrize('label, wanted', [
     (7, [7, 7, 7]), ('7', [7, 7, 7]), (['sneaker', 'bag'], [7, 8, 7]), ('sneaker,bag', [7, 8, 7]), ([7, 8], [7, 8, 7]), (torch.tensor([7, 8]), [7, 8, 7]), (np.int64(7), [7, 7, 7]), (torch.tensor(7), [7, 7, 7])], ids=str)
 def test_labels_are_names_or_numbers_one_or_several(label, wanted):
+    "Rejects a door that knows names alone, or gives every image the first of several labels."
     assert wanted_labels(label, list(ddpm_lesson.data.garments), 3).tolist() == wanted
 
 
 def test_clip_may_be_a_list_or_an_array():
+    "Rejects a check that takes tuples of Python numbers alone."
     a = draw_from('fashion', 2, steps=2, clip=(-1, 1))
     for clip in [-1, 1], np.array([-1, 1]), torch.tensor([-1., 1.]), (np.float32(-1), 1): assert torch.equal(draw_from('fashion', 2, steps=np.int64(2), clip=clip), a)
 
@@ -404,6 +409,7 @@ def test_the_steps_alone_say_so_too():
 
 
 def test_the_plain_loop_says_so_too():
+    "Rejects a loop for any network that hands back NaN as a trained one."
     data = Images(PIXELS)
     net = UNet(1, 8, (1,), 1, (), 2)
     with torch.no_grad(): next(net.parameters()).fill_(float('nan'))
@@ -448,6 +454,7 @@ def test_one_picture_and_transparency_are_not_taken_for_many(given, said):
     ((PIXELS, [0, 1]*6), [0, 1]*6, ('0', '1')), ([PIXELS, torch.tensor([0, 1]*6)], [0, 1]*6, ('0', '1')),
     ((PIXELS.numpy(), ['dog', 'cat']*6), [1, 0]*6, ('cat', 'dog')), ((PIXELS, np.array(['dog', 'cat']*6)), [1, 0]*6, ('cat', 'dog'))])
 def test_labels_beside_images_are_numbers_or_names(given, labels, classes):
+    "Rejects names that are numbered in the order in which they come, and a list that is no pair."
     data = to_images(given)
     assert torch.equal(data.pixels, PIXELS) and data.labels.tolist() == labels and data.classes == classes
 
@@ -462,5 +469,6 @@ def test_what_people_write_in_the_first_hour_is_answered_in_words(call_, said):
 
 
 def test_a_flag_says_what_kind_of_number_it_wants():
+    "Rejects click's own word for a type, 'integer', in what a reader sees."
     for args in ['sample', '--count', '2.5'], ['sample', '--steps', '50,20'], ['train', '--channels', 'grey']: assert "is not a valid whole number" in call(*args)[1]
     assert 'is not a valid number' in call('train', '--lr', 'fast')[1]
