@@ -9,7 +9,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_lesson.audit.Trace': ('interface/audit.html#trace', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit.Trace.rows': ('interface/audit.html#trace.rows', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit.Trace.run': ('interface/audit.html#trace.run', 'ddpm_lesson/audit.py'),
-                                   'ddpm_lesson.audit.Trace.twice': ('interface/audit.html#trace.twice', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._Fault': ('interface/audit.html#_fault', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._Scripted': ('interface/audit.html#_scripted', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._Scripted.__call__': ( 'interface/audit.html#_scripted.__call__',

@@ -144,11 +144,6 @@ class Trace:
     def run(self)->str: return f'{self.S} steps' + (f', eta {self.eta:g}' if self.eta is not None else '')
 
     @cached_property
-    def twice(self)->set:
-        "Steps that the model was told twice in a row."
-        return {int(t) for t, s in zip(self.told, self.told[1:]) if t == s}
-
-    @cached_property
     def rows(self)->list:
         "(t, s, A, B, C) of each step that is linear; s is None at the end."
         ts = [int(t) for t in self.told]
@@ -422,25 +417,23 @@ class Report:
 _quiet = dict(sigma='never', mean_sigma='never')   # DDIM at eta 0
 def _bases(traces): return [{}] if traces[0].eta is not None else [{}, _quiet]
 
-def _fits(traces, ab, step, knobs, drop_last_noise):
-    "Whether the step with these knobs does what was seen, at every step of every run that is linear."
+def _fits(traces, ab, step, knobs):
+    "Does the step with these knobs do what was seen, at every linear step? Noise after the last one is judged elsewhere."
     for r in traces:
         for t, s, A_seen, B_seen, C_seen in r.rows:
             off = knobs.get('t_off', 0)
             if t + off < 1: continue   # here and below: nothing that can be told
             if off == -1 and knobs.get('s_off') and t >= len(ab) - 1: continue
-            if off == knobs.get('s_off') == 1 and (s == t or t in r.twice): continue
             A, B, C = step(ab, t, s, 1.0 if r.eta is None else r.eta, **knobs)
             near = abs(A - A_seen) < 2e-3*(1 + abs(A)) and abs(B - B_seen) < 2e-3*(1 + abs(A))
-            quiet = s is None and (drop_last_noise or C_seen < 1e-3)
-            if not near or abs(C - C_seen) > 0.035*C + 2e-3 and not quiet: return False
+            if not near or abs(C - C_seen) > 0.035*C + 2e-3 and s is not None: return False
     return True
 
 def _right_steps(traces):
     "The (step, knobs) that are right."
     return [(_step, base) for base in _bases(traces)] + [(_ancestral, dict(sigma='large'))]*(traces[0].eta is None)
 
-def _is_right(traces, ab, dropped): return any(_fits(traces, ab, *way, dropped) for way in _right_steps(traces))
+def _is_right(traces, ab): return any(_fits(traces, ab, *way) for way in _right_steps(traces))
 
 def _wrong_tables(ab):
     "The tables that are taken for alpha_bar by mistake: (table, fault, lesson)."
@@ -454,27 +447,27 @@ def _wrong_tables(ab):
     return [(table.tolist(), *said) for table, *said in found]
 
 # %% ../nbs/interface/audit.ipynb #f6516903
-def _what_fits(traces, ab, dropped, notes):
+def _what_fits(traces, ab, notes):
     "The fault that explains the runs: none for a right sampler; None if no single one does."
-    if _is_right(traces, ab, dropped): return []
+    if _is_right(traces, ab): return []
     no_eta = traces[0].eta is None
-    if no_eta and any(_fits(traces, ab, _euler, dict(reverse=way, noise=noise), dropped)
+    if no_eta and any(_fits(traces, ab, _euler, dict(reverse=way, noise=noise))
                       for way in (True, False) for noise in (1.0, 0.0)):
         notes.append("Euler's method in beta, as score_sde has it: right to first order only")
         return []
     single = [(_step, base | knobs, *said) for base in _bases(traces) for knobs, *said in _ddim_faults()]
     if no_eta: single.append((_wrong_exponential, {}, 'the step has exp(h) where exp(-h) belongs', L15))
     for step, knobs, *said in single + _mean_faults():
-        if _fits(traces, ab, step, knobs, dropped): return [tuple(said)]
+        if _fits(traces, ab, step, knobs): return [tuple(said)]
     for table, *said in _wrong_tables(ab):
-        if _is_right(traces, table, dropped): return [tuple(said)]
+        if _is_right(traces, table): return [tuple(said)]
     return None
 
-def _two_knobs(traces, ab, dropped):
+def _two_knobs(traces, ab):
     "Two faults that together explain the runs."
     for (knobs, *said), (others, *also) in combinations(_ddim_faults(), 2):
         if set(knobs) & set(others): continue
-        if any(_fits(traces, ab, _step, base | knobs | others, dropped) for base in _bases(traces)):
+        if any(_fits(traces, ab, _step, base | knobs | others) for base in _bases(traces)):
             return [tuple(said), tuple(also)]
     return None
 
@@ -539,7 +532,7 @@ def _by_parts(traces, ab, notes, noisy_end):
     if noisy_end: return None
     unknown = ('direction and fresh noise do not belong together: '
                'the sum of their squares is not 1 - alpha_bar of the step before')
-    return _two_knobs(traces, ab, noisy_end) or [(unknown, L7)]
+    return _two_knobs(traces, ab) or [(unknown, L7)]
 
 def _scaled_answer(parts):
     "The fault, if the step has eps_hat times a number."
@@ -555,7 +548,7 @@ def _below(parts, size):
     return pairs and _close(*zip(*pairs), 0.04)
 
 # %% ../nbs/interface/audit.ipynb #716e0faf
-def _told_otherwise(traces, ab, T, dropped):
+def _told_otherwise(traces, ab, T):
     "Faults of what the model is told, where the walk itself is right."
     told = lambda r: [int(t) for t in r.told]
     ways = [('the model is told the step that the image goes to, not the one it is at', lambda r: [T] + told(r)[:-1])]
@@ -568,7 +561,7 @@ def _told_otherwise(traces, ab, T, dropped):
     for said, levels in ways:
         walked = [replace(r, told=levels(r)) for r in traces]
         falls = all(a > b for r in walked for a, b in zip(r.told, r.told[1:]))
-        if falls and _is_right(walked, ab, dropped): return [(said, f'{L6} and {M}')]
+        if falls and _is_right(walked, ab): return [(said, f'{L6} and {M}')]
 
 # %% ../nbs/interface/audit.ipynb #fa424443
 def _table(T=42):
@@ -726,11 +719,11 @@ def _judge_steps(traces, ab, T, add, found, notes):
     for r in traces: _judge_bends(r, add)
     for r in traces: _judge_noise(r, add)
     ab, noisy_end = ab.tolist(), [r for r in traces if r.bent[-1] < 1e-3 and r.C[-1] > 1e-3]
-    said, dropped = _explained(traces, ab, T, bool(noisy_end), found, notes)
+    said, last_is_faulty = _explained(traces, ab, T, bool(noisy_end), found, notes)
     known = ('told', 'wasted', 'churn')
     explained = any('own amount' in n for n in notes) or any(word in fault for fault, _ in said or [] for word in known)
     if _judge_calls(traces, add, notes, explained): return
-    if noisy_end and dropped:
+    if noisy_end and last_is_faulty:
         left = f'{noisy_end[0].S} steps: the images carry fresh noise of {noisy_end[0].C[-1]:.3f}'
         add('noise is added at the last step', left, f'{L6} and {M}')
     if said is None:
@@ -745,14 +738,13 @@ def _judge_steps(traces, ab, T, add, found, notes):
         add('the walk starts below T', seen, f'{L6}, trailing and leading')
 
 def _explained(traces, ab, T, noisy_end, found, notes):
-    "What explains the steps, and whether noise at the end had to be left out of account."
-    if (said := _what_fits(traces, ab, noisy_end, notes)) is not None: return said, True
-    if (said := _told_otherwise(traces, ab, T, noisy_end)) is not None: return said, True
-    for dropped in {False, noisy_end}:
-        if (said := _ends_elsewhere(traces, ab, T, dropped)) is not None: return said, dropped
+    "What explains the steps; and whether noise after the last one is a fault of its own."
+    if (said := _what_fits(traces, ab, notes)) is not None: return said, True
+    if (said := _told_otherwise(traces, ab, T)) is not None: return said, True
+    if (said := _ends_elsewhere(traces, ab, T)) is not None: return said, False
     if (said := _stops_short(traces, ab)) is not None: return said, False
     if not found and (said := _by_parts(traces, ab, notes, noisy_end)) is not None: return said, True
-    return _two_knobs(traces, ab, noisy_end), True
+    return _two_knobs(traces, ab), True
 
 # %% ../nbs/interface/audit.ipynb #23ebf040
 def _judge_noise(r, add):
@@ -832,7 +824,7 @@ def _with_ends(ab, t, s, eta, S=1, T=1, end=None, previous=None, **knobs):
     s = end if s is None and end is not None else s   # 0: as None, but off by as much as the other steps
     return _step(ab, t, s, eta, **knobs)
 
-def _ends_elsewhere(traces, ab, T, dropped):
+def _ends_elsewhere(traces, ab, T):
     "Faults of where a step goes, the last one or all, alone or with one knob turned."
     stride, where = 'the step before is t - T//S, not the next of the list', f'{L6} and {M}'
     options = [(dict(end=1), 'it ends at alpha_bar_1, not at 1', f'{L7} and {M}'),
@@ -843,7 +835,7 @@ def _ends_elsewhere(traces, ab, T, dropped):
     shifted = [(dict(end=0), None, None), (dict(previous='fixed', end=0), stride, where)]
     for knobs, *other in [({}, None, None), *_ddim_faults()]:
         for (option, *said), base in product(options + shifted*('s_off' in knobs), _bases(traces)):
-            if all(_fits([r], ab, partial(_with_ends, S=r.S, T=T, **option), base | knobs, dropped) for r in traces):
+            if all(_fits([r], ab, partial(_with_ends, S=r.S, T=T, **option), base | knobs) for r in traces):
                 return [tuple(fault) for fault in (said, other) if fault[0]]
     return None
 
@@ -854,7 +846,7 @@ def _stops_short(traces, ab):
     for base in _bases(traces):
         ends = []
         for r in traces:
-            fits = lambda end: _fits([r], ab, partial(_with_ends, end=end), base, False)
+            fits = lambda end: _fits([r], ab, partial(_with_ends, end=end), base)
             ends.append(next(filter(fits, range(1, int(r.told[-1]))), None))
         if any(ends) and all(end or r.S >= len(ab) - 2 for r, end in zip(traces, ends)):
             return [(f'it stops at the noise of step {max(filter(None, ends))}, short of step 0', L7)]
