@@ -53,6 +53,7 @@ class _Scripted:
 class _Fault(Exception):
     "A fault that leaves nothing more to examine: its name, the evidence, the lesson."
 
+# %% ../nbs/interface/audit.ipynb #e63a3dca
 class _Unseeded(_Fault): pass
 
 def _whole_batches(calls, N):
@@ -211,6 +212,7 @@ def _sigmas(a_t, a_s, eta, beta):
         upside_down=eta*_root(variance*a_s/a_t), exchanged=eta*_root(jump*(1 - a_t)/max(1 - a_s, 1e-9)),
         one_step=eta*_root(beta), posterior=eta*_root(beta*(1 - a_s)/(1 - a_t)))
 
+# %% ../nbs/interface/audit.ipynb #67af77bc
 _in_sigma = [   # short name; what is said where all of the step has it; and where only the fresh noise has it
     ('root', 'eta is not squared in sigma^2', 'eta is not squared in sigma^2, in the fresh noise only'),
     ('twice', 'eta is squared twice', 'eta is multiplied in twice'),
@@ -262,6 +264,7 @@ def _images(a_t, a_s, alpha):
             'the noise estimate is taken for the clean image': (0.0, 1.0),
             'x_0_hat adds v where it is subtracted': ((a_t - noise**2)/signal, noise/signal)}
 
+# %% ../nbs/interface/audit.ipynb #d51816e1
 def _noises(a_t, image_x, image_eps):
     "The noise that is put back, the same way. anew: from x_t and x_0_hat."
     signal, noise = _root(a_t), _root(1 - a_t)
@@ -367,6 +370,7 @@ def _ddim_faults():
     found += [(dict(noise=name), name, f'{L4}; v: {L16}') for name in _wrong(_noises(0.5, 1.0, 1.0))]
     return found + [(dict(scale=name), name, L7) for name in _wrong(_scales(0.5, 0.6))]
 
+# %% ../nbs/interface/audit.ipynb #2bcdfa8f
 def _mean_faults():
     "(step, knobs, fault, lesson) of each fault of DDPM's mean, in its two forms, with each of its amounts of noise."
     table, found, one_step = [1.0, 0.9, 0.5], [], "one step's beta on a subsequence of steps"
@@ -887,6 +891,7 @@ def _judge_others(sampler, traces, ab, T, add, notes):
     notes.append('a solver that remembers or asks twice: '
                  'examined on one image and in a Gaussian world, not step by step')
 
+# %% ../nbs/interface/audit.ipynb #38bd81b9
 def _judge_on_one_image(run, ab, T, S, add):
     "Does it stay at the levels it tells, and land on the image? Whether it draws noise; None: a wrong level."
     asked, x_0 = [], 0.4
@@ -942,6 +947,7 @@ def _names_of_solver(sampler, ab, T, eta, add):
     if said: add(said[0], f'{S} steps: {said[1]}', L15)
     return bool(said)
 
+# %% ../nbs/interface/audit.ipynb #a6bf27a0
 def _two_slopes(x, eps, told, ab):
     "Of Heun: what is wrong with the weights of its two slopes, or where the second is asked; and the weights."
     rho, slopes = [_root(1/a - 1) for a in ab], []
