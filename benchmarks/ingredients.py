@@ -23,7 +23,7 @@ from filelock import FileLock
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.files import read_table, write_table
 from ddpm_lesson.engine.presets import presets
-from ddpm_lesson.loss import PredictsV, targets, v_loss
+from ddpm_lesson.loss import PredictsV, v_loss
 from ddpm_lesson.metrics import evaluate, lite0_judge, reference
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.train import Ema
@@ -45,7 +45,7 @@ def v_at(times):
     return lambda net, sched, x_0, t, eps, *labels, distance: v_loss(net, sched, x_0, times(t, sched.T), eps, *labels, distance=distance)
 
 
-targets |= {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV)}
+SPREAD = {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV)}   # targets of this table alone
 
 BASE = dict(target='v', weight='uniform', optimizer='adamw', scale_shift=False)  # what the laptop preset was when this began
 NOW = {name: presets['laptop'][name] for name in BASE}
@@ -119,6 +119,7 @@ def main():
     say.add_argument('--out', type=Path, default=Path('benchmarks/ingredients.csv'))
     a = say.parse_args()
     torch.set_num_threads(1)
+    targets.update(SPREAD)
     data = bundled_fashion()
     ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
     if a.five:

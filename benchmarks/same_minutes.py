@@ -33,8 +33,6 @@ from ddpm_lesson.pretrained import draw_as_card
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
 from ddpm_lesson.train import Recipe, weights
 
-weights['alpha_bar'] = lambda losses, sched, t, target: losses*sched.alpha_bar[t].to(losses)  # snr/(1 + snr)
-
 
 class Foreign(torch.nn.Module):
     "Somebody else's network under our contract: steps count from 1, sides are grown to what it can halve."
@@ -59,6 +57,7 @@ def course_network():
 def lucid_network(dim):
     "lucidrains' denoising-diffusion-pytorch: Unet(dim), pred_v weighed by snr/(1 + snr), sigmoid schedule, Adam 8e-5, two batches of 32 a step, EMA 0.995, as its README and Trainer have them."
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    weights.setdefault('alpha_bar', lambda losses, sched, t, target: losses*sched.alpha_bar[t].to(losses))  # snr/(1 + snr)
     net = Unet(dim, dim_mults=(1, 2, 4, 8), channels=1)
     theirs = GaussianDiffusion(net, image_size=32, timesteps=1000)
     sched = schedule_from_alpha_bar(torch.cat([torch.ones(1, dtype=torch.float64), theirs.alphas_cumprod.double()]))

@@ -1,11 +1,16 @@
 "Programs of `benchmarks/` that lean on the package: a table may not come from a network that nobody trained."
+import importlib
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
 from benchmarks import same_minutes
 from ddpm_lesson.data import Images
+from ddpm_lesson.loss import targets
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
-from ddpm_lesson.train import Recipe
+from ddpm_lesson.train import Recipe, weights
 
 DATA = Images(torch.randint(0, 256, (16, 1, 6, 6), dtype=torch.uint8), torch.zeros(16, dtype=torch.int64), ('one',), 'noise')
 
@@ -46,3 +51,10 @@ def test_the_best_setting_has_the_smallest_loss():
     "Rejects the largest, and the last."
     trials = [dict(system='a', setting=s, loss=v) for s, v in (('x', 2.0), ('y', 1.0), ('z', 3.0))]
     assert same_minutes.best_settings(trials) == {'a': 'y'}
+
+
+@pytest.mark.parametrize('name', sorted(p.stem for p in Path(same_minutes.__file__).parent.glob('[a-z]*.py')))
+def test_to_import_a_benchmark_changes_nothing(name):
+    "Rejects a weight or a target of one table that `--help` then offers to all: two programs added theirs when imported."
+    importlib.import_module(f'benchmarks.{name}')
+    assert list(targets) == ['eps', 'x_0', 'v'] and list(weights) == ['uniform', 'min_snr']
