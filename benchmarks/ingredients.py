@@ -23,7 +23,7 @@ from filelock import FileLock
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.files import read_table, write_table
 from ddpm_lesson.engine.presets import presets
-from ddpm_lesson.loss import PredictsV, v_loss
+from ddpm_lesson.loss import PredictsV, targets, v_loss
 from ddpm_lesson.metrics import evaluate, lite0_judge, reference
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.train import Ema
