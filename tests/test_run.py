@@ -1,5 +1,4 @@
 "A run: bit-identical resumption, faults that leave the last whole checkpoint, what is refused before anything is lost."
-import inspect
 import itertools
 import math
 import re
@@ -66,12 +65,13 @@ def test_a_sweep_grows_by_equal_factors_and_keeps_what_it_was_told():
     rates, losses = lr_sweep(lambda k, lr: tried.append((k, lr)) or 0.1, 1e-3, 1e1, 5)
     assert_close(rates, torch.tensor([1e-3, 1e-2, 1e-1, 1.0, 1e1], dtype=torch.float64), rtol=1e-12, atol=0)
     assert tried == list(enumerate(rates.tolist())) and losses.tolist() == 5*[0.1]    # float64
-    defaults = {k: p.default for k, p in inspect.signature(lr_sweep).parameters.items() if k != 'loss_at'}
-    assert defaults == dict(lo=1e-6, hi=1.0, steps=100)
+    rates, losses = lr_sweep(lambda k, lr: 0.0)                                       # a loss of 0 is no reason to stop
+    assert len(rates) == len(losses) == 100
+    assert_close(rates[[0, -1]], torch.tensor([1e-6, 1.0], dtype=torch.float64), rtol=1e-12, atol=0)
     for lo, hi in (0, 1), (1, 1), (2, 1):
         with pytest.raises(ValueError, match='0 < lo < hi'): lr_sweep(None, lo, hi)
-    looks = [10*[1.0] + [after] for after in (31.0, 40.0)]                            # averages of 1 and about 4.1 and 5.2 after it
-    assert [len(lr_sweep(lambda k, lr, look=look: look[min(k, 10)], steps=11)[0]) for look in looks] == [11, 11]
+    for high, seen in (20.0, 30), (24.0, 11):                                         # one loss, after which the average is 3.8 and 4.4
+        assert len(lr_sweep(lambda k, lr, high=high: high if k == 10 else 1.0, steps=30)[0]) == seen
     assert len(lr_sweep(lambda k, lr: 1.0 if k < 10 else 50.0, steps=30)[0]) == 11
     ten = torch.logspace(-6, 0, 10, dtype=torch.float64)
     assert suggest_lr(ten, torch.ones(10, dtype=torch.float64)) == ten[9].item()/10

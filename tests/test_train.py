@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 from conftest import normal
@@ -84,11 +85,50 @@ def test_ema_is_the_geometric_sum():
         d = min(0.5, (1 + k)/(10 + k))
         mean = d*mean + (1 - d)*(k*k + 1.)
     assert_close(ema.shadow[0].item(), mean, rtol=1e-12, atol=0)
+    assert Ema(net).decay == 0.999
+
+
+def test_an_average_moves_alike_by_a_number_and_by_a_tensor():
+    "Rejects a recorded step that leaves the average where it is, or moves it by a share of something else."
+    now, old = normal(3, 2), normal(3, 2, seed=1)
+    net = torch.nn.Linear(2, 3, bias=False).double()
+    for share in 0.3, torch.tensor(0.3, dtype=torch.float64):
+        net.weight.data.copy_(old)
+        ema = Ema(net, 0.9)
+        net.weight.data.copy_(now)
+        ema.move(net, share)
+        assert_close(ema.shadow[0], 0.7*old + 0.3*now, rtol=1e-12, atol=0)
+        assert torch.equal(net.weight, now)
 
 
 def test_learning_rate_at_its_corners():
     r = Recipe(steps=100, warmup=10, lr=1.0)
-    assert [round(learning_rate(k, r), 6) for k in (0, 4, 9, 10, 55, 100)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
+    assert [round(learning_rate(k, r), 6) for k in (0, 4, 9, 10, 55, 100, 150)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
+    level = Recipe(steps=100, warmup=10, lr=0.5, decay=False)
+    assert [round(learning_rate(k, level), 6) for k in (0, 4, 9, 50)] == [0.05, 0.25, 0.5, 0.5]
+    assert learning_rate(11, Recipe(steps=11, warmup=10)) == 0                      # one step to come down in
+
+
+def test_adamw_has_the_numbers_of_its_recipe_in_one_kernel_where_there_is_one():
+    recipe = Recipe(lr=0.25, beta_2=0.75, weight_decay=0.125)
+    wanted = dict(lr=0.25, betas=(0.9, 0.75), weight_decay=0.125, fused=True)
+    for device, rest in ('cpu', dict(capturable=False)), ('cuda', dict(capturable=True)), ('meta', dict(fused=False, capturable=False)):
+        with FakeTensorMode(): defaults = train.adamw([torch.nn.Parameter(torch.ones(2, device=device))], recipe).defaults
+        assert {k: defaults[k] for k in (wanted | rest)} == wanted | rest, device
+
+
+def test_a_batch_learned_in_parts_has_the_gradient_of_the_whole():
+    "Rejects parts that count alike although the last has fewer images, and a sum in place of a mean."
+    batch = draw(DATA, Recipe(batch=8), SCHED.T, 0)
+    batch = batch._replace(x_0=batch.x_0.double(), eps=batch.eps.double())
+    net = Watched().double()
+    whole = v_loss(net, SCHED, *batch).mean()
+    [slope] = torch.autograd.grad(whole, net.weight)
+    for parts in 1, 3, 8:
+        net = Watched().double()
+        said = gradient_step(net, SCHED, torch.optim.SGD(net.parameters(), 1.0), Recipe(batch=8, accumulate=parts, clip_grad=0), batch)
+        assert_close(said, whole.detach(), rtol=1e-12, atol=0)
+        assert_close(1 - net.weight.detach(), slope, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize('target, per_x_0', [('eps', lambda snr: snr), ('x_0', lambda snr: 1 + 0*snr), ('v', lambda snr: 1 + snr)])
@@ -134,6 +174,15 @@ def test_a_step_moves_every_tensor_along_its_own_gradient():
         assert (moved - g*recipe.clip_grad/length).norm() < 1e-4*moved.norm() > 0
 
 
+def test_settings_reach_the_ends_of_their_ranges():
+    for name, ends in train._ranges.items():
+        kind = Recipe.__dataclass_fields__[name].type
+        for end in ends:
+            rest = dict(batch=10**9) if name == 'accumulate' else {}
+            assert getattr(Recipe(**rest | {name: kind(end)}), name) == end, name
+        with pytest.raises(ValueError, match=name): Recipe(**{name: ends[0] - 1})
+
+
 def test_min_snr_knows_squares_only():
     with pytest.raises(ValueError, match='weight min_snr wanted distance mse'): Recipe(weight='min_snr', distance='mae')
     with pytest.raises(ValueError, match='weight wanted one of uniform, min_snr'): Recipe(weight='min-snr')
@@ -165,6 +214,18 @@ def test_the_plain_loop_learns_what_a_run_learns(recwarn):
     assert not torch.allclose(other.net.out.weight, whole.net.out.weight, atol=1e-5)
 
 
+def test_the_plain_loop_takes_precision_and_optimizer_from_its_recipe():
+    for precision, wanted in ('bf16', torch.bfloat16), ('float32', False):
+        net = Watched()
+        train.fit(net, SCHED, DATA, Recipe(steps=1, batch=4, precision=precision))
+        assert [how for _, how in net.seen] == [wanted]
+    muon = Recipe(steps=1, batch=4, optimizer='muon')
+    with pytest.raises(ValueError, match='opt wanted an optimizer: muon is made by engine.run'): train.fit(Watched(), SCHED, DATA, muon)
+    net = Watched()
+    train.fit(net, SCHED, DATA, muon, torch.optim.SGD(net.parameters(), 0.1))
+    assert len(net.seen) == 1
+
+
 def test_what_has_moved_is_found_with_a_warning():
     with pytest.warns(DeprecationWarning, match='Run is in ddpm_lesson.engine.run now'): assert train.Run is Run
     with pytest.warns(DeprecationWarning, match='fit is in ddpm_lesson.engine.run now'): assert len(train.fit(Run(card(steps=4), DATA), progress=False).losses) == 4
@@ -183,6 +244,15 @@ def test_the_random_numbers_of_a_step_are_those_of_its_key():
     assert torch.equal(batch.x_0, to_unit(DATA.pixels[order]))
     assert torch.equal(batch.t, torch.randint(1, 51, (8,), generator=g(3, 1, 11)))
     assert torch.equal(batch.eps, torch.randn(8, 1, 7, 7, generator=g(3, 2, 11)))
+    seeds = [train.generator(1, k).initial_seed() for k in range(8)]
+    assert len(set(seeds)) == 8 and seeds == [g(1, k).initial_seed() for k in range(8)]
+
+
+def test_a_label_is_kept_where_none_may_be_dropped(monkeypatch):
+    "The smallest number that can be drawn is 0: a share of 0 drops nothing even then, a share of 1 everything."
+    for luck, share, wanted in (torch.zeros, 0.0, {0, 1}), (lambda n, generator: torch.full((n,), 1 - 2.0**-24), 1.0, {2}):
+        monkeypatch.setattr(torch, 'rand', lambda n, generator, luck=luck: luck(n) if luck is torch.zeros else luck(n, generator))
+        assert set(draw(labelled(), Recipe(batch=8, label_drop=share), 10, 0).y.tolist()) == wanted
 
 
 def test_a_running_average_by_hand():
