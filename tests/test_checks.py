@@ -1,11 +1,14 @@
 "What comes to the door of forward process, posterior and conversions, and what is said of it."
+import threading
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
 
 from conftest import normal
-from ddpm_lesson.checks import check_pair, check_t
+from ddpm_lesson.checks import check_float, check_pair, check_t, from_elsewhere, moved_to, torch_defaults, whole_numbers
 from ddpm_lesson.forward import q_sample, q_step
 from ddpm_lesson.posterior import (
     eps_from_v,
@@ -112,3 +115,97 @@ def test_what_is_no_schedule_is_named(sched):
         with pytest.raises(TypeError, match=f'^sched wanted a Schedule.*got {type(sched).__name__}'): f(*args)
     with pytest.raises(TypeError, match='^sched wanted a Schedule'): posterior_var(sched, 5)
     with pytest.raises(TypeError, match='^x_0 wanted a floating-point tensor.*got Schedule$'): q_sample(x, linear_schedule(), 5, x)
+
+
+@pytest.mark.parametrize('kind', [list, tuple, iter, np.array, torch.tensor], ids=['list', 'tuple', 'iterator', 'numpy', 'torch'])
+def test_whole_numbers_are_python_ints_afterwards(kind):
+    got = whole_numbers(kind([3, 1]), 'wanted')
+    assert got == [3, 1] and {type(n) for n in got} == {int}
+
+
+@pytest.mark.parametrize('wrong', [7, [1.0], [True], np.array([True]), torch.tensor([True]), np.zeros((2, 2), int), torch.zeros(2, 2, dtype=torch.int64), torch.tensor(3), ['1'], None], ids=str)
+def test_what_is_no_list_of_whole_numbers_is_named(wrong):
+    with pytest.raises(TypeError, match=r'^steps wanted a list, got '): whole_numbers(wrong, 'steps wanted a list')
+
+
+def test_bytes_are_told_the_way():
+    with pytest.raises(TypeError, match=r'^x wanted a floating-point tensor, got torch.uint8, so there; `to_unit` makes images of bytes$'): check_float(torch.zeros(2, dtype=torch.uint8), 'x', ', so there')
+    with pytest.raises(TypeError, match=r'^x wanted a floating-point tensor, got list$'): check_float([1.0], 'x')
+
+
+def test_the_callers_defaults_are_lent_and_given_back():
+    "Rejects a table in the caller's float64, on the caller's device, or without gradients; and a caller left in ours."
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device('meta')
+        with torch.inference_mode():
+            with torch_defaults():
+                with torch_defaults(): x = torch.ones(2, requires_grad=True)*2
+                assert torch.ones(2).dtype == x.dtype == torch.float32 and x.device.type == 'cpu'
+                assert x.requires_grad and not x.is_inference()
+            after = torch.ones(2)
+            assert after.dtype == torch.float64 and after.is_meta and after.is_inference()
+        with pytest.raises(KeyError), torch_defaults(): raise KeyError
+        assert torch.ones(2).dtype == torch.float64
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_last_thread_to_leave_gives_the_dtype_back():
+    "Rejects the first that leaves taking float32 from the others, and the second that enters taking float32 for the caller's."
+    inside, leave = threading.Event(), threading.Event()
+    def stay():
+        with torch_defaults():
+            inside.set()
+            leave.wait(60)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch_defaults():
+            other = threading.Thread(target=stay)
+            other.start()
+            assert inside.wait(60)
+        assert torch.get_default_dtype() == torch.float32    # the other is still inside
+        leave.set()
+        other.join(60)
+        assert torch.get_default_dtype() == torch.float64
+    finally: torch.set_default_dtype(torch.float32)
+
+
+def test_what_has_moved_is_found_where_it_is():
+    find = moved_to('ddpm_lesson.old', 'forward', 'posterior', silent=('q_step',))
+    with pytest.warns(DeprecationWarning, match=r'^posterior_var is in ddpm_lesson.posterior now$') as seen: assert find('posterior_var') is posterior_var
+    assert seen[0].filename == __file__ and len(seen) == 1
+    with pytest.warns(DeprecationWarning, match=r'^q_sample is in ddpm_lesson.forward now$'): assert find('q_sample') is q_sample
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert find('q_step') is q_step
+    for name in 'nothing', '__path__', '_private':
+        with pytest.raises(AttributeError, match=rf"^module 'ddpm_lesson.old' has no attribute '{name}'$"): find(name)
+
+
+def test_a_name_of_ours_that_is_private_does_not_move():
+    with pytest.raises(AttributeError): moved_to('old', 'checks')('_index')
+
+
+class Scheduler:
+    def add_noise(self): pass
+
+
+class Tables: alphas_cumprod = torch.ones(2)
+
+
+class Answer: sample = torch.ones(2)
+
+
+class Lucid: pass
+
+
+Lucid.__module__ = 'denoising_diffusion_pytorch.somewhere'
+
+
+@pytest.mark.parametrize('x, name', [
+    (DDPMScheduler(), 'from_diffusers'), (Scheduler(), 'from_diffusers'), (Tables(), 'from_diffusers'), (Answer(), 'from_diffusers'), (dict(num_train_timesteps=5), 'from_diffusers'),
+    (dict(_diffusers_version='1'), 'from_diffusers'), (Lucid(), 'from_lucidrains'), (Scheduler, ''), ({}, ''), ({'x': 1}, ''), (linear_schedule(), ''), (torch.nn.Identity(), ''), (len, ''), (None, '')])
+def test_objects_of_other_libraries_are_known(x, name):
+    assert from_elsewhere(x) == (f'; ddpm_lesson.dialects.{name} translates' if name else '')

@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = dict(
-    checks=['test_checks', 'test_schedule', 'test_sampler', 'test_properties'],
+    checks=['test_checks', 'test_dialects', 'test_schedule', 'test_sampler', 'test_properties'],
     schedule=['test_schedule', 'test_properties'], forward=['test_forward', 'test_checks', 'test_properties'],
     posterior=['test_posterior', 'test_checks', 'test_properties'], sampler=['test_sampler', 'test_properties', 'test_dialects'], loss=['test_loss', 'test_properties'],
     guidance=['test_guidance'], metrics=['test_metrics', 'test_metrics_parts'], unet=['test_unet', 'test_train', 'test_muon'], train=['test_train', 'test_run', 'test_museum'],
