@@ -226,9 +226,13 @@ def test_the_plain_loop_takes_precision_and_optimizer_from_its_recipe():
     assert len(net.seen) == 1
 
 
-def test_what_has_moved_is_found_with_a_warning():
+def test_what_has_moved_is_found_with_a_warning(tmp_path):
     with pytest.warns(DeprecationWarning, match='Run is in ddpm_lesson.engine.run now'): assert train.Run is Run
     with pytest.warns(DeprecationWarning, match='fit is in ddpm_lesson.engine.run now'): assert len(train.fit(Run(card(steps=4), DATA), progress=False).losses) == 4
+    either, net = train._or_of_a_run(lambda *args, **settings: (args, settings)), torch.nn.Identity()
+    assert either(net, 1, two=2) == ((net, 1), dict(two=2)) and either.__name__ == '<lambda>'
+    with pytest.warns(DeprecationWarning, match='fit is in'): assert len(either(Run(card(steps=4), DATA), tmp_path, progress=False).losses) == 4
+    assert (tmp_path/'checkpoint.safetensors').exists()
     with pytest.raises(AttributeError, match="'ddpm_lesson.train' has no attribute 'runn'"): train.runn
     with pytest.raises(AttributeError, match="no attribute '__path__'"): train.__path__
 
@@ -244,8 +248,8 @@ def test_the_random_numbers_of_a_step_are_those_of_its_key():
     assert torch.equal(batch.x_0, to_unit(DATA.pixels[order]))
     assert torch.equal(batch.t, torch.randint(1, 51, (8,), generator=g(3, 1, 11)))
     assert torch.equal(batch.eps, torch.randn(8, 1, 7, 7, generator=g(3, 2, 11)))
-    seeds = [train.generator(1, k).initial_seed() for k in range(8)]
-    assert len(set(seeds)) == 8 and seeds == [g(1, k).initial_seed() for k in range(8)]
+    seeds = [train.generator(3, k, 11).initial_seed() for k in range(8)]
+    assert len(set(seeds)) == 8 and seeds == [g(3, k, 11).initial_seed() for k in range(8)]
 
 
 def test_a_label_is_kept_where_none_may_be_dropped(monkeypatch):
@@ -285,6 +289,11 @@ def test_a_step_hands_on_labels_distance_and_precision():
     net = Watched()
     gradient_step(net, SCHED, torch.optim.SGD(net.parameters(), 0.1), recipe, batch)
     assert net.seen[0][1] is False
+    try:
+        torch.set_autocast_dtype('cpu', torch.float16)      # whatever the caller's own choice is
+        gradient_step(net, SCHED, torch.optim.SGD(net.parameters(), 0.1), recipe, batch, bf16=True)
+    finally: torch.set_autocast_dtype('cpu', torch.bfloat16)
+    assert net.seen[1][1] is torch.bfloat16
 
 
 def test_a_batch_says_what_its_parts_are():
