@@ -9,15 +9,17 @@ __all__ = ['sdedit_steps', 'invert_steps', 'inpaint_resample_steps', 'inpaint_re
            'tweedie_spread', 'Measured', 'restore_guided', 'inpaint_guided', 'restore_dps']
 
 # %% ../nbs/18_edit.ipynb #5026158e
+import math
 from functools import wraps
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .checks import check_float, check_number, check_whole
+from .checks import check_float, check_number, check_pair, check_shape, check_whole
 from .forward import q_sample, rates
-from .sampler import (_asking, _bar, _check_clip, _check_match, _same_arguments, _start,
-                                 ddim_coefs, ddim_steps, device_of, eval_mode, factors,
-                                 image_noise, last, timesteps, walk)
+from .sampler import (_asking, _bar, _begin, _check_clip, _check_end, _check_from_0,
+                                 _check_match, _same_arguments, _start, _with_history, ddim_coefs,
+                                 ddim_steps, device_of, eval_mode, factors, image_noise, last,
+                                 timesteps)
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/18_edit.ipynb #0cec2cec
@@ -37,7 +39,10 @@ class GaussianWorld:
         cov:Tensor,     # (d, d), symmetric, no negative eigenvalue
         sched:Schedule, # alpha_bar, entries 0..T
     ):
-        mean, cov = (check_float(x, name).double() for x, name in ((mean, 'mean'), (cov, 'cov')))
+        for x, name in (mean, 'mean'), (cov, 'cov'):
+            if not check_float(x, name).isfinite().all():
+                raise ValueError(f'{name} wanted finite numbers, got NaN or infinity')
+        mean, cov = mean.double().clone(), cov.double()
         if mean.ndim != 1 or cov.shape != (len(mean),)*2:
             raise ValueError('mean and cov wanted (d,) and (d, d), '
                              f'got {tuple(mean.shape)} and {tuple(cov.shape)}')
@@ -52,6 +57,8 @@ class GaussianWorld:
         t,             # (B,) int64 or one int, 1..T
     )->Tensor:         # (B, d), the expected noise E[eps | x_t]
         "(5.5) along each principal axis."
+        if check_float(x_t, 'x_t').shape[1:] != self.mean.shape:
+            raise ValueError(f'x_t wanted shape (B, {len(self.mean)}), got {tuple(x_t.shape)}')
         signal, noise = rates(self.sched, t, x_t.double(), low=1)
         along = (x_t.double() - signal*self.mean) @ self.axes
         eps = noise*along/(signal**2*self.values + noise**2)
@@ -64,7 +71,8 @@ class GaussianWorld:
     )->'GaussianWorld':
         "The world of those x_0 that made y = A x_0 + sigma_y noise: again a Gaussian, by Bayes."
         A, y = A.double(), y.double()
-        seen = A @ self.cov @ A.T + sigma_y**2*torch.eye(len(A), dtype=torch.float64)
+        error = torch.full_like(A[:, 0], check_number(sigma_y, 'sigma_y', 0)**2).diag()
+        seen = A @ self.cov @ A.T + error
         gain = torch.linalg.solve(seen, A @ self.cov).T
         return GaussianWorld(self.mean + gain @ (y - A @ self.mean), self.cov - gain @ A @ self.cov,
                              self.sched)
@@ -107,7 +115,8 @@ def sdedit(
     if not ts: raise ValueError(f'steps wanted one at or below strength T = {strength*sched.T:g}')
     noise = image_noise(tuple(x_0.shape), seeds, x_0.device)
     x_t = q_sample(sched, x_0, ts[0], noise().to(x_0))
-    return walk(model, sched, x_t, ts, ddim_coefs(sched, ts, eta), noise, clip, progress)
+    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, sched.T, _begin)
+    return _begin(model, sched, x_t, ts, ddim_coefs(sched, ts, eta), noise, clip, progress)
 
 sdedit_steps = _each_step(sdedit)
 
@@ -125,6 +134,7 @@ def invert(
     "DDIM backwards: each step solves for the x_t that DDIM would bring to x_s."
     _check_match(model, sched)
     x_0, ts = _check_images(x_0, 'x_0'), timesteps(sched.T, steps)
+    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, sched.T, invert)
     check_whole(rounds, 'rounds')
     return _climb(model, sched, x_0, ts, rounds, progress)
 
@@ -135,22 +145,17 @@ def _climb(model, sched, x_s, ts, rounds, progress):
     "DDIM from 0 up the timesteps: yields (0, x_0, x_0), then (t, x_t, x_0_hat) at each."
     (up, down), (keep, mix), _ = ([c.tolist() for c in pair]
                                   for pair in factors(sched, ts, ddim_coefs(sched, ts)[0]))
-    ask = _asking(model, x_s.dtype, copy=True)
+    norms = x_s.new_zeros(1)
+    ask = _asking(model, x_s.dtype, copy=True, norms=norms)
     yield 0, x_s, x_s
     for i in _bar(range(len(ts))[::-1], progress):
         x_t, t = x_s, torch.full((len(x_s),), ts[i], device=x_s.device)
         for _ in range(rounds):
             eps_hat = ask(x_t, t)
             x_t = (x_s - mix[i]*eps_hat)/keep[i]
-        if i == 0: _check_finite(x_t)
+        if i == 0: _check_end(x_t, norms/rounds/len(ts), 1)
         yield ts[i], x_t, up[i]*x_t + down[i]*eps_hat
         x_s = x_t
-
-def _check_finite(x)->Tensor:
-    "`x`, or an error."
-    if x.isfinite().all(): return x
-    raise ValueError('the model returned NaN, infinity or numbers far too large; '
-                     'or a step is too long')
 
 # %% ../nbs/18_edit.ipynb #1447a310
 def interpolate(
@@ -158,10 +163,12 @@ def interpolate(
     share:float,        # 0: a; 1: b
 )->Tensor:              # (B, ...), as long as a code should be
     "Along the great circle between two codes, image by image: (7.10)."
-    if a.shape != b.shape:
-        raise ValueError(f'a and b wanted one shape, got {tuple(a.shape)} and {tuple(b.shape)}')
-    share, rows = check_number(share, 'share'), [F.normalize(x.flatten(1), dim=1) for x in (a, b)]
+    check_pair(a, b, 'a', 'b')
+    share = check_number(share, 'share', -math.inf)
+    rows = [F.normalize(x[..., None].flatten(1), dim=1) for x in (a, b)]
     theta = (rows[0]*rows[1]).sum(1).clamp(-1, 1).acos().view(-1, *[1]*(a.ndim - 1))
+    if (theta > math.pi - 1e-3).any():
+        raise ValueError('a and b wanted codes that are not opposite: many ways lead there')
     near = theta < 1e-4   # there the circle is a line
     safe = theta.where(~near, torch.ones_like(theta))
     of = lambda k: torch.where(near, torch.full_like(theta, k), (k*safe).sin()/safe.sin())
@@ -180,22 +187,28 @@ def _check_known(y, mask)->tuple:
 
 # %% ../nbs/18_edit.ipynb #03d7dfc3
 def _prepare(model, sched, y, shape, steps, eta, clip, x_T, seeds):
-    "Falling timesteps, where to start, fresh noise, one DDIM step: (x_t, i) -> x_s, x_0_hat."
+    """Falling timesteps, where to start, fresh noise, one DDIM step: (x_t, i) -> x_s, x_0_hat;
+    and a last look: x_0 -> x_0."""
     _check_match(model, sched)
-    clip, ts = _check_clip(clip), timesteps(sched.T, steps)
-    noise = image_noise(tuple(shape), seeds, y.device, x_T)
+    clip, ts, shape = _check_clip(clip), timesteps(sched.T, steps), check_shape(shape)
+    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, sched.T, _prepare)
+    noise = image_noise(shape, seeds, y.device, x_T)
     direction, sigma = ddim_coefs(sched, ts, eta)
     (up, down), onward, clamped = ([c.tolist() for c in pair]
                                    for pair in factors(sched, ts, direction))
     (keep, mix), sigma = clamped if clip else onward, sigma.tolist()
-    ask = _asking(model, y.dtype, copy=True)
+    norms = y.new_zeros(1)
+    ask = _asking(model, y.dtype, copy=True, norms=norms)
+    def end(x_0):
+        _check_end(x_0, norms/len(ts), up[0])
+        return x_0
     def step(x_t, i):
         eps_hat = ask(x_t, torch.full((len(x_t),), ts[i], device=x_t.device))
         x_0_hat = up[i]*x_t + down[i]*eps_hat
         if clip: x_0_hat = x_0_hat.clamp(*clip)
         x_s = keep[i]*x_t + mix[i]*(x_0_hat if clip else eps_hat)
         return x_s + sigma[i]*noise().to(x_t) if sigma[i] else x_s, x_0_hat
-    return ts, _start(torch.Size(shape), x_T, noise, y.device).to(y.dtype), noise, step
+    return ts, _start(torch.Size(shape), x_T, noise, y.device).to(y.dtype), noise, step, end
 
 # %% ../nbs/18_edit.ipynb #e461fdae
 @_to_end
@@ -216,7 +229,7 @@ def inpaint_resample(
     "Paste the known part, noised, after each step; go up again; repeat. Lugmayr et al. 2022."
     y, mask = _check_known(y, mask)
     check_whole(times, 'times')
-    ts, x_T, noise, step = _prepare(model, sched, y, y.shape, steps, eta, clip, x_T, seeds)
+    ts, x_T, noise, step, end = _prepare(model, sched, y, y.shape, steps, eta, clip, x_T, seeds)
     ends = [*ts[1:], 0]
     def way(x_s):
         for i in _bar(range(len(ts)), progress):
@@ -227,7 +240,7 @@ def inpaint_resample(
                 known = q_sample(sched, y, ends[i], noise().to(y)) if ends[i] else y
                 x_s = torch.where(mask, known, x_s)
                 yield ts[i], x_t, x_0_hat
-        yield 0, _check_finite(x_s), x_s
+        yield 0, end(x_s), x_s
     return way(x_T)
 
 inpaint_resample_steps = _each_step(inpaint_resample)
@@ -306,6 +319,14 @@ def _conjugate_gradients(S, r, rounds)->Tensor:
     return u
 
 # %% ../nbs/18_edit.ipynb #512417d5
+def _check_seen(seen, y)->Tensor:
+    "What an operator made of images, if it can be compared with what was measured."
+    if not check_float(seen, 'what the operator returns').requires_grad:
+        raise ValueError('the operator wanted to keep gradients: no detach(), no no_grad')
+    if y.shape[1:] == seen.shape[1:] and len(y) in (1, len(seen)): return seen
+    raise ValueError(f'y wanted the shape that the operator makes, {tuple(seen.shape)}, '
+                     f'or one for all, got {tuple(y.shape)}')
+
 class Measured(nn.Module):
     "A model that knows a measurement: again a model, of the noise given x_t and y."
     def __init__(self,
@@ -332,17 +353,14 @@ class Measured(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             x = x_t.detach().clone().requires_grad_()
             signal, noise = rates(self.sched, t, x, low=1)
-            eps_hat = self.model(x, t)
-            seen = self.operator((x - noise*eps_hat)/signal)
+            eps_hat = _with_history(self.model, x, t)
+            seen = _check_seen(self.operator((x - noise*eps_hat)/signal), self.y)
             slope = self._slope(seen, x, signal, noise)
         return eps_hat.detach() - noise*slope
 
     def _slope(self, seen, x, signal, noise)->Tensor:
         "(18.6): J^T A^T (sigma_y^2 + A C A^T)^-1 (y - A x_0_hat)."
         y = self.y.to(seen)
-        if y.shape[1:] != seen.shape[1:] or len(y) not in (1, len(seen)):
-            raise ValueError(f'y wanted the shape that the operator makes, {tuple(seen.shape)}, '
-                             f'or one for all, got {tuple(y.shape)}')
         back = lambda v: torch.autograd.grad(seen, x, v, retain_graph=True)[0]
         S = lambda v: self.sigma_y**2*v + self.spread(self.operator, back, v, signal, noise)
         rounds = 1 if self.spread is no_spread else self.rounds
@@ -398,14 +416,14 @@ def restore_dps(
 )->Tensor:            # shape
     "DPS as its program has it: after each step, zeta times the slope of |y - A x_0_hat|."
     y, zeta = _check_images(y, 'y'), check_number(zeta, 'zeta', 0)
-    ts, x_t, _, step = _prepare(model, sched, y, shape, steps, eta, clip, x_T, seeds)
+    ts, x_t, _, step, end = _prepare(model, sched, y, shape, steps, eta, clip, x_T, seeds)
     def way(x_t):
         for i in _bar(range(len(ts)), progress):
             x_s, x_0_hat = step(x_t, i)
             x_s = x_s - zeta*_misfit_slope(model, sched, x_t, ts[i], operator, y)
             yield ts[i], x_t, x_0_hat
             x_t = x_s
-        yield 0, _check_finite(x_t), x_t
+        yield 0, end(x_t), x_t
     return way(x_t)
 
 restore_dps_steps = _each_step(restore_dps)
@@ -416,5 +434,6 @@ def _misfit_slope(model, sched, x_t, t, operator, y)->Tensor:
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x = x_t.detach().clone().requires_grad_()
         signal, noise = rates(sched, t, x, low=1)
-        seen = operator((x - noise*model(x, torch.full((len(x),), t).to(x.device)))/signal)
+        eps_hat = _with_history(model, x, torch.full((len(x),), t, device=x.device))
+        seen = _check_seen(operator((x - noise*eps_hat)/signal), y)
         return torch.autograd.grad((y - seen).flatten(1).norm(dim=1).sum(), x)[0]

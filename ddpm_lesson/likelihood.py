@@ -11,34 +11,45 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from .checks import check_float, check_number, check_whole
-from .forward import q_sample
+from .checks import (check_float, check_number, check_shape, check_t, check_whole,
+                                whole_numbers)
+from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
-from .sampler import (_asking, _check_clip, _check_match, ddpm_coefs, eval_mode,
-                                 image_noise, levels, timesteps)
+from .sampler import (_asking, _check_clip, _check_end, _check_match, _with_history,
+                                 ddpm_coefs, eval_mode, image_noise, levels, timesteps)
 from .schedule import Schedule
 
 # %% ../nbs/17_likelihood.ipynb #75db6b77
+def _rows(x)->Tensor:
+    "Images, (B, ...), as rows of float64."
+    return check_float(x, 'x').double()[..., None].flatten(1)
+
 def log_density(
     world:GaussianMixture, # std > 0, unless t > 0
     x_t:Tensor,            # (B, ...) images at step t
-    t:int,                 # step, 0..T
+    t,                     # int or (B,) int64, 0..T
 )->Tensor:                 # (B,) float64, nats
     "Exact logarithm of the density of x_t in a world of lesson 5."
-    alpha_bar = world.sched.alpha_bar[t].item()
+    if check_float(x_t, 'x_t').shape[1:] != world.means.shape[1:]:
+        wanted = ('B', *world.means.shape[1:])
+        raise ValueError(f'x_t wanted shape {wanted}, got {tuple(x_t.shape)}')
+    alpha_bar = at(world.sched.alpha_bar, check_t(t, world.sched.T, len(x_t))).to(x_t.device)
+    alpha_bar = alpha_bar.expand(len(x_t))[:, None]
     var = alpha_bar*world.std**2 + 1 - alpha_bar
-    if not var > 0: raise ValueError('points have no density at t = 0: wanted std > 0 or t >= 1')
-    rows = x_t.double().flatten(1)
-    apart = (rows[:, None] - alpha_bar**0.5*world.means.flatten(1)).square().sum(-1)
-    log_p = world.weights.log() - apart/(2*var) - rows.shape[1]/2*math.log(2*math.pi*var)
+    if not (var > 0).all():
+        raise ValueError('points have no density at t = 0: wanted std > 0 or t >= 1')
+    rows = _rows(x_t)
+    centres = alpha_bar.sqrt()[..., None]*_rows(world.means)
+    apart = (rows[:, None] - centres).square().sum(-1)
+    log_p = world.weights.log() - apart/(2*var) - rows.shape[1]/2*(2*math.pi*var).log()
     return log_p.logsumexp(1)
 
 def log_normal(
     x:Tensor,  # (B, ...)
 )->Tensor:     # (B,) float64, nats
     "Logarithm of the density of N(0, I), where samplers start."
-    rows = x.double().flatten(1)
+    rows = _rows(x)
     return -(rows.square().sum(1) + rows.shape[1]*math.log(2*math.pi))/2
 
 # %% ../nbs/17_likelihood.ipynb #7b0f90b3
@@ -52,7 +63,7 @@ def trace_terms(
         raise ValueError("the model's answer wanted a gradient: was it computed under no_grad?")
     def one(i, v):
         more = i + 1 < len(probes)
-        back, = torch.autograd.grad(eps_hat, x_t, v.to(eps_hat), retain_graph=more)
+        back, = torch.autograd.grad(eps_hat, x_t, v.to(eps_hat), more, materialize_grads=True)
         return (back*v).double().flatten(1).sum(1)
     return torch.stack([one(i, v) for i, v in enumerate(probes)])
 
@@ -70,7 +81,9 @@ def student(
     cover:float=0.95,  # share of intervals that should hold the truth
 )->float:
     "How many standard errors to each side of a mean of n normal draws: a quantile of Student's t."
-    angle = (torch.arange(100_000, dtype=torch.float64) + 0.5)/100_000*math.pi/2
+    if check_whole(n, 'n') < 2: raise ValueError(f'n wanted at least 2 draws, got {n}')
+    check_number(cover, 'cover', 0, 1)
+    angle = (torch.arange(100_000, dtype=torch.float64, device='cpu') + 0.5)/100_000*math.pi/2
     share = angle.cos().pow(n - 2).cumsum(0)   # of |t| below sqrt(n - 1) tan(angle)
     return ((n - 1)**0.5*angle[torch.searchsorted(share, cover*share[-1])].tan()).item()
 
@@ -80,25 +93,20 @@ def _path(sched, steps, start)->list:
     ts = timesteps(sched.T, steps)
     if ts[0] != sched.T:
         raise ValueError(f'steps wanted to begin at T = {sched.T}, whose law is known, got {ts[0]}')
-    if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < sched.T:
+    if sched.ends_at_zero:
+        raise ValueError('sched wanted alpha_bar above 0 at T: the way there divides by its root')
+    start, = whole_numbers([start], 'start wanted a whole number')
+    if not 0 <= start < sched.T:
         raise ValueError(f'start wanted a step in 0..{sched.T - 1}, got {start!r:.60}')
     return [start, *(t for t in reversed(ts) if t > start)]
 
 def _check_batch(x_0)->Tensor:
-    "`x_0` without its history, or an error unless it is a batch of finite numbers."
+    "`x_0` without its history, float32 at least, or an error: a batch of finite numbers."
     if check_float(x_0, 'x_0').ndim < 2 or not x_0.numel():
         raise ValueError(f'x_0 wanted a batch (B, ...), got {tuple(x_0.shape)}')
     if not x_0.isfinite().all():
         raise ValueError('x_0 wanted finite numbers, got NaN or infinity')
-    return x_0.detach()
-
-def _with_history(model, x_t, t)->Tensor:
-    "The model's answer, differentiable; an error unless it has the shape of x_t."
-    steps = torch.full((len(x_t),), t, device=x_t.device)
-    eps_hat = check_float(model(x_t, steps), "the model's answer")
-    if eps_hat.shape == x_t.shape: return eps_hat
-    raise ValueError('the model wanted to return the shape it was given, '
-                     f'{tuple(x_t.shape)}, got {tuple(eps_hat.shape)}')
+    return x_0.detach().to(torch.promote_types(x_0.dtype, torch.float32))
 
 # %% ../nbs/17_likelihood.ipynb #43cf543b
 def _slope(model, sched, x, t, probes)->tuple:
@@ -106,7 +114,7 @@ def _slope(model, sched, x, t, probes)->tuple:
     if not t: return 0., 0.   # of a smooth density without noise
     cos, sin = sched.signal_rate[t].item(), sched.noise_rate[t].item()
     x_t = x.detach().requires_grad_()
-    eps_hat = _with_history(model, x_t, t)
+    eps_hat = _with_history(model, x_t, torch.full((len(x_t),), t, device=x_t.device))
     trace = trace_terms(eps_hat, x_t, probes(x_t))
     if probes is unit_probes: trace = trace.sum(0, keepdim=True)
     return (eps_hat.detach().to(x) - sin*x)/cos, (trace - sin*x[0].numel())/cos
@@ -149,6 +157,10 @@ def ode_log_likelihood(
     return log_p[0], torch.full_like(log_p[0], 0. if probes is None else math.inf)
 
 # %% ../nbs/17_likelihood.ipynb #69b13359
+def _check_bins(bins)->int:
+    if check_whole(bins, 'bins') > 1: return bins
+    raise ValueError('bins wanted at least 2, got 1')
+
 def decoder_log_prob(
     x_0:Tensor,    # (B, ...) bytes after `to_unit`
     mean:Tensor,   # (B, ...) where the decoder thinks they are
@@ -156,7 +168,8 @@ def decoder_log_prob(
     bins:int=256,  # values from -1 to 1; the outermost cells reach to infinity
 )->Tensor:         # (B, ...) float64, nats: of a probability, so never above 0
     "Logarithm of the Gaussian's mass in the cell of x_0, exact far into the tails. DDPM Eq. 13."
-    x_0, mean, half = x_0.double(), mean.double(), 1/(bins - 1)
+    check_float(x_0, 'x_0'), check_number(std, 'std', 0)
+    x_0, mean, half = x_0.double(), mean.double(), 1/(_check_bins(bins) - 1)
     low = torch.where(x_0 < half - 1, -math.inf, (x_0 - half - mean)/std)
     high = torch.where(x_0 > 1 - half, math.inf, (x_0 + half - mean)/std)
     flip = low > 0   # a mirror image: on the left side differences of masses are exact
@@ -173,19 +186,19 @@ def _decoder_std(sched, ts, std_0)->float:
 
 def _check_bytes(x_0, bins)->None:
     "Raise unless x_0 holds only the values that the bins stand for."
-    place = (x_0.double() + 1)*(check_whole(bins, 'bins') - 1)/2
+    place = (x_0.double() + 1)*(_check_bins(bins) - 1)/2
     if (place - place.round()).abs().max() < 1e-3 and x_0.abs().max() < 1 + 1e-6: return
     raise ValueError(f'x_0 wanted the {bins} values that `to_unit` makes of bytes, got others; '
                      'bins=None takes any numbers')
 
 def _decoder_loss(x_0, x_0_hat, std_0, bins)->Tensor:
     "L_0, (B,) nats: of a density if there are no bins."
-    if bins: return -decoder_log_prob(x_0, x_0_hat, std_0, bins).flatten(1).sum(1)
+    if bins is not None: return -decoder_log_prob(x_0, x_0_hat, std_0, bins).flatten(1).sum(1)
     return -log_normal((x_0 - x_0_hat).double()/std_0) + x_0[0].numel()*math.log(std_0)
 
 def _squares(x)->Tensor:
     "(B,) sum of squares of each image, float64."
-    return x.double().flatten(1).square().sum(1)
+    return _rows(x).square().sum(1)
 
 # %% ../nbs/17_likelihood.ipynb #f429f3e0
 def elbo_terms(
@@ -203,10 +216,11 @@ def elbo_terms(
     "The terms of (9.3), one draw of each x_t; their sum is on average >= -log p. DDPM Eq. 5."
     _check_match(model, sched)
     ts, x_0, clip = timesteps(sched.T, steps), _check_batch(x_0), _check_clip(clip)
-    if bins: _check_bytes(x_0, bins)
+    if bins is not None: _check_bytes(x_0, bins)
     coefs, std_0 = _elbo_coefs(sched, ts, var), _decoder_std(sched, ts, std_0)
     noise = image_noise(tuple(x_0.shape), seeds, x_0.device)
-    ask, d = _asking(model, x_0.dtype, copy=True), x_0[0].numel()
+    norms, d = x_0.new_zeros(1), x_0[0].numel()
+    ask = _asking(model, x_0.dtype, copy=True, norms=norms)
     a_T = sched.alpha_bar[ts[0]].item()
     terms = [(a_T*_squares(x_0) - d*(a_T + math.log1p(-a_T)))/2]   # L_T
     for t, weight, ratio in zip(ts, *coefs):
@@ -216,6 +230,7 @@ def elbo_terms(
         if clip: x_0_hat = x_0_hat.clamp(*clip)
         if t == ts[-1]: terms.append(_decoder_loss(x_0, x_0_hat, std_0, bins))
         else: terms.append(weight*_squares(x_0 - x_0_hat) + d/2*(ratio - 1 - math.log(ratio)))
+    _check_end(x_t, norms/len(ts), 1)   # a clamp would hide it
     return torch.stack(terms[::-1], 1)
 
 # %% ../nbs/17_likelihood.ipynb #05057d14
@@ -245,7 +260,7 @@ def dequantise(
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
         came = getattr(pixels, 'dtype', type(pixels).__name__)
         raise TypeError(f'pixels wanted uint8, got {came}')
-    normal = image_noise(tuple(pixels.shape), seeds, pixels.device)().double()
+    normal = image_noise(check_shape(pixels.shape), seeds, pixels.device)().double()
     return (pixels + torch.special.ndtr(normal) - 0.5)/127.5 - 1
 
 # %% ../nbs/17_likelihood.ipynb #c73d2f32

@@ -183,23 +183,33 @@ def _check_match(model, sched)->None:
 
 # %% ../nbs/06_ddpm.ipynb #80988502
 def _checked(eps_hat, x_t)->Tensor:
-    "`eps_hat` without its history, in the dtype of `x_t`; an error unless it has its shape."
+    "`eps_hat` in the dtype of `x_t`; an error unless it has its shape."
     check_float(eps_hat, "the model's answer", from_elsewhere(eps_hat))
-    if eps_hat.shape == x_t.shape: return eps_hat.detach().to(x_t.dtype)
+    if eps_hat.shape == x_t.shape: return eps_hat.to(x_t.dtype)
     raise ValueError('the model wanted to return the shape it was given, '
                      f'{tuple(x_t.shape)}, got {tuple(eps_hat.shape)}')
 
-def _asking(model, dtype, copy, what=None):
+def _dtype_for(model, dtype):
+    "That of a network in half or double precision; `dtype` for others, and for a wrapper."
+    own = getattr(_first_weights(model, None), 'dtype', dtype)
+    plain = own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model)
+    return dtype if plain else own
+
+def _with_history(model, x_t, t)->Tensor:
+    "The model's answer to a copy of `x_t`, (B, ...) with a gradient: differentiable in it."
+    eps_hat = _checked(model(x_t.to(_dtype_for(model, x_t.dtype), copy=True), t), x_t)
+    if eps_hat.requires_grad: return eps_hat
+    raise ValueError("the model's answer wanted a gradient: was it computed under no_grad?")
+
+def _asking(model, dtype, copy, what=None, norms=None):
     """Ask a model for its noise, or `what`, of images in `dtype`, or of their copy: in eval mode,
-    without gradients."""
-    at_rest, own = eval_mode(model), getattr(_first_weights(model, None), 'dtype', dtype)
-    # a network in half or double precision wants its images so; a wrapper sees to it itself
-    if own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model):
-        own = dtype
-    what = what or model
+    without gradients. `norms`: (1,), to which that of each answer is added."""
+    at_rest, own, what = eval_mode(model), _dtype_for(model, dtype), what or model
     def ask(x_t, t):
         given = x_t.to(own, copy=copy).detach()
-        with torch.inference_mode(), at_rest: return _checked(what(given, t), x_t)
+        with torch.inference_mode(), at_rest: said = _checked(what(given, t), x_t).detach()
+        if norms is not None: norms.add_(torch.linalg.vector_norm(said))
+        return said
     return ask
 
 # %% ../nbs/06_ddpm.ipynb #31368cc6
@@ -269,13 +279,15 @@ def walk(
     clip=None,              # None, or (lo, hi) for x_0_hat
     progress=False,         # show a bar
     look=True,              # hand out every step; else the end, and make x_0_hat only for a clamp
+    norms=None,             # (1,), the sum of those of earlier answers that a clamp hid
 ):                          # yields (t, x_t, x_0_hat), S times if `look`, then (0, x_0, x_0)
     "All samplers: x_s = signal_rate_s x_0_hat + direction eps_hat + sigma z. DDIM Eq. 12."
     estimate, onward, clamped = ([c.tolist() for c in pair]
                                  for pair in factors(sched, ts, coefs[0]))
     (up, down), (keep, mix), sigma = estimate, clamped if clip else onward, coefs[1].tolist()
     steps = torch.tensor(ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
-    ask, total = _asking(model, x_t.dtype, copy=look), x_t.new_zeros(1)
+    if norms is None: norms = x_t.new_zeros(1)
+    ask = _asking(model, x_t.dtype, copy=look, norms=norms if clip else None)
     for i in _bar(range(len(ts)), progress):
         x_s = x_t*keep[i]  # before the model sees x_t: it may do with it what it likes
         x_0_hat = x_t*up[i] if look or clip else None
@@ -283,12 +295,11 @@ def walk(
         if x_0_hat is not None: x_0_hat.add_(eps_hat, alpha=down[i])
         if clip:
             x_0_hat.clamp_(*clip)
-            total.add_(torch.linalg.vector_norm(eps_hat))
         x_s.add_(x_0_hat if clip else eps_hat, alpha=mix[i])
         if sigma[i]: x_s.add_(noise(), alpha=sigma[i])
         if look: yield ts[i], x_t, x_0_hat
         x_t = x_s
-    _check_end(x_t, total/len(ts), up[0])
+    _check_end(x_t, norms/len(ts), up[0])
     yield 0, x_t, x_t
 
 # %% ../nbs/06_ddpm.ipynb #cf30e9d3
@@ -303,7 +314,8 @@ def _check_end(x_0, answers, lift)->None:
 # %% ../nbs/06_ddpm.ipynb #7be04fc1
 def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False, look=True):
     "A `walk` that begins where alpha_bar is 0: x_t is the noise, and the model says x_0_hat."
-    ask = _asking(model, x_t.dtype, look, model.x_0_hat)
+    norms = x_t.new_zeros(1)
+    ask = _asking(model, x_t.dtype, look, model.x_0_hat, norms)
     x_0_hat = ask(x_t, torch.full((len(x_t),), ts[0], device=x_t.device))
     if clip: x_0_hat = x_0_hat.clamp(*clip)
     direction, sigma = (c[0].item() for c in coefs)
@@ -311,9 +323,9 @@ def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False,
     if sigma: x_s.add_(noise(), alpha=sigma)
     if look: yield ts[0], x_t, x_0_hat
     rest = tuple(c[1:] for c in coefs)
-    if ts[1:]: yield from walk(model, sched, x_s, ts[1:], rest, noise, clip, progress, look)
+    if ts[1:]: yield from walk(model, sched, x_s, ts[1:], rest, noise, clip, progress, look, norms)
     else:
-        _check_end(x_s, x_s.new_zeros(1), 1)
+        _check_end(x_s, norms, 1)
         yield 0, x_s, x_s
 
 # %% ../nbs/06_ddpm.ipynb #61034728
@@ -325,8 +337,8 @@ def _begin(model, sched, x_t, ts, *more):
 def _check_from_0(model, T, walk)->None:
     "Raise unless the walk and the model can begin where nothing of the image is left."
     if walk is not _begin:
-        raise ValueError('this sampler counts in log SNR, which is no number where alpha_bar is 0: '
-                         f'wanted steps below {T}, or ddim_sample')
+        raise ValueError('where alpha_bar is 0, log SNR is no number and the signal rate divides '
+                         f'nothing: this sampler wanted steps below {T}, or take ddim_sample')
     if not hasattr(model, 'x_0_hat'):
         raise ValueError(f'where alpha_bar is 0, at t={T}, noise says nothing about x_0: wanted a '
                          'model that has x_0_hat(x_t, t), such as PredictsV, or steps below it')

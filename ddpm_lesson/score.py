@@ -13,7 +13,8 @@ from torch import Tensor
 from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import at, q_sample, rates, shaped
 from ddpm_lesson.sampler import (
-    _asking, _bar, _check_end, _same_arguments, _walk_from, eval_mode, last, levels,
+    _asking, _bar, _check_end, _same_arguments, _walk_from, _with_history, eval_mode, last,
+    levels,
 )
 from .schedule import Schedule, check_schedule
 
@@ -46,7 +47,7 @@ def _jacobian(model, x_t, t)->Tensor:
     "Slopes of a model's outputs by the D numbers of their own image, (B, D, D)."
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x = x_t.detach().clone().requires_grad_()
-        out = model(x, t).flatten(1)
+        out = _with_history(model, x, t).flatten(1)
         rows = [torch.autograd.grad(o.sum(), x, retain_graph=True)[0] for o in out.unbind(1)]
     return torch.stack([row.flatten(1) for row in rows], 1)
 
@@ -142,11 +143,10 @@ def _sde_walk(
     keep, mix, sigma = (c.tolist() for c in coefs)
     room, total = (1 - levels(sched, ts)[0]).tolist(), x_t.new_zeros(1)
     steps = torch.tensor(ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
-    ask = _asking(model, x_t.dtype, copy=True)
+    ask = _asking(model, x_t.dtype, copy=True, norms=total)
     def answers(x, i):
         "x_0_hat and eps_hat at visited step i."
         eps_hat, signal, rate = ask(x, steps[i]), (1 - room[i])**0.5, room[i]**0.5
-        total.add_(torch.linalg.vector_norm(eps_hat))
         x_0_hat = (x - rate*eps_hat)/signal
         if not clip: return x_0_hat, eps_hat
         x_0_hat = x_0_hat.clamp(*clip)

@@ -115,14 +115,13 @@ def _answers(model, sched, ts, x_t, clip):
     a_t, _ = levels(sched, ts)
     rate, up = (1 - a_t).sqrt().tolist(), ((1 - a_t)/a_t).sqrt().tolist()
     at = torch.tensor(ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
-    ask, hidden = _asking(model, x_t.dtype, copy=False), x_t.new_zeros(1)
+    hidden = x_t.new_zeros(1)
+    ask = _asking(model, x_t.dtype, copy=False, norms=hidden if clip else None)
     def answer(u, i, out):
         # the model gets memory of its own, with which it may do what it likes
         eps_hat = ask(u*rate[i], at[i])
         torch.sub(u, eps_hat, out=out)
-        if clip:
-            out.clamp_(clip[0]/up[i], clip[1]/up[i])
-            hidden.add_(torch.linalg.vector_norm(eps_hat))
+        if clip: out.clamp_(clip[0]/up[i], clip[1]/up[i])
     return answer, rate, up, hidden
 
 # %% ../nbs/15_solvers.ipynb #7a415171

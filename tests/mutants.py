@@ -124,7 +124,7 @@ MUTANTS = {
     'bound of the ODE without log q': ('likelihood', 'return log_p - log_q - _decoder_loss', 'return log_p - _decoder_loss', 'test_likelihood.py::test_the_odes_bound_on_bytes_meets_a_finite_set'),
     'density read as a probability': ('likelihood', '-(log_p/numbers + math.log(cell))', '-(log_p/numbers)', 'test_likelihood.py::test_bits_of_a_fair_byte_are_eight'),
     # edit
-    'gain without the error of the measurement': ('edit', 'A @ self.cov @ A.T + sigma_y**2*torch.eye(len(A), dtype=torch.float64)', 'A @ self.cov @ A.T', 'test_edit.py::test_the_conditional_is_bayes_by_precision'),
+    'gain without the error of the measurement': ('edit', 'A @ self.cov @ A.T + error', 'A @ self.cov @ A.T', 'test_edit.py::test_the_conditional_is_bayes_by_precision'),
     'guidance without the covariance of x_0': ('edit', 'return noise**2/signal*A(back(v))', 'return torch.zeros_like(v)', 'test_edit.py::test_guidance_with_tweedies_covariance_is_the_conditionals_denoiser'),
     "Tweedie's covariance without its root": ('edit', 'return noise**2/signal*A(back(v))', 'return noise**2*A(back(v))', 'test_edit.py::test_guidance_with_tweedies_covariance_is_the_conditionals_denoiser'),
     'guidance away from the measurement': ('edit', 'return eps_hat.detach() - noise*slope', 'return eps_hat.detach() + noise*slope', 'test_edit.py::test_guidance_with_tweedies_covariance_is_the_conditionals_denoiser'),

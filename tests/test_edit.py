@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from conftest import Stub, normal
 from ddpm_lesson import edit
+from ddpm_lesson.dialects import flow_schedule
 from ddpm_lesson.edit import (
     GaussianWorld,
     Measured,
@@ -29,6 +30,7 @@ from ddpm_lesson.edit import (
     shrunk,
     tweedie_spread,
 )
+from ddpm_lesson.loss import PredictsV
 from ddpm_lesson.sampler import ddim_sample, ddim_steps, quadratic
 from ddpm_lesson.schedule import linear_schedule
 
@@ -275,9 +277,53 @@ def test_what_is_known_stays_and_what_is_hidden_does_not_matter():
     (lambda: GaussianWorld(torch.zeros(2), torch.eye(3), SCHED), r'\(d,\) and \(d, d\)'),
     (lambda: Measured(SCHED, Stub(), masked(HALF), PHOTOS, 0.1), 'exchanged'),
     (lambda: Measured(WORLD, linear_schedule(7), masked(MASK), Y, 0.1), 'sched wanted the schedule'),
+    (lambda: GaussianWorld(torch.tensor([math.nan, 0.]), torch.eye(2), SCHED), 'mean wanted finite'),
+    (lambda: WORLD(X[:, :1], 3), r"x_t wanted shape \(B, 4\)"),
+    (lambda: WORLD(X.long(), 3), 'x_t wanted a floating-point'),
+    (lambda: WORLD.given(SEEN, Y[0, :2], -0.1), 'sigma_y wanted'),
+    (lambda: interpolate(PHOTOS, PHOTOS, math.nan), 'share wanted'),
+    (lambda: interpolate(PHOTOS.long(), PHOTOS.long(), 0.5), 'floating-point'),
+    (lambda: interpolate(PHOTOS, -PHOTOS, 0.5), 'not opposite'),
+    (lambda: restore_dps(Stub(), SCHED, PHOTOS[:, :, :1, :1], masked(HALF), PHOTOS.shape, steps=3), 'y wanted the shape'),
+    (lambda: restore_guided(Stub(), SCHED, PHOTOS, torch.Tensor.detach, PHOTOS.shape, steps=3), 'operator wanted to keep gradients'),
+    (lambda: restore_guided(lambda x, t: x.detach(), SCHED, PHOTOS, masked(HALF), PHOTOS.shape, steps=3), 'answer wanted a gradient'),
+    (lambda: restore_dps(lambda x, t: x.detach(), SCHED, PHOTOS, masked(HALF), PHOTOS.shape, steps=3), 'answer wanted a gradient'),
 ])
 def test_bad_input_is_named(call, error):
     with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+@pytest.mark.parametrize('edited', [
+    lambda model, sched: inpaint_resample(model, sched, PHOTOS, HALF, steps=3, clip=(-1, 1)),
+    lambda model, sched: inpaint_replace(model, sched, PHOTOS, HALF, steps=3, clip=(-1, 1)),
+    lambda model, sched: restore_dps(model, sched, PHOTOS, masked(HALF), PHOTOS.shape, steps=3, clip=(-1, 1)),
+    lambda model, sched: inpaint_guided(model, sched, PHOTOS, HALF, steps=3, clip=(-1, 1)),
+    lambda model, sched: sdedit(model, sched, PHOTOS, steps=3, clip=(-1, 1)),
+    lambda model, sched: invert(model, sched, PHOTOS, steps=3)])
+@pytest.mark.parametrize('factor', [math.inf, 1e20])
+def test_no_clamp_hides_a_wrong_answer(edited, factor):
+    "Rejects a last look at the picture alone, which a clamp has made presentable."
+    with pytest.raises(ValueError, match='numbers far too large'): edited(lambda x, t: x*factor, SCHED)
+
+
+def test_walks_where_nothing_is_left_say_what_they_want():
+    "Rejects 0/0, and words that blame the model; SDEdit of everything draws as DDIM does."
+    sched = flow_schedule(20)
+    model = PredictsV(Stub(), sched)
+    for call in (lambda: invert(model, sched, PHOTOS, steps=4), lambda: inpaint_replace(model, sched, PHOTOS, HALF, steps=4),
+                 lambda: restore_dps(model, sched, PHOTOS, masked(HALF), PHOTOS.shape, steps=4)):
+        with pytest.raises(ValueError, match='wanted steps below 20'): call()
+    drawn = sdedit(model, sched, PHOTOS, strength=1, steps=4, eta=0, seeds=range(len(PHOTOS)))
+    noise = torch.stack([torch.randn(PHOTOS.shape[1:], generator=torch.Generator().manual_seed(k)) for k in range(len(PHOTOS))])
+    assert_close(drawn, ddim_sample(model, sched, PHOTOS.shape, steps=4, x_T=noise), rtol=0, atol=1e-5)
+
+
+def test_a_world_keeps_numbers_of_its_own():
+    "Rejects a mean that is the caller's memory."
+    mean = torch.zeros(2, dtype=torch.float64)
+    world = GaussianWorld(mean, torch.eye(2), SCHED)
+    mean.add_(9)
+    assert not world.mean.any()
 
 
 def test_covariances_are_functions_anyone_can_write():

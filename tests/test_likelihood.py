@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from conftest import SCHEDULES, Stub, normal
+from ddpm_lesson.dialects import flow_schedule
 from ddpm_lesson.likelihood import (
     bits_per_dim,
     decoder_log_prob,
@@ -17,12 +18,13 @@ from ddpm_lesson.likelihood import (
     ode_log_likelihood,
     student,
 )
+from ddpm_lesson.loss import PredictsV
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import eps_from_x_0, posterior_mean, posterior_var, x_0_from_eps
 from ddpm_lesson.sampler import quadratic
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
-LINEAR = linear_schedule()
+LINEAR, ZERO = linear_schedule(), flow_schedule(20)
 MEANS = torch.tensor([[-1., .5], [.7, .2], [.1, -.9]], dtype=torch.float64)
 WORLD = GaussianMixture([.5, .3, .2], MEANS, 0.3, LINEAR)
 BYTES = torch.tensor([[10., 200.], [12., 100.], [190., 150.]]).double()/127.5 - 1
@@ -214,9 +216,33 @@ X = normal(2, 3)
     (lambda: bits_per_dim(X, 0), 'numbers wanted'),
     (lambda: bits_per_dim(X, 3, 0), 'cell wanted'),
     (lambda: log_density(FiniteData(BYTES, LINEAR), BYTES, 0), 'no density at t = 0'),
+    (lambda: log_density(WORLD, MEANS, -1), r't wanted 0\.\.1000'),
+    (lambda: log_density(WORLD, MEANS[:, :1], 5), 'x_t wanted shape'),
+    (lambda: log_normal(X.long()), 'floating-point'),
+    (lambda: student(1), 'n wanted at least 2'),
+    (lambda: student(5, 2.), 'cover wanted'),
+    (lambda: decoder_log_prob(BYTES, BYTES, 0.), 'std wanted'),
+    (lambda: decoder_log_prob(BYTES, BYTES, 1., 1), 'bins wanted at least 2'),
+    (lambda: elbo_terms(Stub(), LINEAR, X, steps=3, bins=0), 'bins wanted at least 1'),
+    (lambda: elbo_terms(lambda x, t: x*math.nan, LINEAR, BYTES, steps=3), 'NaN, infinity'),
+    (lambda: elbo_terms(lambda x, t: x*math.inf, LINEAR, BYTES, steps=3, clip=(-1, 1)), 'NaN, infinity'),
+    (lambda: ode_log_likelihood(PredictsV(Stub(), ZERO), ZERO, X, steps=3), 'alpha_bar above 0'),
+    (lambda: dequantise(torch.zeros(0, 3).byte()), 'every entry at least 1'),
 ])
 def test_bad_input_is_named(call, error):
     with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+def test_each_image_may_have_its_own_step():
+    "Rejects one alpha_bar for all."
+    alone = [log_density(WORLD, x[None], t) for x, t in zip(MEANS, (1, 500, 900))]
+    assert_close(log_density(WORLD, MEANS, torch.tensor([1, 500, 900])), torch.cat(alone), rtol=1e-12, atol=0)
+
+
+def test_half_precision_comes_in_and_is_not_computed_in():
+    "Rejects an ODE that is stepped in three digits."
+    few = MEANS.half()
+    assert_close(ode_log_likelihood(WORLD, LINEAR, few, steps=50)[0], ode_log_likelihood(WORLD, LINEAR, few.double(), steps=50)[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('name', ['steep 7', 'one step'])
