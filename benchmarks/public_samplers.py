@@ -40,8 +40,9 @@ def module(name):
     "One module of a package, without what the package imports beside it."
     home, _, _ = name.partition('.')
     if home not in sys.modules:
+        folders = list(find_spec(home).submodule_search_locations)
         sys.modules[home] = types.ModuleType(home)
-        sys.modules[home].__path__ = list(find_spec(home).submodule_search_locations)
+        sys.modules[home].__path__ = folders
     return importlib.import_module(name)
 
 
@@ -66,7 +67,7 @@ def without_eta(sampler):
     return run
 
 
-def middles(T=64):
+def middles(T=80):
     "A table on which the middle of two levels, in log sigma, is a level."
     sigma = torch.logspace(-1.7, 1, T, dtype=torch.float64)
     return schedule_from_alpha_bar(torch.cat([torch.ones(1, dtype=torch.float64), 1/(1 + sigma**2)]))
@@ -83,11 +84,7 @@ def k_diffusion(name, takes_eta=False, **options):
     return run if takes_eta else without_eta(run)
 
 
-def fresh(x): return dict(noise_sampler=lambda *_: torch.randn(x, dtype=torch.float64))
-
-
 def rows_of_k_diffusion():
-    noise = fresh((64, 1, 8, 16))
     make = partial(Row, 'k-diffusion')
     yield make('sample_euler', k_diffusion('sample_euler'))
     yield make('sample_euler_ancestral', k_diffusion('sample_euler_ancestral', True))
@@ -97,8 +94,8 @@ def rows_of_k_diffusion():
     for kind in 'midpoint', 'heun':
         yield make(f'sample_dpmpp_2m_sde, {kind}', k_diffusion('sample_dpmpp_2m_sde', solver_type=kind))
     yield make('sample_dpmpp_3m_sde', k_diffusion('sample_dpmpp_3m_sde'))
-    yield make('sample_dpm_2', k_diffusion('sample_dpm_2'), '', (32, 16), middles())
-    yield make('sample_dpmpp_2s_ancestral, eta=0', k_diffusion('sample_dpmpp_2s_ancestral', eta=0.0), '', (32, 16), middles())
+    yield make('sample_dpm_2', k_diffusion('sample_dpm_2'), '', (40, 20), middles())
+    yield make('sample_dpmpp_2s_ancestral, eta=0', k_diffusion('sample_dpmpp_2s_ancestral', eta=0.0), '', (40, 20), middles())
 
 
 # --- smalldiffusion --------------------------------------------------------------------------------------------------
@@ -173,10 +170,10 @@ class Bare(nn.Module):
     def forward(self, x, t, *more): return self.said(x, t)
 
 
-def starts_with(x_T, f, shape_of=tuple):
+def starts_with(x_T, f):
     "What f returns where the first noise that torch draws is x_T, and all of it float64."
     real, starts = torch.randn, [x_T]
-    def randn(*size, **more): return starts.pop() if starts else real(*size, dtype=torch.float64)
+    def randn(*size, **more): return starts.pop() if starts else real(x_T.shape, dtype=torch.float64)   # theirs are square
     torch.randn = randn
     try: return f()
     finally: torch.randn = real
@@ -191,7 +188,6 @@ def elucidated(name, **options):
             x = x/own.c_in(sigma)
             return (denoise(x, sigma) - own.c_skip(sigma)*x)/own.c_out(sigma)
         own = theirs.ElucidatedDiffusion(Bare(said), image_size=8, channels=1, S_churn=0).double()
-        own.image_size = 8
         own.sample_schedule = lambda n: sigmas[trailing(len(alpha_bar) - 1, n) + [0]]
         first = x_T*(sigmas[-1]**2 + 1).sqrt()/sigmas[-1]   # it multiplies by the first sigma
         return 2*starts_with(first, lambda: getattr(own, name)(len(x_T), steps, **options)) - 1
@@ -240,7 +236,6 @@ def rows_of_diffusers():
     yield make('DPMSolverMultistepScheduler', 'trailing, sde-dpmsolver++, final sigma 0',
                algorithm_type='sde-dpmsolver++', final_sigmas_type='zero')
     yield make('DPMSolverMultistepScheduler', 'trailing, order 3, final sigma 0', solver_order=3, final_sigmas_type='zero')
-    yield make('EulerDiscreteScheduler', 'as it comes', 'the walk starts below T', (7,), timestep_spacing='linspace')
 
 
 LIBRARIES = {'k-diffusion': rows_of_k_diffusion, 'smalldiffusion': rows_of_smalldiffusion, 'azula': rows_of_azula,

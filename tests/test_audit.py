@@ -1,5 +1,6 @@
 "The audit: every planted fault is named, and no right sampler is accused."
 import csv
+import inspect
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers import UniPCMultistepScheduler
 
+from benchmarks import public_samplers
 from ddpm_lesson.audit import (
     Report,
     _ddim_faults,
@@ -21,6 +23,7 @@ from ddpm_lesson.audit import (
     load_sampler,
     of_scheduler,
 )
+from ddpm_lesson.engine.files import read_table
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, schedule_from_alpha_bar
 from ddpm_lesson.solvers import dpm_solver_sample, heun_sample
@@ -282,6 +285,62 @@ def test_lucidrains_is_not_accused():
     for sampler, counts in (ddim, (42, 7)), (ddpm, (60,)):
         report = audit(sampler, sched, counts)
         assert report.right, str(report)
+
+
+def of_two_answers(weigh):
+    "Euler in sigma, with weights for the answer now and the one before."
+    def run(model, alpha_bar, x_T, steps):
+        T = len(alpha_bar) - 1
+        sigma, before = (1/alpha_bar - 1).sqrt(), None
+        ts = [round(T*(steps - i)/steps) for i in range(steps)] + [0]
+        x = x_T/alpha_bar[T].sqrt()
+        for t, s in zip(ts, ts[1:]):
+            eps = model(x*alpha_bar[t].sqrt(), torch.full((len(x),), t))
+            x = x + (sigma[s] - sigma[t])*weigh(eps, eps if before is None else before)
+            before = eps
+        return x
+    return run
+
+
+def test_what_errs_as_ddim_does_but_to_the_other_side_is_right():
+    "Rejects the audit that accused the accelerated sampler of smalldiffusion: its error crosses 0 where it was compared."
+    assert (report := audit(of_two_answers(lambda now, before: 2*now - before), counts=(42, 7))).right, str(report)
+    report = audit(of_two_answers(lambda now, before: 12*now - 11*before), counts=(42, 7))
+    assert [f.fault for f in report.findings] == ['in a Gaussian world its error does not fall to nothing with more steps']
+
+
+OTHERS = list(public_samplers.installed())
+
+
+@pytest.mark.parametrize('row', [pytest.param(r, id=f'{r.library}: {r.sampler}', marks=[pytest.mark.slow]*(r.library == 'diffusers')) for r in OTHERS])
+def test_other_libraries_are_as_the_table_says(row):
+    "Rejects an audit that accuses right samplers of other libraries, and a table of another version of it."
+    said = next(r for r in read_table(ROOT.parent/'records'/'audit_public.csv') if (r['library'], r['sampler']) == (row.library, row.sampler))
+    if said['version'] != public_samplers.version(row.library): pytest.skip(f'the table is of version {said["version"]}')
+    report = public_samplers.examined(row)
+    assert (report['found'], report['counts_as']) == (said['found'], said['counts_as'])
+
+
+def orders(sampler, counts=(16, 32, 64)):
+    "Of a sampler of azula in a Gaussian world, from time 1 to 0.1."
+    noise, denoise = pytest.importorskip('azula.noise'), pytest.importorskip('azula.denoise')
+    class Gaussian(torch.nn.Module):
+        schedule = noise.RectifiedSchedule()
+        def forward(self, x, t):
+            alpha, sigma = self.schedule(t)
+            return denoise.DiracPosterior(alpha*x/(alpha**2 + 4*sigma**2))
+    spread = lambda t: torch.stack(Gaussian.schedule(torch.tensor(t, dtype=torch.float64))).mul(torch.tensor([0.5, 1.0])).norm()
+    start, true = torch.ones(1, dtype=torch.float64), (spread(0.1)/spread(1.0)).item()
+    errors = [abs(sampler(Gaussian(), steps=n, stop=0.1, silent=True, dtype=torch.float64)(start).item() - true) for n in counts]
+    return [math.log2(a/b) for a, b in zip(errors, errors[1:])]
+
+
+def test_a_fault_that_the_audit_misses_lowers_the_order():
+    "azula's REAB has sigma_t where its formula has sigma_s: of order 1; its other multistep samplers are of order 2."
+    sample = pytest.importorskip('azula.sample')
+    if 'alpha_s**2 + sigma_t**2' not in inspect.getsource(sample.REABSampler): pytest.skip('it was mended')
+    assert all(0.9 < order < 1.1 for order in orders(sample.REABSampler))
+    assert all(1.8 < order < 2.2 for order in orders(sample.zEABSampler) + orders(sample.xEABSampler))
 
 
 def test_another_table_and_one_that_counts_from_zero():
