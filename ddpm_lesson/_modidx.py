@@ -66,6 +66,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_lesson.audit._root': ('interface/audit.html#_root', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._scaled_answer': ('interface/audit.html#_scaled_answer', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._scales': ('interface/audit.html#_scales', 'ddpm_lesson/audit.py'),
+                                   'ddpm_lesson.audit._share_off_by_ddim': ( 'interface/audit.html#_share_off_by_ddim',
+                                                                             'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._shifts': ('interface/audit.html#_shifts', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._sigmas': ('interface/audit.html#_sigmas', 'ddpm_lesson/audit.py'),
                                    'ddpm_lesson.audit._solve': ('interface/audit.html#_solve', 'ddpm_lesson/audit.py'),
