@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
-from ddpm_lesson import classroom, cli, experiments, sheets
+from ddpm_lesson import classroom, cli, experiments, judging, sheets, terminal
 from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
 from ddpm_lesson.engine import distributed as scale
 from ddpm_lesson.engine import draw
@@ -125,10 +125,10 @@ def test_a_progress_bar_still_returns_to_the_start_of_its_line():
     class Terminal(list):
         encoding = 'ascii'
         def write(self, text): self.append(text)
-    terminal = Terminal()
-    cli.Screen(terminal).write('\rimages 3%\r')
-    cli.Screen(terminal).write('one\rtwo é\n')
-    assert terminal == ['\rimages 3%\r', 'one\\rtwo \\xe9\n']
+    window = Terminal()
+    terminal.Screen(window).write('\rimages 3%\r')
+    terminal.Screen(window).write('one\rtwo é\n')
+    assert window == ['\rimages 3%\r', 'one\\rtwo \\xe9\n']
 
 
 def run(shell):
@@ -159,7 +159,7 @@ def test_an_error_of_the_program_says_so_and_how_to_see_more(doors, monkeypatch)
 
 @pytest.mark.parametrize('error', [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
                                    RuntimeError('CUDA out of memory. Tried to allocate'), RuntimeError('Storage size calculation overflowed with sizes=[9]')])
-def test_lack_of_memory_says_what_to_lower(error): assert re.match('out of memory: lower --batch', cli.sentence(error))
+def test_lack_of_memory_says_what_to_lower(error): assert re.match('out of memory: lower --batch', terminal.sentence(error))
 
 
 def test_a_missing_home_is_a_sentence(here, monkeypatch):
@@ -187,7 +187,7 @@ def test_the_home_folder_is_meant_in_every_path(here, monkeypatch):
     assert {'a.png', 'a.gif', 'b.png', 'c.png', 'lr.csv', 'run'} <= {p.name for p in (here/'home').iterdir()}
     assert sorted(p.name for p in here.iterdir()) == ['home', 'm.json', 'm.safetensors']
     every = [o for command in cli.main.commands.values() for o in command.params if isinstance(o.type, click.Path)]
-    assert len(every) > 10 and all(isinstance(o.type, cli.Place) for o in every)
+    assert len(every) > 10 and all(isinstance(o.type, terminal.Place) for o in every)
 
 
 DRAW = ['sample', '--weights', 'm.safetensors', '--count', '2', '--steps', '1', '--device', 'cpu']
@@ -202,7 +202,7 @@ WRITERS = {  # flag -> (command, a name of the right kind)
 def forbid_work(monkeypatch):
     "Whoever computes before the place for the result was looked at fails."
     no = lambda *a, **kw: pytest.fail('work was begun')
-    for where, name in (draw, 'draw_images'), (scale, 'fit'), (experiments, 'run_cell'), (sets, 'load_images'), (cli, 'to_judge_by'): monkeypatch.setattr(where, name, no)
+    for where, name in (draw, 'draw_images'), (scale, 'fit'), (experiments, 'run_cell'), (sets, 'load_images'), (judging, 'to_judge_by'): monkeypatch.setattr(where, name, no)
     monkeypatch.setattr('ddpm_lesson.engine.run.find_lr', no)
 
 
@@ -368,7 +368,7 @@ def coarse(device): return lambda pixels: F.avg_pool2d(pixels.double()/255, 4).f
 @pytest.fixture
 def perfect(monkeypatch, world):
     "The network is replaced by fresh real images, of the label asked for, or with the shares of the world; and the judge by a cheap one."
-    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse))
+    monkeypatch.setattr(judging, 'judges', lambda: dict(lite0=coarse))
     asked = []
     def use(fresh, shares):
         def draw_images(model, sched, shape, how, labels, seeds, *a, **more):
@@ -424,7 +424,7 @@ def test_labels_in_turn_would_not_score_the_floor(world, perfect, tmp_path, monk
     seen, fresh = (loaded(f, 16) for f in world)
     perfect(fresh, list(SHARES.values()))
     small_model(tmp_path/'m.safetensors', tuple(SHARES))
-    monkeypatch.setattr(cli, 'labels_like', lambda other, card, count: torch.arange(count) % 3)
+    monkeypatch.setattr(judging, 'labels_like', lambda other, card, count: torch.arange(count) % 3)
     r, _ = judged(tmp_path, '--data', world[0])
     assert r['KID'] - r['KID interval'] > r['floor KID'] + r['floor interval']
 
@@ -467,7 +467,7 @@ def test_a_card_never_chooses_what_is_read_or_downloaded(label, here, monkeypatc
     photographs(here/'fashion', dict(a=30, b=30), 3)
     small_model('m.safetensors', data=label)
     monkeypatch.setattr(sets, 'open_torchvision', lambda *a: pytest.fail('opened'))
-    monkeypatch.setattr(cli, 'to_judge_by', lambda *a: pytest.fail('read'))
+    monkeypatch.setattr(judging, 'to_judge_by', lambda *a: pytest.fail('read'))
     status, said = call('evaluate', '--weights', 'm.safetensors', '--device', 'cpu')
     assert status == 1 and '--data wanted real images to judge by' in said, said
 
@@ -545,7 +545,7 @@ def tiny(here, monkeypatch):
     call('train', '--preset', 'debug', '--width', '8', '--steps', '1', '--folder', 'run', '--device', 'cpu', '--no-tensorboard')
     monkeypatch.setenv('HOME', str(here/'home'))
     monkeypatch.setattr(sets, 'open_torchvision', lambda *a: (_ for _ in ()).throw(ValueError('no download in a test')))
-    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse, inception=coarse))
+    monkeypatch.setattr(judging, 'judges', lambda: dict(lite0=coarse, inception=coarse))
     drawn = draw.draw_images
     def draw_images(model, sched, shape, how, labels, seeds, batch, *a, **more):
         few = replace(how, steps=2 if 2 <= how.steps <= sched.T else how.steps)
@@ -563,7 +563,7 @@ def tiny(here, monkeypatch):
 
 def a_moments_work(monkeypatch, here):
     "The same for the commands about pictures that are there, samplers, pages and students."
-    changed, bits_of = cli._changed, cli.bits_of
+    changed, bits_of = cli._changed, judging.bits_of
     def one_change(model, sched, x, known, inverted, strength, how, seeds):
         if isinstance(model, Labelled): model = Labelled(model.model, model.y[:1])
         changed(model, sched, x[:1], known, inverted, strength, replace(how, steps=min(2, how.steps)), list(seeds)[:1])
@@ -573,7 +573,7 @@ def a_moments_work(monkeypatch, here):
         bits_of(model, sched, x_0[:1], min(3, steps), list(seeds)[:1])
         return torch.ones(len(x_0), 2, dtype=torch.float64)
     monkeypatch.setattr(cli, '_changed', one_change)
-    monkeypatch.setattr(cli, 'bits_of', few_bits)
+    monkeypatch.setattr(judging, 'bits_of', few_bits)
     Path('mine.py').write_text(SAMPLERS)
     report = SimpleNamespace(right=True, to_json=lambda: json.dumps(dict(right=True)))
     monkeypatch.setattr('ddpm_lesson.audit.audit', lambda sampler, name: report)
@@ -700,7 +700,7 @@ def test_every_command_that_is_given_a_model_is_tried():
 def plain(here, monkeypatch):
     photographs(here/'pics', dict(a=24, b=24), 3)
     save_png('plain.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
-    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=coarse))
+    monkeypatch.setattr(judging, 'judges', lambda: dict(lite0=coarse))
     return here
 
 

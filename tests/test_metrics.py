@@ -408,10 +408,10 @@ def test_importing_needs_no_judge_and_no_torchvision():
 def test_too_few_real_images_are_refused_before_anything_is_drawn(monkeypatch):
     from click.testing import CliRunner
 
-    from ddpm_lesson import cli
+    from ddpm_lesson import cli, judging
     from ddpm_lesson.engine import draw
     few = Images(bundled_fashion().pixels[:39])
-    monkeypatch.setattr(cli, 'to_judge_by', lambda *a: few)
+    monkeypatch.setattr(judging, 'to_judge_by', lambda *a: few)
     monkeypatch.setattr(draw, 'draw_images', lambda *a, **kw: pytest.fail('images were drawn'))
     said = CliRunner().invoke(cli.main, ['evaluate', '--count', '40', '--steps', '2', '--device', 'cpu'])
     assert said.exit_code == 1 and 'at least 40 images' in said.output, said.output

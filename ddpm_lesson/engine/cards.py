@@ -33,12 +33,15 @@ from ..unet import UNet
 schedules = dict(  # what a card or a command calls them
     cosine=cosine_schedule, linear=linear_schedule, rescaled_linear=rescaled_linear_schedule, rate=rate_schedule,
     posit_linear=posit_linear_schedule, posit_linear_fixed=posit_linear_fixed_schedule)
+
 def _of_its_author(sched, target, name='a network', **settings):
     raise ValueError(f'{name!r:.60} is not a network of ours: give it, as in load_pretrained(folder, net=MyNetwork())')
 
 networks = dict(unet=lambda sched, target, **s: UNet(**s), dit=lambda sched, target, **s: DiT(**s),
                 posit_unet=PositUNet, simple=lambda sched, target, **s: SimpleUNet(**s),
                 own=_of_its_author)
+
+# %% ../../nbs/engine/cards.ipynb #d9040b32
 _former = dict(  # words that no longer mean anything
     posit='a network of an earlier version, which was not wired as S1 published it',
     eps_on_image="of an earlier version: a noise network judged by its image; S1's image arm predicts x_0")
@@ -49,6 +52,7 @@ def _one_of(what:str, word, known):
     if word in _former: raise ValueError(f'{what} {word!r} is {_former[word]}. Train again')
     if word not in known: raise ValueError(f'{what} wanted one of {", ".join(known)}, got {word!r:.60}')
 
+# %% ../../nbs/engine/cards.ipynb #1e9bd4e9
 def _is_named(sched, name)->bool:
     "Whether it is the schedule of that name, to the bit."
     with suppress(ValueError): return torch.equal(schedules[name](T=sched.T).beta, sched.beta.cpu().double())
@@ -70,6 +74,7 @@ def schedule_entry(
         if _is_named(schedule, name): return dict(name=name, T=schedule.T)
     return dict(name='own', T=schedule.T, beta=schedule.beta.tolist())
 
+# %% ../../nbs/engine/cards.ipynb #eadbfb4b
 @torch_defaults()
 def make_schedule(
     name:str='cosine', T:int=1000,
@@ -81,6 +86,7 @@ def make_schedule(
     if beta is not None: raise ValueError(f'schedule wanted name own beside beta, got {name!r}')
     return schedules[name](T=T)
 
+# %% ../../nbs/engine/cards.ipynb #89ccbc6c
 @torch_defaults()
 def make_network(
     sched:Schedule, target:str,  # S1's network asks how noisy a step is, and what it is to predict
@@ -125,11 +131,13 @@ def units(card:dict)->tuple:
         _need(v and len(v) == channels, f'{k} a number for each of {channels} channels', v)
     return tuple(torch.tensor(table[k], dtype=torch.float32, device='cpu')[:, None, None] for k in ('mean', 'std'))
 
+# %% ../../nbs/engine/cards.ipynb #49f2799d
 def to_image_range(card:dict, x:Tensor)->Tensor:
     "Samples, (B, C, H, W) in the units of the model of a card, as images in [-1, 1]."
     mean, std = (v.to(x.device) for v in units(card))
     return x*std + mean
 
+# %% ../../nbs/engine/cards.ipynb #dd4226d2
 def as_size(h:int, w:int):
     "The entry `size` of a card: the side of square images, or [height, width]."
     return h if h == w else [h, w]
@@ -155,6 +163,26 @@ def _interval(between)->bool:
     if not isinstance(between, (list, tuple)) or len(between) != 2: return False
     return all(_number(t, 0, limits['T'][1], int) for t in between) and between[0] <= between[1]
 
+def _rising(clip)->bool:
+    "Whether it is None, or two numbers that rise."
+    if clip is None: return True
+    if not isinstance(clip, (list, tuple)) or len(clip) != 2: return False
+    return all(_number(v, -1e30, 1e30) for v in clip) and clip[0] < clip[1]
+
+# %% ../../nbs/engine/cards.ipynb #1c5f27e2
+def _check_sampling(how):
+    "Raise for a `Sampling` that no sampler understands."
+    known = isinstance(how.sampler, str) and how.sampler in samplers
+    for fits, wanted, came in [
+        (known, f'sampler wanted one of {", ".join(samplers)}', how.sampler),
+        (how.eta == 0 or how.sampler == 'ddim', 'eta wanted sampler ddim, which alone has it', how.eta),
+        (how.var == 'small' or how.sampler == 'ddpm', 'var wanted sampler ddpm, which alone has it', how.var),
+        (_number(how.guidance, 0, 1e6), 'guidance wanted a number >= 0, at most a million', how.guidance),
+        (_rising(how.clip), 'clip wanted null or two rising numbers', how.clip),
+        (_interval(how.between), 'between wanted null or two steps, low <= high', how.between)]:
+        _need(fits, wanted, came, '')
+
+# %% ../../nbs/engine/cards.ipynb #0516ed8f
 @dataclass(frozen=True)
 class Sampling:
     "A way to draw: with the same one, the same seed gives the same image."
@@ -167,16 +195,7 @@ class Sampling:
     between:tuple = None   # insist at steps low..high only; None: at all
 
     def __post_init__(self):
-        sampler, eta, var, clip = self.sampler, self.eta, self.var, self.clip
-        two = isinstance(clip, (list, tuple)) and len(clip) == 2 and all(_number(v, -1e30, 1e30) for v in clip)
-        for fits, wanted, came in [
-            (isinstance(sampler, str) and sampler in samplers, f'sampler wanted one of {", ".join(samplers)}', sampler),
-            (eta == 0 or sampler == 'ddim', 'eta wanted sampler ddim, which alone has it', eta),
-            (var == 'small' or sampler == 'ddpm', 'var wanted sampler ddpm, which alone has it', var),
-            (_number(self.guidance, 0, 1e6), 'guidance wanted a number >= 0, at most a million', self.guidance),
-            (clip is None or two and clip[0] < clip[1], 'clip wanted null or two rising numbers', clip),
-            (_interval(self.between), 'between wanted null or two steps, low <= high', self.between),
-        ]: _need(fits, wanted, came, '')
+        _check_sampling(self)
         object.__setattr__(self, 'guidance', float(self.guidance))
         object.__setattr__(self, 'between', self.between and tuple(self.between))
 
@@ -198,6 +217,24 @@ class Sampling:
         return {k: getattr(self, k) for k in ('steps', 'clip', *own)}
 
 # %% ../../nbs/engine/cards.ipynb #4cd16353
+def _needs_labels(card)->bool:
+    "Whether a network learned with labels alone, and can't be asked without."
+    recipe = card.get('recipe')
+    return bool(card['network'].get('classes')) and isinstance(recipe, dict) and recipe.get('label_drop', 0.1) == 0
+
+def _no_guidance(card)->str:
+    "Why a network can't be asked both with and without labels; '' if it can."
+    if not card['network'].get('classes'): return 'knows no labels'
+    return 'never went without' if _needs_labels(card) else ''
+
+# %% ../../nbs/engine/cards.ipynb #3a478a91
+def _check_between(how:Sampling, T:int):
+    "Raise for an interval that would change nothing."
+    _need(how.guidance != 1, 'between wanted guidance other than 1, and labels', how.guidance, '')
+    ts = timesteps(T, how.steps)
+    _need(any(map(how.insists, ts)), f'between wanted some of the steps {ts[0]}..{ts[-1]} of the walk', how.between, '')
+
+# %% ../../nbs/engine/cards.ipynb #0f10faaa
 def _plain(v):
     "numpy's and torch's numbers as Python's, their arrays as lists."
     if hasattr(v, 'tolist'): return v.tolist()
@@ -227,22 +264,6 @@ def sampling_of(
         how = replace(how, guidance=1.0)
     if how.between: _check_between(how, T)
     return how
-
-def _check_between(how:Sampling, T:int):
-    "Raise for an interval that would change nothing."
-    _need(how.guidance != 1, 'between wanted guidance other than 1, and labels', how.guidance, '')
-    ts = timesteps(T, how.steps)
-    _need(any(map(how.insists, ts)), f'between wanted some of the steps {ts[0]}..{ts[-1]} of the walk', how.between, '')
-
-def _no_guidance(card)->str:
-    "Why a network can't be asked both with and without labels; '' if it can."
-    if not card['network'].get('classes'): return 'knows no labels'
-    return 'never went without' if _needs_labels(card) else ''
-
-def _needs_labels(card)->bool:
-    "Whether a network learned with labels alone, and can't be asked without."
-    recipe = card.get('recipe')
-    return bool(card['network'].get('classes')) and isinstance(recipe, dict) and recipe.get('label_drop', 0.1) == 0
 
 # %% ../../nbs/engine/cards.ipynb #16dd086a
 def _check_network(network):
@@ -302,6 +323,7 @@ def outline(card:dict)->nn.Module:
     except (TypeError, RuntimeError) as e:
         raise ValueError(f'the card describes no network or schedule of this version ({e})') from e
 
+# %% ../../nbs/engine/cards.ipynb #f16cca87
 def _fresh(card, sched):
     needs = 4*sum(v.numel() for v in outline(card).state_dict().values())
     if needs > most_bytes:
@@ -314,6 +336,7 @@ def _check_own(card, net):
     if wrong := describe_mismatch(outline(card).state_dict(), given):
         raise ValueError(f"the network wanted to be the one of its card (of another, the card says kind 'own'): {wrong}")
 
+# %% ../../nbs/engine/cards.ipynb #9e938415
 def build(card:dict, net:nn.Module=None)->tuple:
     "The model a card describes, in eval mode, with fresh weights or around your own network; its schedule."
     sched = make_schedule(**check_card(card)['schedule'])

@@ -66,6 +66,7 @@ def fingerprint(data:Images)->dict:
     return dict(shape=list(data.pixels.shape), pixels=digest(data.pixels), labels=digest(data.labels),
                 classes=list(data.classes))
 
+# %% ../../nbs/engine/run.ipynb #3e7818b6
 def _as_json(card):
     "A copy of a card as JSON would bring it back: lists for tuples, Python's numbers for numpy's."
     if not isinstance(card, dict):
@@ -157,6 +158,7 @@ class Processes:
     mean:Callable = _same    # a loss -> its mean over all
     agree:Callable = _same   # the signal heard here, or None -> one heard anywhere
 
+# %% ../../nbs/engine/run.ipynb #95c2ecb9
 _stream = threading.Lock()  # torch has one stream of random numbers for all threads
 
 @contextmanager
@@ -166,6 +168,7 @@ def _own_stream(device, *key):
         torch.manual_seed(generator(*key).initial_seed())
         yield
 
+# %% ../../nbs/engine/run.ipynb #7f364bb7
 @torch_defaults()
 def learn(run, step:int, recipe:Recipe)->Tensor:
     "Learn from batch `step`, in the model's units, each process from its share: the loss, (), still on the device."
@@ -202,6 +205,39 @@ def _step_on_gpu(run, graphs):
     step = recordable_step(run)
     return Replayed(step, device) if graphs else lambda *inputs: step(*scalars(inputs, device))
 
+# %% ../../nbs/engine/run.ipynb #cc48beab
+def _steps(run):
+    "Train to the end, one step at a time; yields (steps done, loss)."
+    run.net.train()
+    for step in range(len(run.losses), run.recipe.steps):
+        loss = run.step(step, run.recipe)
+        if run.replayed is None: run.ema.update(run.net, step)
+        run.losses.append(loss)
+        if (step + 1) % 50 == 0 or step + 1 == run.recipe.steps:   # which waits for a GPU
+            check_losses(run.losses, run.recipe)
+        yield step + 1, loss
+
+# %% ../../nbs/engine/run.ipynb #cfc955f8
+@torch_defaults()
+def _state(run)->dict:
+    "Every tensor that the rest of the run depends on, by name."
+    out = {f'net.{k}': v for k, v in run.net.state_dict().items()}
+    out |= {f'ema.{k}': s for k, s in zip(float_state(run.net), run.ema.shadow)}
+    for n, p in run.net.named_parameters():
+        out |= {f'opt.{k}.{n}': v for k, v in run.opt.state.get(p, {}).items()}
+    return out | dict(losses=torch.stack(run.losses) if run.losses else torch.zeros(0))
+
+def _averaged(run):
+    "A copy of the model with the averaged weights, in eval mode."
+    run.ema.copy_to((model := copy.deepcopy(run.model)).net)
+    return model.eval()
+
+def _said(run)->str:
+    "What it is and how far it has come, in one line."
+    n, size = 'x'.join(map(str, run.images['shape'])), sum(p.numel() for p in run.net.parameters())
+    return (f'Run(step {len(run.losses):,} of {run.recipe.steps:,}, images {n}, {size:,} parameters, '
+            f'{run.data.pixels.device}, {"bf16" if run.bf16 else "float32"})')
+
 # %% ../../nbs/engine/run.ipynb #f61cf46d
 class Run:
     "A training: network, averaged weights, optimizer, losses so far. The same card, images and seed give the same run."
@@ -229,37 +265,7 @@ class Run:
         (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
         self.compiled, self.graphs, self.replayed = bool(compiled), graphs, _step_on_gpu(self, graphs)
 
-    def __repr__(self):
-        n, size = 'x'.join(map(str, self.images['shape'])), sum(p.numel() for p in self.net.parameters())
-        return (f'Run(step {len(self.losses):,} of {self.recipe.steps:,}, images {n}, {size:,} parameters, '
-                f'{self.data.pixels.device}, {"bf16" if self.bf16 else "float32"})')
-
-    step = learn
-
-    def steps(self):
-        "Train to the end, one step at a time; yields (steps done, loss)."
-        self.net.train()
-        for step in range(len(self.losses), self.recipe.steps):
-            loss = self.step(step, self.recipe)
-            if self.replayed is None: self.ema.update(self.net, step)
-            self.losses.append(loss)
-            if (step + 1) % 50 == 0 or step + 1 == self.recipe.steps:   # which waits for a GPU
-                check_losses(self.losses, self.recipe)
-            yield step + 1, loss
-
-    def averaged(self):
-        "A copy of the model with the averaged weights, in eval mode."
-        self.ema.copy_to((model := copy.deepcopy(self.model)).net)
-        return model.eval()
-
-    @torch_defaults()
-    def state(self)->dict:
-        "Every tensor that the rest of the run depends on, by name."
-        out = {f'net.{k}': v for k, v in self.net.state_dict().items()}
-        out |= {f'ema.{k}': s for k, s in zip(float_state(self.net), self.ema.shadow)}
-        for n, p in self.net.named_parameters():
-            out |= {f'opt.{k}.{n}': v for k, v in self.opt.state.get(p, {}).items()}
-        return out | dict(losses=torch.stack(self.losses) if self.losses else torch.zeros(0))
+    step, steps, state, averaged, __repr__ = learn, _steps, _state, _averaged, _said
 
     def save(self, path, keep=None):
         "Write a checkpoint, unless the run went wrong. The one that was there goes to `keep`."
@@ -298,6 +304,7 @@ def _as_long(decides:dict, steps:int)->dict:
     "What decided a training, had it been so long: a run may be extended."
     return decides | dict(recipe=decides['recipe'] | dict(steps=steps)) if 'recipe' in decides else decides
 
+# %% ../../nbs/engine/run.ipynb #1c54f2ee
 def _check_checkpoint(path, run, tensors, about):
     "Raise if a checkpoint belongs to another run or is incomplete; warn where its last bits may differ."
     here = _note(run)
@@ -320,6 +327,7 @@ def _check_checkpoint(path, run, tensors, about):
         warnings.warn(f'{path} was written elsewhere ({moved}): the run goes on, but its last bits may differ',
                       stacklevel=5)
 
+# %% ../../nbs/engine/run.ipynb #2deb334b
 @torch_defaults()
 def _go_on(run, path, tensors, about):
     "The run where the checkpoint was."
@@ -331,6 +339,7 @@ def _go_on(run, path, tensors, about):
     run.replayed = _step_on_gpu(run, run.graphs)
     return run
 
+# %% ../../nbs/engine/run.ipynb #4a25f4ac
 def resume(
     run:Run,
     folder, # where a `fit` that ended early wrote
@@ -367,6 +376,7 @@ def _check_ahead(run, folder):
         raise ValueError(f'{folder} holds a run already, {about["step"]} steps along, and this one has done '
                          f'{len(run.losses)}: go on with resume(run, folder), or name another folder')
 
+# %% ../../nbs/engine/run.ipynb #fd499b29
 def _tell(run, report, ear):
     "Report, or warn. Meanwhile a signal acts at once, unless other processes would wait."
     ear.at_once = run.processes.world == 1
@@ -382,6 +392,7 @@ def _call(each, loss, step, run, keep):
         keep()
         raise
 
+# %% ../../nbs/engine/run.ipynb #a8be7d1c
 def _loop(run, folder, every, report, ear, bar, each):
     "Steps, checkpoints, reports; the signal that ended them, or None."
     def keep():  # first

@@ -48,6 +48,7 @@ class Source:
         "Whether `train=False` reads other images than `train=True`."
         return self.kind != 'folder' or False in _parts(self.where)[0]
 
+# %% ../../nbs/engine/sources.ipynb #24ad8c0c
 def known_set(name)->Source:
     "The set known by a name, a stranger's too, whatever its case, - or _; or None. Looks at no file."
     key = str(name).lower().replace('-', '').replace('_', '')
@@ -55,6 +56,7 @@ def known_set(name)->Source:
     if key == 'fashion': return Source('bundled', key)
     return Source('torchvision', key) if key in _sets else None
 
+# %% ../../nbs/engine/sources.ipynb #6834b8f5
 def find_source(name)->Source:
     "Look up a name or a folder. A word is a known set first; `./word`, and any Path, is a folder."
     if isinstance(name, Source): return name
@@ -105,6 +107,7 @@ class _Bounded(io.BufferedReader):
         if self.left < 0: raise ValueError('too slow: it has too many parts')
         return super().read(n)
 
+# %% ../../nbs/engine/sources.ipynb #09ab4dca
 _marker = re.compile(rb'\xff[\x01-\xcf\xd8-\xfe]')
 
 def _jpeg_scans(raw)->int:
@@ -115,6 +118,7 @@ def _jpeg_scans(raw)->int:
         if kind not in (1, 0xd8): at += int.from_bytes(raw[at:at + 2], 'big')
     return scans
 
+# %% ../../nbs/engine/sources.ipynb #bff9dd61
 def _check_claims(image, size)->None:
     "Raise for a picture that would take too much memory or time; have a large JPEG decode small."
     w, h = image.size
@@ -132,6 +136,20 @@ def _check_claims(image, size)->None:
     if w*h*scans > _most_work: raise ValueError(f'too slow: {w} x {h} pixels of a kind that takes long')
 
 # %% ../../nbs/engine/sources.ipynb #853c8b53
+def _reason(path, error)->str:
+    "What kept a picture from being read, and what helps."
+    from PIL import UnidentifiedImageError
+    if not isinstance(error, UnidentifiedImageError):
+        return printable(getattr(error, 'strerror', '') or str(error) or type(error).__name__)[:120]
+    with open_regular(path) as f: head = f.read(16)
+    if head[4:12] == b'ftypavif': return 'AVIF, which this Pillow does not read: pip install -U pillow'
+    if head[4:8] == b'ftyp': return 'HEIC, or a film: for HEIC, pip install pillow-heif, or save it as JPEG'
+    if head[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+        return 'a damaged TIFF, or one of floats: save it with 8 or 16 bits a channel'
+    if head[:3] in (b'\x89PN', b'\xff\xd8\xff', b'GIF', b'RIF'): return 'damaged'
+    return 'not an image' if head else 'empty'
+
+# %% ../../nbs/engine/sources.ipynb #1b82f721
 class Unreadable(ValueError): "Why an image file can't be read, and what helps."
 
 def read_image(
@@ -149,19 +167,6 @@ def read_image(
                 image = upright(image, channels)
     except Exception as e: raise Unreadable(_reason(path, e)) from e  # Pillow raises a dozen kinds
     return middle_square(image, size)
-
-def _reason(path, error)->str:
-    "What kept a picture from being read, and what helps."
-    from PIL import UnidentifiedImageError
-    if not isinstance(error, UnidentifiedImageError):
-        return printable(getattr(error, 'strerror', '') or str(error) or type(error).__name__)[:120]
-    with open_regular(path) as f: head = f.read(16)
-    if head[4:12] == b'ftypavif': return 'AVIF, which this Pillow does not read: pip install -U pillow'
-    if head[4:8] == b'ftyp': return 'HEIC, or a film: for HEIC, pip install pillow-heif, or save it as JPEG'
-    if head[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
-        return 'a damaged TIFF, or one of floats: save it with 8 or 16 bits a channel'
-    if head[:3] in (b'\x89PN', b'\xff\xd8\xff', b'GIF', b'RIF'): return 'damaged'
-    return 'not an image' if head else 'empty'
 
 # %% ../../nbs/engine/sources.ipynb #6d5b66ec
 _split_words = dict(train=True, training=True, test=False, testing=False, val=None, valid=None, validation=None)
@@ -182,6 +187,7 @@ def _split_level(parents)->int:
             raise ValueError('wanted train and test alone, or classes alone, got '
                              f'{", ".join(map(printable, sorted(names)))} side by side: name one of them')
 
+# %% ../../nbs/engine/sources.ipynb #0d36389b
 def _parts(folder)->tuple:
     "The images of each part, {train: [(path, class name or None)]}, and all class names."
     folder, files = full_path(folder), image_files(folder)
@@ -211,6 +217,7 @@ def _int64(labels)->Tensor:
     "As a tensor on the CPU, whatever the default device is."
     return torch.as_tensor(labels, dtype=torch.int64, device='cpu')
 
+# %% ../../nbs/engine/sources.ipynb #894326dc
 def folder_images(
     folder,               # images of any size, anywhere below it
     size:int=64,          # side wanted, pixels
@@ -254,6 +261,7 @@ def all_flowers(
     ds.classes = getattr(splits[0], 'classes', ())
     return ds
 
+# %% ../../nbs/engine/sources.ipynb #bafe5247
 def _fetch(key, make, root):
     "Download beside, then move into place: what breaks off half-way is never taken for the set."
     if any(root.glob(_sets[key][1])): return make(root, download=True)  # torchvision adds what is missing
@@ -265,6 +273,7 @@ def _fetch(key, make, root):
     part.rmdir()
     return make(root, download=False)
 
+# %% ../../nbs/engine/sources.ipynb #8e25084a
 def open_torchvision(
     key:str, train:bool, root,  # mnist, cifar10 ...; which split; where downloads are kept
 ):  # torchvision's data set
