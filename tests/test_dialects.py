@@ -155,6 +155,7 @@ def test_a_walk_from_nothing_shows_its_steps_and_draws_its_law():
     world = GaussianMixture([1.], torch.tensor([[0.3]]), 0.5, sched)
     seen = [t for t, *_ in ddim_steps(world, sched, (2, 1), steps=5)]
     assert seen == [1000, 800, 600, 400, 200, 0]
+    assert [t for t, *_ in ddim_steps(world, sched, (2, 1), steps=1)] == [1000, 0]
     torch.manual_seed(0)
     (_, x_T, x_0_hat), (_, x_500, _), _ = ddpm_steps(world, sched, (4000, 1), steps=[1000, 500])
     a_s = sched.alpha_bar[500].item()
@@ -268,6 +269,22 @@ def test_rescaled_is_the_papers():
     for w, a, got in zip(wide, asked, rescaled(wide, asked, 0.7)): assert_close(got, 0.7*w*a.std()/w.std() + 0.3*w, rtol=1e-10, atol=1e-12)
     for bad in -0.1, 1.1:
         with pytest.raises(ValueError, match='share wanted'): RescaledGuided(lambda *a: a[0], SCHED, torch.zeros(1).long(), share=bad)
+
+
+def test_a_walk_from_nothing_asks_the_network_at_rest():
+    "Rejects a first step in training mode, and a network that is left in another mode than it came in."
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, x, t):
+            self.seen.append(self.training)
+            return x
+    net = Net().train()
+    model = PredictsV(net, zero_terminal_snr(SCHED))
+    ddim_sample(model, model.sched, (1, 1, 2, 2), steps=3)
+    assert net.seen == 3*[False] and net.training
 
 
 def test_guidance_works_where_nothing_is_left():
