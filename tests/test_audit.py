@@ -11,18 +11,9 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers import UniPCMultistepScheduler
 
 from benchmarks import public_samplers
-from ddpm_lesson.audit import (
-    Report,
-    _ddim_faults,
-    _euler,
-    _mean_faults,
-    _step,
-    _table,
-    audit,
-    from_zero,
-    load_sampler,
-    of_scheduler,
-)
+from ddpm_lesson.audit import Report, audit, from_zero, load_sampler, of_scheduler
+from ddpm_lesson.audit_formulas import _ddim_faults, _euler, _mean_faults, _step, sampler_of
+from ddpm_lesson.audit_trace import _table
 from ddpm_lesson.engine.files import read_table
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, schedule_from_alpha_bar
@@ -142,24 +133,12 @@ def test_two_faults_that_no_single_one_explains_are_both_named():
     assert sorted(said) == ['eta is not squared in sigma^2', 'x_0_hat adds the noise where it is subtracted']
 
 
-def made_of(step, knobs, with_eta):
-    "A sampler that takes this step of the audit's own lists, with these knobs turned."
-    def walk(model, alpha_bar, x_T, steps, eta=1.0):
-        T, table, x = len(alpha_bar) - 1, alpha_bar.tolist(), x_T
-        ts = [round(T*(steps - i)/steps) for i in range(steps)] + [None]
-        for t, s in zip(ts, ts[1:]):
-            A, B, C = step(table, t, s, eta, **knobs)
-            x = A*x + B*model(x, torch.full((len(x),), t)) + C*torch.randn_like(x)
-        return x
-    return walk if with_eta else lambda model, alpha_bar, x_T, steps: walk(model, alpha_bar, x_T, steps)
-
-
 def test_no_formula_of_the_lists_hides_another():
     "Rejects an entry that is never reached: a sampler made of a formula must get its name. One computes what another does, see the page."
     rows = [(_step, knobs, fault, True) for knobs, fault, _ in _ddim_faults()]
     rows += [(step, knobs, fault, False) for step, knobs, fault, _ in _mean_faults()]
     for step, knobs, fault, with_eta in rows:
-        said = {f.fault for f in audit(made_of(step, knobs, with_eta), counts=(7, 5)).findings}
+        said = {f.fault for f in audit(sampler_of(step, with_eta, **knobs), counts=(7, 5)).findings}
         same = knobs == dict(mean='the mean is not divided by the noise rate', sigma='right')
         assert ('x_0_hat subtracts 1 - alpha_bar times the noise, not its root' if same else fault) in said, (knobs, said)
 
@@ -168,7 +147,7 @@ def test_no_formula_of_the_lists_hides_another():
 @pytest.mark.parametrize('noise', [0.0, 1.0])
 def test_euler_in_beta_is_right_to_first_order(reverse, noise):
     "Rejects an audit that accuses the samplers of score_sde, or does not say that they are rough."
-    report = audit(made_of(_euler, dict(reverse=reverse, noise=noise), False), counts=(42,))
+    report = audit(sampler_of(_euler, False, reverse=reverse, noise=noise), counts=(42,))
     assert 'first order' in str(report) and {f.fault for f in report.findings} <= {'noise is added at the last step'}, str(report)
 
 

@@ -18,6 +18,7 @@ from ddpm_lesson import (
     cosine_schedule,
     draw_from,
     fit,
+    judging,
     linear_schedule,
     load_card,
     load_pretrained,
@@ -198,7 +199,7 @@ def test_resume_needs_the_folder_and_nothing_else(tmp_path, monkeypatch):
 def test_evaluate_remembers_what_it_was_trained_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photographs(tmp_path/'pics', 100)
-    monkeypatch.setattr(cli, 'judges', lambda: dict(lite0=lambda device: lambda pixels: pixels[:, 0, ::4, ::4].flatten(1).double()/255))
+    monkeypatch.setattr(judging, 'judges', lambda: dict(lite0=lambda device: lambda pixels: pixels[:, 0, ::4, ::4].flatten(1).double()/255))
     assert call('train', '--data', 'pics', '--size', 8, '--width', 8, '--mults', '1', '--attend', '', '--batch', 4, '--steps', 2, '--optimizer', 'adamw', '--folder', 'run', '--device', 'cpu', '--no-tensorboard')[0] == 0
     status, said = call('evaluate', '--weights', 'run', '--count', 20, '--steps', 1, '--device', 'cpu', '--json')
     assert status == 0 and json.loads(said)['against'] == 'pics', said

@@ -22,7 +22,7 @@ import colab  # noqa: E402
 import pages  # noqa: E402
 
 PACKAGE = Path(ddpm_lesson.__file__).parent
-INTERFACE = {'audit', 'pretrained', 'experiments', 'plot', 'cli', 'journal', 'judging', 'sheets', 'classroom', 'own', 'terminal', '__main__'}
+INTERFACE = {'audit', 'audit_formulas', 'audit_rules', 'audit_solvers', 'audit_trace', 'pretrained', 'experiments', 'plot', 'cli', 'journal', 'judging', 'sheets', 'classroom', 'own', 'terminal', '__main__'}
 MODULES = [m.name.removeprefix('ddpm_lesson.') for m in pkgutil.walk_packages([str(PACKAGE)], 'ddpm_lesson.') if not m.ispkg and not m.name.endswith('_modidx')]
 
 
@@ -190,8 +190,7 @@ def test_a_lesson_shows_what_it_claims(page):
     assert True in draws[:10]
 
 
-# the audit's page is being split
-ROOMS = [page for page in pages.pages() if page.parent.name in ('engine', 'interface') and page.stem != 'audit']
+ROOMS = [page for page in pages.pages() if page.parent.name in ('engine', 'interface')]
 
 
 def test_cells_of_the_rooms_are_short():
@@ -276,7 +275,8 @@ def test_where_is_it_names_what_is_there():
     named = {path for path in re.findall(r'`([\w/]+(?:/|\.ipynb|\.py))`', text) if '/' in path and 'MODULE' not in path}
     assert len(named) > 20 and [path for path in named if not (PACKAGE.parent/path).exists()] == []
     wanted = {'def ddim_coefs': 'ddpm_lesson/sampler.py', 'def resume': 'ddpm_lesson/engine/run.py', "'--steps'": 'ddpm_lesson/cli.py',
-              'class Number': 'nbs/interface/terminal.ipynb', '## 2. A straight mix': 'nbs/solutions/07_ddim.ipynb'}
+              'class Number': 'nbs/interface/terminal.ipynb',
+              'def _judge_steps': 'nbs/interface/audit_rules.ipynb', '## 2. A straight mix': 'nbs/solutions/07_ddim.ipynb'}
     for what, path in wanted.items(): assert path in named and what in (PACKAGE.parent/path).read_text(encoding='utf-8'), what
 
 
@@ -294,7 +294,8 @@ def test_an_answer_has_the_number_of_its_question(page):
 
 
 # tested where they are used
-ELSEWHERE = dict(cases='test_grade', cards='test_pretrained', draw='test_pretrained', journal='test_cli', judging='test_cli', sheets='test_cli', terminal='test_cli',
+ELSEWHERE = dict(audit_formulas='test_audit', audit_rules='test_audit', audit_solvers='test_audit', audit_trace='test_audit',
+                 cases='test_grade', cards='test_pretrained', draw='test_pretrained', journal='test_cli', judging='test_cli', sheets='test_cli', terminal='test_cli',
                  safety='test_run', files='test_crash', sources='test_hostile', plot='test_museum',
                  published='test_experiments', presets='test_experiments')
 
