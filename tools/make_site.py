@@ -151,7 +151,7 @@ class Told:
         "A page or a document as this book has it: without answers, links to what is not there are plain words."
         text, here = path.read_text(encoding='utf-8'), path.relative_to(ROOT)
         if self.answers: return text
-        return classroom.page_without_answers(text, here, self) if path.suffix == '.ipynb' else classroom.unlinked(text, here, self)
+        return classroom.page_as_copied(text, here, self, False) if path.suffix == '.ipynb' else classroom.unlinked(text, here, self)
 
 
 def stage_notebook(path, repository, branch, told):
