@@ -281,25 +281,26 @@ def slider(name, label, picture, size, captions, first, rests, alt):
 
 
 def forward_slider():
-    "Bundled garments at every 20th step, computed by q_sample."
+    "Bundled garments at every 25th step, computed by q_sample; lossy, since exact noise is heavy."
     from make_pictures import below, drowned, one_of_each
+    from PIL import Image
 
-    from ddpm_lesson.engine.files import save_png
     from ddpm_lesson.schedule import cosine_schedule
-    sched, ts = cosine_schedule(), range(0, 1001, 20)
-    save_png(STATIC/'forward.png', below(drowned(one_of_each(), ts)))
+    sched, ts = cosine_schedule(), range(0, 1001, 25)
+    Image.fromarray(below(drowned(one_of_each(), ts))[0].numpy()).save(STATIC/'forward.webp', quality=50, method=6)
     captions = [f't = {t}: {100*sched.signal_rate[t]:.0f} % picture, {100*sched.noise_rate[t]:.0f} % noise' for t in ts]
-    return slider('forward', 'Drag t from picture to noise', 'forward.png', (140, 56), captions, 0, 18, 'Ten garments from the training images, one of each class, with noise mixed in up to step t of the cosine schedule')
+    return slider('forward', 'Drag t from picture to noise', 'forward.webp', (140, 56), captions, 0, 14, 'Ten garments from the training images, one of each class, with noise mixed in up to step t of the cosine schedule')
 
 
 def steps_slider():
     "Garments drawn with 1 to 50 network calls, computed by ddim_sample."
     from PIL import Image
-    shutil.copy(ROOT/'images'/'steps.png', STATIC)
-    with Image.open(STATIC/'steps.png') as picture: width, height = picture.size
+    with Image.open(ROOT/'images'/'steps.png') as picture:
+        width, height = picture.size
+        picture.save(STATIC/'steps.webp', quality=75, method=6)
     count = height//56
     captions = ['1 network call', *(f'{S} network calls' for S in range(2, count + 1))]
-    return slider('steps', f'Steps, 1 to {count}', 'steps.png', (width, 56), captions, 1, 20, 'Ten garments drawn by the network, one of each class: blurred with few network calls, sharp with many')
+    return slider('steps', f'Steps, 1 to {count}', 'steps.webp', (width, 56), captions, 1, 20, 'Ten garments drawn by the network, one of each class: blurred with few network calls, sharp with many')
 
 
 # The whole

@@ -4,6 +4,7 @@ Each step is a function from the text of a page to its new text; tools/make_site
 """
 import html
 import json
+import posixpath
 import re
 import subprocess
 from pathlib import Path
@@ -114,11 +115,41 @@ def lighter(text, path):
     return text if path == 'search.html' else re.sub(EAGER, '', text)
 
 
+PRELOAD = r'<link rel="preload" as="script"[^>]*>\n?'  # scripts that wait anyway would come before what is seen
+ASKED = 'document.documentElement.dataset.theme = localStorage.getItem("theme") || "auto";'
+KNOWN = 'document.documentElement.dataset.theme = {light: "light", dark: "dark"}[document.documentElement.dataset.mode] ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");'
+
+
+def themed(text):
+    "A page that is light or dark from the first picture on; else the theme's script, which comes late, draws all of it once more."
+    if ASKED not in text: raise SystemExit('the theme no longer says in the head what is light or dark: see tools/site_finish.py')
+    return re.sub(PRELOAD, '', text.replace(ASKED, KNOWN))
+
+
 def unblocked(text, path, options):
     "A page that is shown before its scripts have come: the few options stand in it, all other scripts wait until it is read."
     if path == 'search.html': return text
     text = re.sub(r'<script src="[^"]*documentation_options\.js[^"]*"></script>', lambda m: f'<script>{options}</script>', text)
-    return re.sub(r'<script src=', '<script defer src=', text)
+    return re.sub(r'<script (?:defer="defer" )?src=', '<script defer fetchpriority="low" src=', text)
+
+
+def sized(text, path, made):
+    "Figures that keep their place free, so that nothing moves when they come, and that don't hold up the words."
+    from PIL import Image
+    def image(m):
+        with Image.open(made/posixpath.normpath(posixpath.join(posixpath.dirname(path), m[2]))) as picture: width, height = picture.size
+        return f'<img{m[1]} src="{m[2]}" width="{width}" height="{height}" fetchpriority="low" decoding="async"{m[3]}>'
+    return re.sub(r'<img((?: (?!src=|width=)[\w-]+="[^"]*")*) src="((?:\.\./)*_images/[^"]+)"((?: (?!width=)[\w-]+="[^"]*")*) ?/?>', image, text)
+
+
+REMOVED = '[".headerlink", "script", "style"]'
+UNREAD = '[".headerlink", "script", "style", "annotation", ".katex-html", ".d-print-none", ".launch", "form"]'
+
+
+def readable(searchtools):
+    "The script of the search, whose excerpts show each formula once, and no buttons."
+    if REMOVED not in searchtools: raise SystemExit("Sphinx's search no longer says what its excerpts leave out: see tools/site_finish.py")
+    return searchtools.replace(REMOVED, UNREAD)
 
 
 def named_by_their_words(text):
@@ -235,15 +266,16 @@ def finish(made, katex, version, repository, address):
     drawings = drawn([f for text in pages.values() for f in formulas_of(text)], katex)
     scripts, known, options = made/'_static'/'scripts', places(pages), read(made/'_static'/'documentation_options.js')
     (made/'_static'/'icons.css').write_text(icon_styles(pages.values(), read(scripts/'fontawesome.js')), encoding='utf-8')
+    (made/'_static'/'searchtools.js').write_text(readable(read(made/'_static'/'searchtools.js')), encoding='utf-8')
     for path in {*scripts.glob('fontawesome.js*'), *scripts.glob('*.map')}: path.unlink()
     for path, text in pages.items():
         up, text = '../'*path.count('/'), with_references(text, path, known)
         more = head(text, path, address, version) + f'\n<link rel="stylesheet" href="{up}_static/icons.css">'
-        if '<form class="answer"' in text or '<form class="tally"' in text: more += f'\n<script type="module" src="{up}_static/answers.mjs"></script>'
-        if 'class="formula' in text or 'class="equation"' in text: more += f'\n<script type="module" src="{up}_static/speak.mjs"></script>'
+        if '<form class="answer"' in text or '<form class="tally"' in text: more += f'\n<script type="module" fetchpriority="low" src="{up}_static/answers.mjs"></script>'
+        if 'class="formula' in text or 'class="equation"' in text: more += f'\n<script type="module" fetchpriority="low" src="{up}_static/speak.mjs"></script>'
         more = f'<link rel="stylesheet" href="{up}_static/katex/katex.min.css">\n' + more
-        text = unblocked(lighter(one_viewport(with_icons(regrouped(deep_links(named_by_their_words(text), path)))), path), path, options)
-        text = with_formulas(text, drawings).replace('</head>', more + '\n</head>', 1)
+        text = unblocked(lighter(one_viewport(themed(with_icons(regrouped(deep_links(named_by_their_words(text), path))))), path), path, options)
+        text = sized(with_formulas(text, drawings).replace('</head>', more + '\n</head>', 1), path, made)
         text = text.replace('<p class="component-author">', footer(path, version, repository) + '\n<p class="component-author">', 1)
         pages[path] = text
     for path, text in site_styles.one_stylesheet(made/'_static', pages).items(): (made/path).write_text(text, encoding='utf-8')

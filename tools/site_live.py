@@ -1,4 +1,5 @@
 """What the book computes for its moving parts: the network and the runtime, packed small; facts to compare with; the walk of the first page."""
+import base64
 import hashlib
 import inspect
 import json
@@ -16,11 +17,13 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, weights_path
 from ddpm_lesson.sampler import ddim_sample, ddim_steps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import site_trim
 from export_onnx import difference, export
 
 TOOLS = Path(__file__).resolve().parent
 FIRST = dict(y=9, seed=0, sampler='ddim', steps=20, eta=0, scale=1)  # what the live page shows at first, and compares with PyTorch
 NETWORKS = {'network': 'fashion', 'fast': 'fashion-fast'}                # files of the live page: the weights they hold
+BATCHES = 1, 2, 8, 16, 1                                              # one picture or eight, asked once or, with guidance, twice
 WALKERS, COLUMNS, STEPS = 24, 8, 20                                   # the garments of the first page, and their steps
 
 
@@ -64,6 +67,31 @@ def onnx_file(folder, name='fashion'):
     return path
 
 
+# The runtime
+
+def start(path):
+    "A network that does nothing: to load it starts the runtime, while a real one is still on its way."
+    import onnx
+    from onnx import TensorProto, helper
+    a, b = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'ab')
+    graph = helper.make_graph([helper.make_node('Identity', ['a'], ['b'])], 'start', [a], [b])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10), path)
+    return path
+
+
+def runtime_file(runtime, build):
+    "The program that runs the networks, without what they never use; made anew when it, they or this tool change."
+    program, script = runtime/'dist'/'ort-wasm-simd-threaded.wasm', runtime/'dist'/'ort.wasm.bundle.min.mjs'
+    networks = [start(build/'start.onnx'), *(onnx_file(build, name) for name in NETWORKS.values())]
+    makers = [program, script, *networks, TOOLS/'site_trim.py', TOOLS/'trim.mjs']
+    path = build/f'runtime-{hashlib.sha256(b"".join(p.read_bytes() for p in makers)).hexdigest()[:16]}.wasm'
+    if not path.exists():
+        whole = program.read_bytes()
+        kept = site_trim.reached(whole, site_trim.ran(whole, script, networks, BATCHES, build))
+        with atomic_write(path) as p: p.write_bytes(site_trim.trimmed(whole, kept))
+    return path
+
+
 # Packing. Even bytes, then odd ones: the high halves of float16 numbers resemble one another, the low halves nothing.
 
 def packed(data, shuffle=False):
@@ -97,15 +125,16 @@ def stage_live(folder, build, runtime, unpacker):
     "Networks, runtime and facts for the live page, below `folder`; how many bytes come before the first garment."
     folder.mkdir(parents=True)
     for file, name in NETWORKS.items(): (folder/f'{file}.bin').write_bytes(packed_file(onnx_file(build, name), build, shuffle=True))
-    (folder/'runtime.bin').write_bytes(packed_file(runtime/'dist'/'ort-wasm-simd-threaded.wasm', build))
+    (folder/'runtime.bin').write_bytes(packed_file(runtime_file(runtime, build), build))
+    (folder/'whole.bin').write_bytes(packed_file(runtime/'dist'/'ort-wasm-simd-threaded.wasm', build))
     (folder/'ort.mjs').write_bytes((runtime/'dist'/'ort.wasm.bundle.min.mjs').read_bytes())
     (folder/'xz.mjs').write_text(as_module((unpacker/'dist'/'package'/'xz-decompress.min.js').read_text(encoding='utf-8')), encoding='utf-8')
     (model, sched), card = load_pretrained('fashion'), load_card('fashion')
     shape = (card['network']['channels'], card['size'], card['size'])
-    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'runtime')}
+    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'runtime', 'whole')}
     version = lambda file: hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]
     versions = {name: version(f'{name}.bin') for name in sizes} | {name: version(f'{name}.mjs') for name in ('ort', 'xz')}
-    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
+    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, start=base64.b64encode((build/'start.onnx').read_bytes()).decode(), bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
     (folder/'facts.json').write_text(json.dumps(facts), encoding='utf-8')
     return sizes['network'] + sizes['runtime']
 

@@ -33,14 +33,17 @@ def named(selector):
     return {name.replace('\\', '') for name in re.findall(r'[.#]((?:[\w-]|\\.)+)', selector)}
 
 
+ICON = re.compile(r'content:\s*(?:var\(--pst-icon-[\w-]+\)|["\'](?:\\[ef][0-9a-f]{3}|[\ue000-\uf8ff])["\'])')  # a letter of a font that the book doesn't have
+
+
 def used(css, known):
-    "The stylesheet without what no page can use: selectors that name something unknown, and fonts of icons, which the build draws."
+    "The stylesheet without what no page can use: selectors that name something unknown, and fonts of icons with their letters; the build draws icons."
     kept = []
     for before, within in rules(css):
         if within is None: kept.append(before + ';')
         elif NESTED.match(before): kept += [f'{before}{{{inner}}}'] if (inner := used(within, known)) else []
         elif before.startswith('@'): kept += [] if 'Font Awesome' in within else [f'{before}{{{within}}}']
-        elif selectors := [s for s in re.split(r',(?![^(]*\))', before) if named(s) <= known]: kept.append(f'{",".join(selectors)}{{{within.strip()}}}')
+        elif selectors := [s for s in re.split(r',(?![^(]*\))', before) if named(s) <= known]: kept.append(f'{",".join(selectors)}{{{ICON.sub("content:none", within.strip())}}}')
     return '\n'.join(kept)
 
 

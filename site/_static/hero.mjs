@@ -22,17 +22,21 @@ async function recorded(image, columns) {
 
 function paint(canvas, x_t, columns) {
   const context = canvas.getContext('2d'), image = context.createImageData(canvas.width, canvas.height), size = SIDE*SIDE;
+  const whole = new Uint32Array(image.data.buffer);
   toPixels(x_t).forEach((v, k) => {
     const garment = Math.floor(k/size), y = Math.floor(garment/columns)*SIDE + Math.floor(k % size/SIDE), x = garment % columns*SIDE + k % SIDE;
-    image.data.set([v, v, v, 255], 4*(y*canvas.width + x));
+    whole[y*canvas.width + x] = 0xff000000 | 0x10101*v;
   });
   context.putImageData(image, 0, 0);
 }
 
-// All garments start from the noise of their own seed, as ddim_sample starts them.
-function noise(count) {
+// All garments start from the noise of their own seed, as ddim_sample starts them; a few at a time, so that a slow phone stays awake.
+async function noise(count) {
   const all = new Float32Array(count*SIDE*SIDE);
-  for (let seed = 0; seed < count; seed++) all.set(torchNoise(seed)(SIDE*SIDE), seed*SIDE*SIDE);
+  for (let seed = 0; seed < count; seed++) {
+    all.set(torchNoise(seed)(SIDE*SIDE), seed*SIDE*SIDE);
+    if (seed % 6 === 5) await pause(0);
+  }
   return all;
 }
 
@@ -51,7 +55,7 @@ async function start(figure) {
       const guess = answers(ts.indexOf(t)), signal = Math.sqrt(alphaBar[t]), rate = Math.sqrt(1 - alphaBar[t]);
       return x.map((v, k) => (v - signal*guess[k])/rate);
     };
-    const frames = walk(told, alphaBar, noise(canvas.width*canvas.height/SIDE**2), ts, ddimCoefs(alphaBar, ts, 0), null, null);
+    const frames = walk(told, alphaBar, await noise(canvas.width*canvas.height/SIDE**2), ts, ddimCoefs(alphaBar, ts, 0), null, null);
     for await (const {t, x_t} of frames) {
       if (mine !== run) return;
       paint(canvas, x_t, columns);

@@ -12,25 +12,35 @@ const WORDS = ['sampler', 'mistake', 'start', 'net'], SETTINGS = ['y', 'seed', '
 const many = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`;
 
 // A module that did not come is remembered as missing, so each new try asks under a new name. ?v= names the bytes: see sw.js.
+const modules = {};
 let tries = 0;
-const program = (name, versions) => import(`./live/${name}.mjs?v=${versions[name]}${tries++ ? `&${tries}` : ''}`);
+const program = (name, versions) => modules[name] ??= import(`./live/${name}.mjs?v=${versions[name]}${tries ? `&${tries}` : ''}`).catch(error => { again(name); throw error; });
+const again = name => { delete modules[name]; tries++; };
+
+// The runtime, started once: while weights are still coming it loads a network that does nothing. Its `part` leaves out what our
+// networks never use; should one ask for that all the same, the whole program is fetched.
+const CPU = {executionProviders: ['wasm'], graphOptimizationLevel: 'disabled'};
+let engine, part = 'runtime';
+const started = (facts, fetched) => engine ??= (async () => {
+  const [ort, wasm] = await Promise.all([program('ort', facts.versions), fetched(part)]);
+  Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
+  await ort.InferenceSession.create(Uint8Array.from(atob(facts.start), c => c.charCodeAt(0)), CPU);
+  return ort;
+})().catch(error => { engine = undefined; throw error; });
 
 // A network as a function (x, t, labels) -> eps_hat of as many images as labels; fetched once, when first asked for.
-const networks = {}, there = new Set();
-let engine;  // the runtime, once it is here
+let networks = {};
+const there = new Set();
 const load = (facts, net, progress) => networks[net] ??= (async () => {
-  const wanted = engine ? [net] : [net, 'runtime'], all = wanted.reduce((sum, name) => sum + facts.bytes[name], 0);
+  const wanted = engine ? [net] : [net, part], all = wanted.reduce((sum, name) => sum + facts.bytes[name], 0);
   let have = 0;
   const ended = new AbortController();  // one part that fails ends the others, and what they would say
   const count = n => ended.signal.aborted || progress(have += n, all);
   const xz = program('xz', facts.versions).then(({XzReadableStream}) => XzReadableStream);
   const fetched = name => unpacked(new URL(`${name}.bin?v=${facts.versions[name]}`, here), xz, count, ended.signal);
   count(0);
-  const parts = Promise.all([engine ?? program('ort', facts.versions), ...wanted.map(fetched), xz]).catch(error => { ended.abort(); throw error; });
-  const [ort, weights, wasm] = await parts;
-  if (wasm) Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
-  const session = await ort.InferenceSession.create(woven(weights), {executionProviders: ['wasm']});
-  engine = ort;
+  const parts = Promise.all([started(facts, fetched), fetched(net), xz]).catch(error => { ended.abort(); throw error; });
+  const [ort, weights] = await parts, session = await ort.InferenceSession.create(woven(weights), CPU);
   there.add(net);
   return async (x, t, labels) => {
     const B = labels.length, tensor = (type, data, dims) => new ort.Tensor(type, data, dims);
@@ -38,6 +48,15 @@ const load = (facts, net, progress) => networks[net] ??= (async () => {
     return (await session.run(feeds)).eps_hat.data;
   };
 })().catch(error => { delete networks[net]; throw error; });
+
+// Did the runtime come to something that its part leaves out? Then from now on the whole of it is wanted.
+function stopped(error) {
+  if (part === 'whole' || !(error instanceof WebAssembly.RuntimeError)) return false;
+  [part, engine, networks] = ['whole', undefined, {}];
+  there.clear();
+  again('ort');  // its module belongs to the program that stopped
+  return true;
+}
 
 // The settings in the form, as numbers where they are numbers.
 const read = form => Object.fromEntries(SETTINGS.map(name => [name, WORDS.includes(name) ? form[name].value : +form[name].value]));
@@ -168,7 +187,10 @@ function begin(form, facts) {
     return frames.at(-1).x_t[0];
   };
 
-  const guarded = async work => { try { await work(); } catch (error) { say(`It did not work: ${error.message}. Press Draw to try again.`); } };
+  const guarded = async work => {
+    try { await work(); }
+    catch (error) { stopped(error) ? await guarded(work) : say(`It did not work: ${error.message}. Press Draw to try again.`); }
+  };
   const drawAsked = () => form.reportValidity() && guarded(() => draw(read(form)));
 
   // The student draws while a hand still moves; the other network waits for the button, and shows a drawing in its noise.
@@ -249,4 +271,11 @@ async function start(form) {
   }
 }
 
-for (const form of document.querySelectorAll('form.live')) start(form);
+// On its own page at once; on the first page, where it stands far below, when the reader comes near.
+const near = new IntersectionObserver(seen => {
+  for (const {target} of seen.filter(one => one.isIntersecting)) {
+    near.unobserve(target);
+    start(target);
+  }
+}, {rootMargin: '400px'});
+for (const form of document.querySelectorAll('form.live')) form.hasAttribute('data-address') ? start(form) : near.observe(form);

@@ -13,6 +13,7 @@ import http.server
 import importlib
 import io
 import json
+import lzma
 import math
 import os
 import re
@@ -27,6 +28,7 @@ from urllib.parse import parse_qs, unquote, urldefrag, urlencode, urlparse
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 from conftest import Stub
@@ -41,7 +43,8 @@ from ddpm_lesson.schedule import cosine_schedule, diagnose, linear_schedule, rat
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tools'))
-make_site, export_onnx, site_answers, site_finish, site_live, site_play, site_styles = map(importlib.import_module, ('make_site', 'export_onnx', 'site_answers', 'site_finish', 'site_live', 'site_play', 'site_styles'))
+make_site, export_onnx, site_answers, site_finish, site_live, site_play, site_styles, site_trim = map(
+    importlib.import_module, ('make_site', 'export_onnx', 'site_answers', 'site_finish', 'site_live', 'site_play', 'site_styles', 'site_trim'))
 
 REPOSITORY = 'https://github.com/someone/ddpm_lesson'
 ADDRESS = 'https://someone.github.io/ddpm_lesson/'
@@ -347,6 +350,34 @@ def test_what_is_packed_comes_back(tmp_path):
     assert bytes(got['bytes']) == data and got['count'] == len(base64.b64decode(packed))
 
 
+# The runtime without what is never used
+
+def little_program():
+    "WebAssembly whose exported functions are `one`, which calls the first of two others by name, and `two`, which returns 2."
+    func = lambda *code: bytes([len(code) + 2, 0, *code, 0x0b])
+    export = lambda name, kind, k: bytes([len(name)]) + name + bytes([kind, k])
+    bodies = [func(0x10, 2), func(0x41, 2), func(0x41, 1), func(0x41, 3)]   # call 2; 2; 1; 3
+    content = {1: b'\1\x60\0\1\x7f', 3: b'\4\0\0\0\0', 6: b'\0', 7: b'\2' + export(b'one', 0, 0) + export(b'two', 0, 1), 10: b'\4' + b''.join(bodies)}
+    return site_trim.program(content)
+
+
+TRIED = """const tried = async bytes => { const {exports} = (await WebAssembly.instantiate(Uint8Array.from(bytes))).instance; return [exports, ['one', 'two'].map(name => { try { return exports[name](); } catch (e) { return e.message; } })]; };"""
+
+
+def test_what_the_runtime_never_uses_is_left_out():
+    "Wrong programs: one that leaves out what a function that ran can call by name; one that lets a missing function go on with nothing."
+    whole = little_program()
+    script = f"{TRIED} const [exports, said] = await tried(data); console.log(JSON.stringify([said, [0, 1, 2, 3].map(k => exports[`f${{k}}`]?.value ?? null)]));"
+    assert node(script, list(whole)) == [[1, 2], [None]*4] and node(script, list(site_trim.noting(whole))) == [[1, 2], [1, 1, 1, 0]]
+    parts = site_trim.sections(whole) | {2: b'\0'}
+    kept = site_trim.reached(site_trim.program(parts), [0])
+    assert kept == {0, 2}
+    assert node(script, list(site_trim.trimmed(whole, kept)))[0] == [1, 'unreachable']
+    assert node(script, list(site_trim.trimmed(whole, {0})))[0] == ['unreachable']*2
+    with pytest.raises(SystemExit, match='WebAssembly'): site_trim.sections(b'no program')
+    assert [site_trim.number(site_trim.leb(n), 0)[0] for n in (0, 127, 128, 300, 2**32 - 1)] == [0, 127, 128, 300, 2**32 - 1]
+
+
 # Answers in the page
 
 RIGHT = {  # exercise: a line that answers it
@@ -606,6 +637,39 @@ def test_no_script_holds_up_a_page(site, tags):
     assert [a['src'] for a in first if a.get('loading') != 'lazy'] == ['_static/hero.png']
 
 
+@chromium_only
+@pytest.mark.parametrize('scheme, ground', [('light', 255), ('dark', 18)])
+def test_a_page_is_dark_from_the_first_picture_on(browser, served, scheme, ground):
+    "A wrong program: the theme's, which draws a light page until its scripts have come, and then all of it once more."
+    page = browser.new_page(color_scheme=scheme, service_workers='block')
+    page.route('**/*.js*', lambda route: route.abort())
+    page.goto(served + 'nbs/03_forward.html')
+    seen = page.evaluate('() => [document.documentElement.dataset.theme, +getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]]')
+    assert seen[0] == scheme and abs(seen[1] - ground) < 10, seen
+    page.evaluate('localStorage.setItem("mode", "dark")')
+    page.reload()
+    assert page.evaluate('document.documentElement.dataset.theme') == 'dark'
+    page.close()
+
+
+def test_formulas_far_below_are_there_for_voices(visit):
+    "A wrong program: content-visibility: hidden, which voices don't hear."
+    page = visit('nbs/03_forward.html', viewport=dict(width=390, height=600))
+    formula = page.locator('.formula.display math').last
+    assert formula.evaluate('e => e.getBoundingClientRect().top > 3*innerHeight')
+    assert 'math' in page.locator('.formula.display').last.aria_snapshot() and formula.text_content().strip()
+
+
+def test_figures_keep_their_place_free(site, tags):
+    "Wrong programs: figures without a size, which push the words away when they come; figures that come before the words."
+    seen = [(path, a) for path, found in tags.items() for tag, a in found if tag == 'img' and '_images/' in a['src']]
+    assert len(seen) > 200
+    for path, a in seen:
+        with Image.open(path.parent/a['src']) as picture: assert picture.size == (int(a['width']), int(a['height'])), (path, a['src'])
+        assert a['fetchpriority'] == 'low', path
+    assert not [path for path, found in tags.items() for tag, a in found if tag == 'link' and a.get('rel') == 'preload' and a.get('as') == 'script']
+
+
 def test_only_the_search_page_loads_the_search(site):
     for path, text in pages_of_people(site).items(): assert ('searchindex.js' in text) == (path == 'search.html'), path
 
@@ -669,11 +733,11 @@ def test_what_a_book_for_a_class_leaves_out():
     assert {'exam.lesson_04', 'exam.grade', 'classroom'} <= left_out and 'posterior' not in left_out and all('exam' in m or m == 'classroom' for m in left_out)
 
 
-def test_the_first_garment_costs_at_most_seven_and_a_half_megabytes(site):
+def test_the_first_garment_costs_at_most_six_megabytes(site):
     live = site/'_static'/'live'
     facts = json.loads((live/'facts.json').read_text(encoding='utf-8'))
-    assert facts['bytes'] == {name: (live/f'{name}.bin').stat().st_size for name in ('network', 'fast', 'runtime')}
-    for other in 'network.bin', 'fast.bin': assert sum(p.stat().st_size for p in live.iterdir() if p.name != other) < 7.5e6  # one of the two comes
+    assert facts['bytes'] == {name: (live/f'{name}.bin').stat().st_size for name in ('network', 'fast', 'runtime', 'whole')}
+    for net in 'network', 'fast': assert sum((live/name).stat().st_size for name in (f'{net}.bin', 'runtime.bin', 'ort.mjs', 'xz.mjs', 'facts.json')) < 6e6
     assert (site/'_static'/'hero.webp').stat().st_size < 300_000
 
 
@@ -835,6 +899,24 @@ def test_search_finds_the_lesson_first(visit, word):
     assert LOOKED_FOR[word] in page.locator('#search-results li a').first.get_attribute('href')
 
 
+def test_what_search_shows_fits_a_phone_and_can_be_read(visit):
+    "Wrong programs: the theme's letter of an icon font, an empty box where there is no such font; Sphinx's excerpts, which have a formula three times and the buttons too."
+    page = visit('search.html?q=ddim', viewport=dict(width=390, height=844))
+    page.wait_for_selector('#search-results p.context')
+    page.wait_for_function('() => document.querySelectorAll("#search-results p.context").length > 10')
+    assert page.evaluate('document.documentElement.scrollWidth') <= 390
+    excerpts = ' '.join(page.locator('#search-results p.context').all_inner_texts())
+    assert not re.search(r'\\(?:sqrt|bar|epsilon)|System Settings|Download the notebook', excerpts)
+    page.locator('#search-results li a').first.click()
+    page.wait_for_selector('p.highlight-link a')
+    assert page.evaluate('getComputedStyle(document.querySelector("p.highlight-link a"), "::before").content') == 'none'
+
+
+def test_no_rule_asks_for_a_font_of_icons(site):
+    styles = (site/'_static'/'book.css').read_text(encoding='utf-8')
+    assert not re.findall(r'content:\s*(?:var\(--pst-icon|["\'](?:\\[ef][0-9a-f]{3}|[\ue000-\uf8ff]))', styles)
+
+
 def test_garments_walk_out_of_noise(visit):
     page = visit('index.html')
     page.wait_for_selector('figure.hero.moving[data-t="0"]')
@@ -860,7 +942,7 @@ def test_garments_stand_still_where_motion_is_unwelcome(visit):
     page.wait_for_selector('figure.hero.moving')
 
 
-@pytest.mark.parametrize('name, first, last', [('forward', '0', '50'), ('steps', '1', '50')])
+@pytest.mark.parametrize('name, first, last', [('forward', '0', '40'), ('steps', '1', '50')])
 def test_sliders_move_by_keyboard(visit, name, first, last):
     page = visit('index.html')
     figure = page.locator(f'figure#{name}')
@@ -915,8 +997,29 @@ def choose(page, **settings):
         page.evaluate('([name, value]) => { const field = document.querySelector("form.live")[name]; field.value = value; field.dispatchEvent(new Event("input", {bubbles: true})); }', [name, value])
 
 
+def near_the_end(page):
+    "The first page, once its reader has come near the form that draws, which asks for nothing before."
+    page.locator('form.live').scroll_into_view_if_needed()
+    page.wait_for_selector('form.live[data-ready]')
+    return page
+
+
+def test_the_first_page_asks_for_nothing_that_is_far_below(visit):
+    "Wrong programs: one that reads the facts of the live page while a phone draws the first screen; one that never does."
+    page = visit('api/index.html')
+    asked = []
+    page.on('request', lambda r: asked.append(r.url))
+    visit('index.html', page)
+    page.wait_for_load_state('networkidle')
+    assert not [url for url in asked if 'facts.json' in url or 'live/' in url]
+    near_the_end(page)
+    assert [url for url in asked if 'facts.json' in url]
+
+
 def test_live_page_draws_what_python_draws_also_offline(visit):
     page = visit('live.html')
+    page.on('request', lambda r: asked.append(r.url))
+    asked = []
     page.wait_for_selector('form.live[data-ready]')
     print(press(page, 'Draw'))
     off = (canvas(page, 'x_t') - by_python(page)).abs()
@@ -935,6 +1038,25 @@ def test_live_page_draws_what_python_draws_also_offline(visit):
     assert torch.equal(canvas(page, 'x_t'), drawn)
     press(page, 'Another seed')
     assert page.get_by_label('Seed', exact=True).input_value() == '12' and not torch.equal(canvas(page, 'x_t'), drawn)
+    assert [url for url in asked if 'runtime.bin' in url] and not [url for url in asked if 'whole.bin' in url]
+
+
+def test_the_whole_runtime_comes_when_a_part_of_it_is_missed(visit, tmp_path):
+    "A runtime that can load a network, and not run it. Wrong programs: one that only says what went wrong; one that asks without end."
+    dist = make_site.npm('onnxruntime-web')/'dist'
+    whole, network = (dist/'ort-wasm-simd-threaded.wasm').read_bytes(), site_live.onnx_file(make_site.BUILD)
+    loads = site_trim.ran(whole, dist/'ort.wasm.bundle.min.mjs', [site_live.start(tmp_path/'start.onnx'), network], [], tmp_path)
+    poor = lzma.compress(site_trim.trimmed(whole, loads), check=lzma.CHECK_CRC32, preset=0)
+    page = visit('live.html?steps=2')
+    asked = []
+    page.on('request', lambda r: asked.append(urlparse(r.url).path.rpartition('/')[2]))
+    page.route('**/runtime.bin*', lambda route: route.fulfill(body=poor))
+    page.wait_for_selector('form.live[data-ready]')
+    press(page, 'Draw')
+    assert nearly_the_same(canvas(page, 'x_t'), by_python(page)) and asked.count('whole.bin') == asked.count('runtime.bin') == 1
+    choose(page, seed=8)
+    press(page, 'Draw')
+    assert nearly_the_same(canvas(page, 'x_t'), by_python(page)) and asked.count('whole.bin') == 1
 
 
 def test_the_noise_is_seen_before_anything_is_fetched(visit):
@@ -950,8 +1072,7 @@ def test_the_noise_is_seen_before_anything_is_fetched(visit):
 
 
 def test_live_page_compares_itself_with_pytorch(visit):
-    page = visit('index.html')  # it is there too
-    page.wait_for_selector('form.live[data-ready]')
+    page = near_the_end(visit('index.html'))  # it is there too
     choose(page, seed=5, steps=3)
     assert re.search(r'\b0 of 784 pixels differ|at most by 1 of 255', press(page, 'Compare with PyTorch', 'PyTorch:'))
 
@@ -1067,7 +1188,7 @@ def test_a_link_to_the_settings_can_be_copied(visit):
     "Also from the first page, whose own address holds no settings."
     page = visit('index.html')
     page.context.grant_permissions(['clipboard-read', 'clipboard-write'])
-    page.wait_for_selector('form.live[data-ready]')
+    near_the_end(page)
     choose(page, seed=77, steps=9)
     page.get_by_role('button', name='Copy a link', exact=True).click()
     page.wait_for_function('/link is copied/.test(document.querySelector("form.live .status").textContent)')
@@ -1139,7 +1260,7 @@ def test_live_page_says_what_went_wrong_and_tries_again(browser, served, broken)
     page.unroute(f'**/{broken}*')
     page.evaluate('() => { window.said = []; new MutationObserver(() => said.push(document.querySelector(".status").textContent)).observe(document.querySelector(".status"), {childList: true, characterData: true, subtree: true}); }')
     press(page, 'Draw')
-    assert any(re.search(r'\d\.\d of 7\.\d MB', words) for words in page.evaluate('said'))  # bytes, while they come
+    assert any(re.search(r'\d\.\d of \d\.\d MB', words) for words in page.evaluate('said'))  # bytes, while they come
     page.close()
 
 
