@@ -16,7 +16,7 @@ from ddpm_lesson.engine.files import write_table
 from . import sampler, training
 from .measure import where
 
-PARTS = dict(sampler=sampler.rows, training=training.rows)
+PARTS = dict(sampler=sampler.rows, solvers=sampler.solver_rows, training=training.rows)
 
 
 def versions():
@@ -29,7 +29,7 @@ def versions():
 
 
 def show(row):
-    ratio = next((f'{row[k]:7.2f} {k}' for k in ('times bare', 'times ours') if k in row), '')
+    ratio = next((f'{row[k]:7.2f} {k}' for k in ('times bare', 'times ours', 'times ddim') if k in row), '')
     print(f"{row['what']:9} {row['case']:38} {row['who']:11} {row['median']:9.1f} ({row['low']:.1f} to {row['high']:.1f}) {row['unit']:28} {ratio}")
 
 

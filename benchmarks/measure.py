@@ -14,21 +14,21 @@ def synchronise(device):
     if device == 'mps': torch.mps.synchronize()
 
 
-def seconds(f, device):
+def seconds(f, device, clock=time.perf_counter):
     synchronise(device)
-    began = time.perf_counter()
+    began = clock()
     f()
     synchronise(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def in_turns(programs, rounds, device):
+def in_turns(programs, rounds, device, clock=time.perf_counter):
     "name -> a time a round; every round runs each program once, in an order drawn by lot, after one round to warm up."
     times, order = {name: [] for name in programs}, list(programs)
     for f in programs.values(): f()
     for _ in range(rounds):
         random.shuffle(order)
-        for name in order: times[name].append(seconds(programs[name], device))
+        for name in order: times[name].append(seconds(programs[name], device, clock))
     return times
 
 

@@ -3,10 +3,13 @@
 The network is free: it returns a tensor that is there already. So all that is left is the sampler: its arithmetic, its noise, its Python.
 The least it could cost is the bare calls; with fresh noise, the bare calls and the drawing. What the picture's arithmetic takes by itself is the row 'passes'.
 """
+import time
+
 import torch
 
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import linear_schedule
+from ddpm_lesson.solvers import dpm_single_sample, dpm_solver_sample, heun_sample
 
 from .measure import in_turns, middle
 
@@ -90,4 +93,22 @@ def rows(device, rounds):
         for who in beyond:
             ratio = [a/b for a, b in zip(beyond[who], beyond['ours'])]
             out.append(dict(what='sampler', case=name, who=who, unit='us a step beyond bare calls') | middle(beyond[who]) | {'times ours': middle(ratio)['median'], 'rounds': rounds})
+    return out
+
+
+# name -> (sampler, its `steps`, network calls)
+SOLVERS = {'ddim_sample': (ddim_sample, STEPS, STEPS), 'dpm_solver_sample': (dpm_solver_sample, STEPS, STEPS),
+           'dpm_single_sample': (dpm_single_sample, STEPS, STEPS), 'heun_sample': (heun_sample, STEPS//2, STEPS - 1)}
+
+
+def solver_rows(device, rounds):
+    "The solvers of lesson 15 beside DDIM: microseconds of the processor a network call beyond the bare calls, and how many times DDIM's."
+    net, x, sched, out = Free(device), torch.randn(SHAPE, device=device), linear_schedule(), []
+    for case, clip in ('no clip', None), ('clip', (-1, 1)):
+        run = {name: lambda f=f, steps=steps: f(net, sched, SHAPE, steps=steps, clip=clip, x_T=x) for name, (f, steps, _) in SOLVERS.items()}
+        times = in_turns({'bare calls': lambda: bare(net, x, 0.0, False)} | run, rounds, device, time.process_time)
+        beyond = {name: [(t/calls - b/STEPS)*1e6 for t, b in zip(times[name], times['bare calls'])] for name, (_, _, calls) in SOLVERS.items()}
+        for name in SOLVERS:
+            ratio = [a/b for a, b in zip(beyond[name], beyond['ddim_sample'])]
+            out.append(dict(what='solver', case=case, who=name, unit='us a call beyond bare calls') | middle(beyond[name]) | {'times ddim': middle(ratio)['median'], 'rounds': rounds})
     return out

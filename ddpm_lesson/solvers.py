@@ -85,6 +85,7 @@ def raised(
     "The timesteps nearest to rho times 1 + min(churn/S, sqrt(2) - 1). EDM Algorithm 2."
     if not 0 <= check_number(churn, 'churn') < math.inf:
         raise ValueError(f'churn wanted a finite number >= 0, got {churn}')
+    if not churn: return list(ts)
     gamma = min(churn/len(ts), 2**0.5 - 1)
     wanted = _nearest(sched, _half_log_snr(sched)[ts] - math.log1p(gamma))
     return [max(pair) for pair in zip(ts, wanted)]
