@@ -295,6 +295,7 @@ MUTANTS = {
     'an audit too strict for chance': ('audit_rules', '0.035*C + 2e-3', '0.0001*C', 'test_audit.py::test_right_samplers_are_not_accused'),
     'the last step may be noisy': ('audit_rules', 'if noisy_end and last_is_faulty:', 'if False:', 'test_audit.py::test_what_is_known_of_diffusers_ddpm_is_found'),
     'a start below T is taken for T': ('audit_rules', 'below = [r for r in traces if max(r.told) < T]', 'below = []', 'test_audit.py::test_what_is_known_of_diffusers_ddim_is_found'),
+    'an error as large as that of DDIM is a fault': ('audit_solvers', 'rough = max(0.05, _share_off_by_ddim(ab, T, S))*true', 'rough = 0.05*true', 'test_audit.py::test_what_errs_as_ddim_does_but_to_the_other_side_is_right'),
     'two runs with other noise': ('audit_trace', '    torch.manual_seed(chance)\n', '    torch.manual_seed(chance + seed)\n', 'test_audit.py::test_right_samplers_are_not_accused'),
     'the same question, another answer': ('audit_trace', 'if last and torch.equal(last.told, told) and torch.equal(last.x, seen):', 'if False:', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),
     'two copies in a batch are other images': ('audit_trace', 'if copies > 1 and', 'if False and', 'test_audit.py::test_plants_of_one_who_had_not_read_the_audit'),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import same_minutes
+from benchmarks import dialects, same_minutes
 from ddpm_lesson.data import Images
 from ddpm_lesson.loss import targets
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
@@ -58,3 +58,13 @@ def test_to_import_a_benchmark_changes_nothing(name):
     "Rejects a weight or a target of one table that `--help` then offers to all: two programs added theirs when imported."
     importlib.import_module(f'benchmarks.{name}')
     assert list(targets) == ['eps', 'x_0', 'v'] and list(weights) == ['uniform', 'min_snr']
+
+
+def test_dialects_are_judged_by_one_error_and_tuned_by_it():
+    "Rejects an error that leaves the signal rate out, or shows each dialect another noise; a rate chosen for the largest error, or from another dialect's."
+    x_0 = torch.rand(300, 1, 6, 6)*2 - 1
+    nothing = dialects.errors(lambda x, t: torch.zeros_like(x), x_0)   # x_0_hat is x_0 + sigma eps
+    assert nothing == dialects.errors(lambda x, t: torch.zeros_like(x), x_0)
+    for sigma, error in zip(dialects.LEVELS, nothing): assert abs(error/sigma**2 - 1) < 0.08   # 4 standard errors of 10,800 squares, and the nearest step
+    tried = [dict(dialect=name, lr=lr, error=abs(lr - best)) for name, best in zip(dialects.DIALECTS, (1, 2, 4, 2, 1)) for lr in (1, 2, 4)]
+    assert list(dialects.best_rates(tried).values()) == [1, 2, 4, 2, 1]
