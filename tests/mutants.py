@@ -37,9 +37,9 @@ MUTANTS = {
     'velocity with the other sign': ('posterior', 'signal*eps - noise*x_0', 'noise*x_0 - signal*eps', 'test_posterior.py::test_conversions_undo_each_other'),
     'x_0 from eps, divided by alpha_bar': ('posterior', '(x_t - noise*eps)/signal', '(x_t - noise*eps)/signal**2', 'test_posterior.py::test_conversions_undo_each_other'),
     # oracle
-    'oracle forgets that data have spread': ('oracle', 'alpha_bar*self.std**2 + 1 - alpha_bar', '1 - alpha_bar + 0*self.std', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
-    'score without its minus': ('oracle', '(x - mean)/var', '(mean - x)/var', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
-    'oracle ignores weights': ('oracle', ' + self.weights.to(x).log()', '', 'test_oracle.py::test_is_the_score_of_the_drowned_density'),
+    'oracle forgets that data have spread': ('oracle', 'alpha_bar*self.std**2 + 1 - alpha_bar', '1 - alpha_bar + 0*self.std', 'test_oracle.py::test_is_the_score_of_the_noised_density'),
+    'score without its minus': ('oracle', '(x - mean)/var', '(mean - x)/var', 'test_oracle.py::test_is_the_score_of_the_noised_density'),
+    'oracle ignores weights': ('oracle', ' + self.weights.to(x).log()', '', 'test_oracle.py::test_is_the_score_of_the_noised_density'),
     # schedule
     'few steps, the betas of many': ('schedule', 'linear_schedule(T, beta_1*k, beta_T*k)', 'linear_schedule(T, beta_1, beta_T)', 'test_schedule.py::test_rescaling_reaches_the_same_darkness'),
     'cosine without its cap': ('schedule', 'beta_max=0.999)', 'beta_max=1 - 1e-9)', 'test_schedule.py::test_cosine_follows_its_definition_where_it_is_not_capped'),

@@ -25,7 +25,7 @@ def by_gradient(weights, means, std, sched, x_t, t):
 
 @pytest.mark.parametrize('std', [0.0, 0.2, 1.3])
 @pytest.mark.parametrize('sched', [SCHED, cosine_schedule()], ids=['linear', 'cosine'])
-def test_is_the_score_of_the_drowned_density(std, sched):
+def test_is_the_score_of_the_noised_density(std, sched):
     # checks (5.3), (5.6), (5.7)
     means, weights = normal(5, 2, 3, 4), torch.tensor([.1, .3, .2, .15, .25], dtype=torch.float64)
     t = torch.tensor([1, 40, 500, 1000])

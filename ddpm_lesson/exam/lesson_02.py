@@ -50,7 +50,7 @@ def _line(T):
 # %% ../../nbs/solutions/02_schedule.ipynb #1140a77f
 ex_rescale = Exercise('02-rescale',
     'Which variances beta_1..beta_T make T steps of the '
-    'straight line drown an image as 1000 steps do?',
+    'straight line add as much noise as 1000 steps do?',
     inputs=few((50,), (300,), (1000,), (4000,)),
     truth=lambda T: _line(T)*1000/T,
     mutants={
@@ -72,28 +72,28 @@ def _spread_cases(g):
     return [Case((s, d), f'{name}, d={d}') for name, s in schedules().items()
         for d in (0.5, 1.0, 1.9, 6.0)]
 
-def _drowns(sched, d2):
+def _lost_at(sched, d2):
     "First step at which an SNR times d2 is below 1."
     return int((sched.snr*d2 < 1).nonzero()[0])
 
 # %% ../../nbs/solutions/02_schedule.ipynb #df7a59b6
 ex_drown = Exercise('02-drown',
-    'At which step does a feature of standard deviation d become quieter than the noise?',
+    'At which step does a feature of standard deviation d become smaller than the noise?',
     paper=True,
     inputs=_spread_cases,
-    truth=lambda sched, d: _drowns(sched, d**2),
+    truth=lambda sched, d: _lost_at(sched, d**2),
     mutants={
         'The SNR is a ratio of variances; a feature of '
         'standard deviation d has variance d squared.':
-            lambda sched, d: _drowns(sched, d),
-        'One step early: this is the last step at which the feature is still the louder.':
-            lambda sched, d: _drowns(sched, d**2) - 1,
+            lambda sched, d: _lost_at(sched, d),
+        'One step early: this is the last step at which the feature is still the larger.':
+            lambda sched, d: _lost_at(sched, d**2) - 1,
         'One step late; does your table lack the entry for t=0?':
-            lambda sched, d: _drowns(sched, d**2) + 1,
-        'Upside down: a louder feature must drown later.':
-            lambda sched, d: _drowns(sched, d**-2),
+            lambda sched, d: _lost_at(sched, d**2) + 1,
+        'Upside down: a larger feature is lost later.':
+            lambda sched, d: _lost_at(sched, d**-2),
         'This finds where the SNR is 1, for every feature alike.':
-            lambda sched, d: _drowns(sched, 1),
+            lambda sched, d: _lost_at(sched, 1),
     })
 
 # %% ../../nbs/solutions/02_schedule.ipynb #3eb75fd4
@@ -111,7 +111,7 @@ ex_double = Exercise('02-double',
             lambda sched: sched,
         'Twice as wide and twice as high is four times the numbers: divide by 4, not 2.':
             lambda sched: schedule_from_alpha_bar(_moved(sched, 2)),
-        'Other way: a louder image needs more noise, so the SNR must fall.':
+        'Other way: a larger image needs more noise, so the SNR must fall.':
             lambda sched: schedule_from_alpha_bar(_moved(sched, 1/4)),
         'You divided alpha_bar; the SNR is alpha_bar/(1 - alpha_bar).':
             lambda sched: sched.alpha_bar/4,

@@ -14,7 +14,7 @@ page = '11_evaluate'   # asks these questions
 
 # %% ../../nbs/solutions/11_evaluate.ipynb #389b5c68
 def _set_cases(g):
-    "Two heaps of points of unequal size, one of them with more numbers than points."
+    "Two sets of points of unequal size, one of them with more numbers than points."
     draw = lambda n, d: torch.randn(n, d, generator=g, dtype=torch.float64)
     return [Case((draw(n, d), draw(m, d) + 0.5), f'{n} and {m} points of {d} numbers')
         for n, m, d in ((5, 7, 3), (4, 9, 11))]
@@ -27,7 +27,7 @@ def _kernel_kid(x, y, power=3, scale=None, diagonal=0, cross=2, one=1):
     return mean(x) + mean(y) - cross*k(x, y).mean()
 
 # %% ../../nbs/solutions/11_evaluate.ipynb #f6126e4e
-ex_kid = Exercise('11-kid', 'KID of two heaps of points, (11.3), without a library.',
+ex_kid = Exercise('11-kid', 'KID of two sets of points, (11.3), without a library.',
     inputs=_set_cases,
     truth=lambda x, y: _kernel_kid(x, y),
     mutants={
