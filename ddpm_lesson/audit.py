@@ -11,15 +11,16 @@ import inspect
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from .audit_rules import _judge_clamp, _clamps, _judge_questions, _judge_seed, _judge_start, _judge_steps
 from .audit_solvers import _judge_others, _names_of_solver
-from .audit_trace import L7, _Fault, _table, _Unseeded, trace
-from .checks import moved_to
+from .audit_trace import L7, _Fault, _streams_kept, _table, _Unseeded, trace
+from .checks import moved_to, torch_defaults, whole_numbers
+from .engine.files import full_path
 from .engine.safety import versions
+from .sampler import _check_count
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/interface/audit.ipynb #d7ccf92e
@@ -59,6 +60,8 @@ def _counts(T):
     odd = next((n for n in range(5, T) if T % n), T)
     return tuple(dict.fromkeys((T, divides, odd) if T <= 100 else (divides, odd)))
 
+def _failure(what, error): return Finding(what, f'{type(error).__name__}: {error}'[:200], L7)
+
 def _takes_eta(sampler):
     try: names = inspect.signature(sampler).parameters
     except (TypeError, ValueError): return True
@@ -96,6 +99,8 @@ def _judge(sampler, traces, ab, T):
     return list(found.values()), notes
 
 # %% ../nbs/interface/audit.ipynb #9ae5d6fd
+@_streams_kept()
+@torch_defaults()
 def audit(
     sampler,              # (model, alpha_bar, x_T, steps, eta) -> images; or without eta
     sched:Schedule=None,  # whose table it uses; None: one of 42 steps
@@ -105,8 +110,10 @@ def audit(
     "Run a sampler on scripted answers, and name what each step does wrong."
     _check_sampler(sampler)
     sched = _table() if sched is None else check_schedule(sched)
+    if sched.ends_at_zero: raise ValueError('sched wanted alpha_bar above 0 at T, or nothing can be examined there')
     ab, T = sched.alpha_bar.cpu().double(), sched.T
-    counts = counts or _counts(T)
+    counts = whole_numbers(_counts(T) if counts is None else counts, 'counts wanted numbers of steps')
+    if not [_check_count(T, S) for S in counts]: raise ValueError('counts wanted numbers of steps, got none')
     etas = (0.0, 0.5, 1.0) if _takes_eta(sampler) else (None,)
     name = name or getattr(sampler, '__name__', type(sampler).__name__)
     runs = [(S, eta) for S in counts for eta in etas]
@@ -117,14 +124,16 @@ def audit(
         except _Fault as error:
             found.append(Finding(*error.args))
             break
-        except Exception as error:
-            found.append(Finding(f'it fails with {S} steps', f'{type(error).__name__}: {error}'[:200], L7))
+        except (Exception, SystemExit) as error:
+            found.append(_failure(f'it fails with {S} steps', error))
             notes.append(f'the audit has T = {T}, as len(alpha_bar) - 1 says; for another T: audit(sampler, sched)')
             break
     if unseeded and traces: notes.append('its noise obeys no seed: only its runs without noise could be examined')
     elif not found: found = unseeded
     if traces and not found:
-        found, more = _judge(sampler, traces, ab, T)
+        try: found, more = _judge(sampler, traces, ab, T)
+        except (Exception, SystemExit) as error:
+            found, more = [_failure('it fails with other models or numbers of steps', error)], []
         notes += more
     return Report(name, tuple(dict.fromkeys(found)), tuple(dict.fromkeys(notes)), tuple(runs))
 
@@ -167,13 +176,13 @@ def load_sampler(
     "The function or scheduler that a command names. It runs the file: audit only what you trust."
     path, _, name = where.rpartition(':')
     if not path or not name: raise ValueError(f'wanted FILE.py:FUNCTION, got {where!r}')
-    file = Path(path)
+    file = full_path(path)
     if not file.is_file(): raise ValueError(f'wanted a Python file, got {path!r}, which is none')
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location(f'audited {file.stem}', file)   # a name that no module has
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.resolve().parent))
     try: spec.loader.exec_module(module)
-    except Exception as error: raise ValueError(f'{path} fails: {type(error).__name__}: {error}') from error
+    except (Exception, SystemExit) as error: raise ValueError(f'{path} fails: {type(error).__name__}: {error}') from error
     finally: sys.path.remove(str(file.resolve().parent))
     thing = getattr(module, name, None)
     if thing is None: raise ValueError(f'{path} has no {name!r}')

@@ -63,7 +63,7 @@ def _remembered(x, eps, told, ab):
 # %% ../nbs/interface/audit_solvers.ipynb #5e645d01
 def _names_of_solver(sampler, ab, T, eta, add):
     "Findings about the weights of a solver that remembers one answer, or asks twice a step; True if there are any."
-    S = max((n for n in range(2, min(T, 12)) if T % n == 0), default=5)
+    S = max((n for n in range(2, min(T, 12)) if T % n == 0), default=min(T, 5))
     (one, end, *_), (two, end_2, *_) = (_one_run(sampler, ab, S, eta, seed, (64, 1, 8, 16)) for seed in (1, 2))
     if len(one) != len(two): return False
     told = [int(c.told[0]) for c in one]
@@ -129,13 +129,13 @@ def _share_off_by_ddim(ab, T, S):
 # %% ../nbs/interface/audit_solvers.ipynb #18cff97b
 def _judge_others(sampler, traces, ab, T, add, notes):
     "Findings about a solver that remembers or asks twice: its weights; one image; a Gaussian world."
-    S, eta = max(traces[0].S//2, min(T//2, 20)), None if traces[0].eta is None else 0.0
+    S, eta = max(traces[0].S//2, min(T//2, 20), min(T, 4)), None if traces[0].eta is None else 0.0
     if _names_of_solver(sampler, ab, T, eta, add): return
     given = {} if eta is None else dict(eta=eta)
     run = lambda model, x_T, steps: sampler(model, ab.clone(), x_T.clone(), steps, **given).double()
     noisy = _judge_on_one_image(run, ab, T, S, add)
     if noisy is None: return
-    ends, true = _ends_in_a_gaussian_world(run, ab, T, (S//4, S//2, S), noisy)
+    ends, true = _ends_in_a_gaussian_world(run, ab, T, (max(1, S//4), max(1, S//2), S), noisy)
     first, middle, last = errors = [abs(e - true) for e in ends]
     rough = max(0.05, _share_off_by_ddim(ab, T, S))*true   # a solver of first order may err as much, either way
     if last > max(rough, first/8) or last > max(first, middle, 1e-3*true):

@@ -8,6 +8,7 @@ __all__ = ['L3', 'L4', 'L6', 'L7', 'L8', 'L13', 'L15', 'L16', 'M', 'Trace', 'tra
 # %% ../nbs/interface/audit_trace.ipynb #a6fc0a6b
 import math
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import torch_defaults
 from .schedule import linear_schedule
 
 # %% ../nbs/interface/audit_trace.ipynb #aa9415df
@@ -191,6 +193,19 @@ def _check_seeded(sampler, alpha_bar, S, eta, shape, one, end):
                     f'{S} steps: two runs with the seeds of torch, numpy and Python set alike differ', L6)
 
 # %% ../nbs/interface/audit_trace.ipynb #28ecb9f4
+@contextmanager
+def _streams_kept():
+    "Inside, anyone may seed torch, numpy and Python; afterwards their streams are as before."
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    before = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(gpus): yield
+    finally:
+        np.random.set_state(before[0])
+        random.setstate(before[1])
+
+@_streams_kept()
+@torch_defaults()
 def trace(
     sampler,          # (model, alpha_bar, x_T, steps, eta) -> images
     alpha_bar:Tensor, # (T+1,) float64, begins with 1

@@ -23,7 +23,8 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from .data import assets
-from .engine.files import atomic_write, full_path, printable
+from .engine.cards import parse_card
+from .engine.files import atomic_write, full_path, open_regular, printable
 from .exam.grade import exercises, lessons, read_progress
 
 # %% ../nbs/interface/classroom.ipynb #951afbd8
@@ -472,18 +473,22 @@ graders = dict(nbgrader=nbgrader_course, otter=otter_course)
 # %% ../nbs/interface/classroom.ipynb #33af0ac9
 def _read_one(path:Path):
     "The (student, right answers) of a file that a student sent; several of a CSV."
-    if path.suffix == '.csv':
-        for row in csv.DictReader(path.read_text(encoding='utf-8-sig').splitlines()):
+    with open_regular(path) as f: raw = f.read(10**6 + 1)
+    if len(raw) > 10**6: raise ValueError('too large')
+    text = raw.decode('utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')   # PowerShell's `>` writes UTF-16
+    if path.suffix.lower() == '.csv':
+        for row in csv.DictReader(text.splitlines()):
             if not exercises.keys() & row.keys(): raise ValueError('no column of an exercise')
             yield row['student'], {name for name in exercises if row.get(name) == '1'}
         return
-    said = json.loads(path.read_text(encoding=_encoding(path)))
+    said = parse_card(text, path.name)
     if 'done' in said: yield path.stem, set(read_progress(path)) & exercises.keys()
     else: yield str(said['student']), set(said['right']) & exercises.keys()
 
-def _encoding(path:Path)->str:
-    "PowerShell's `>` writes UTF-16; others write UTF-8, some with a mark."
-    return 'utf-16' if path.read_bytes()[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+def _name(student:str)->str:
+    "A name as it is shown, or an error; one that a spreadsheet would take for a formula gets a quote in front."
+    if name := printable(' '.join(student.split())): return "'"*(name[0] in '=+-@') + name
+    raise ValueError('no name')
 
 # %% ../nbs/interface/classroom.ipynb #1006bf5b
 def gather(
@@ -492,13 +497,13 @@ def gather(
     "The progress of many. Files of one name are taken for one student's, who has all that is right in either."
     folder, done, bad, of = full_path(folder), {}, [], {}
     if not folder.is_dir(): raise ValueError(f'wanted a folder with the progress of students, got {str(folder)!r}')
-    for path in sorted(p for p in folder.iterdir() if p.suffix in ('.json', '.csv') and p.is_file()):
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in ('.json', '.csv') and p.is_file()):
         try:
             for student, right in _read_one(path):
-                student = printable(' '.join(student.split()))
+                student = _name(student)
                 done[student] = done.get(student, set()) | right
                 of.setdefault(student, []).append(path.name)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError): bad.append(path.name)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, csv.Error): bad.append(path.name)
     if not done: raise ValueError(f'{str(folder)!r} wanted progress as .json or .csv, found none that can be read')
     return done, bad, {student: names for student, names in of.items() if len(names) > 1}
 
@@ -517,13 +522,15 @@ def class_table(
     return rows
 
 # %% ../nbs/interface/classroom.ipynb #faf0c886
+_most_rows = 200   # of a picture: more take minutes to draw, and nobody reads them
+
 def class_picture(
     rows:list, # from `class_table`
     path,      # ends in .png
 )->None:
     "A row for each student, a column for each lesson: the darker, the more is right; a ring where they are."
     from matplotlib.figure import Figure
-    titles = list(rows[0])[4:]
+    titles, left, rows = list(rows[0])[4:], rows[_most_rows:], rows[:_most_rows]
     share = [[int(a)/max(1, int(b)) for a, b in (row[t].split('/') for t in titles)] for row in rows]
     fig = Figure(figsize=(2 + 0.35*len(titles), 1.6 + 0.25*len(rows)), dpi=100, layout='constrained')
     ax = fig.subplots()
@@ -531,5 +538,6 @@ def class_picture(
     at = [(titles.index(row['at']), k) for k, row in enumerate(rows) if row['at'] in titles]
     if at: ax.scatter(*zip(*at), s=40, facecolors='none', edgecolors='#c1561e', linewidths=2)
     ax.set_xticks(range(len(titles)), titles, rotation=60, ha='right')
-    ax.set_yticks(range(len(rows)), [f'{row["student"][:24]}  {row["right"]}' for row in rows])
+    ax.set_yticks(range(len(rows)), [f'{row["student"][:24]}  {row["right"]}' for row in rows], parse_math=False)
+    if left: ax.set_title(f'and {len(left):,} more')
     with atomic_write(path) as p: fig.savefig(p, format='png', metadata=dict(ddpm_lesson='class'))

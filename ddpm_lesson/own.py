@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from .checks import check_whole
 from .data import Images, check_unit, fit_square, to_pixels
 from .engine.cards import as_size, differences, schedule_entry
+from .engine.files import full_path
 from .engine.presets import card_for, every_network, in_steps, numbers, plan, prepared, recipe_of
 from .engine.run import Run, fit, make_card, resume
 from .engine.safety import checkpoints
 from .engine.sources import load_images
-from .journal import how_made, record, reporter, where_from
+from .journal import how_made, record, reporter, strangers, where_from
 from .pretrained import draw_as_card, load_card, load_pretrained, save_model
 from .schedule import Schedule
 from .train import Ema, Recipe
@@ -36,7 +37,7 @@ def best_device(
     wanted:str='auto', # auto, cpu, cuda, mps ...
 )->str:
     "The device asked for, or the fastest there is."
-    if wanted == 'auto':
+    if (wanted := str(wanted)) == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:
         device, gpus = torch.device(wanted), torch.cuda.device_count()
@@ -285,7 +286,8 @@ def train_on(
     run = Run(card, data, device, net=net)
     if start: begin_with(run, start)
     if folder is None: return fit(run, None, every, progress, each=each)
-    folder = Path(folder)
+    folder = full_path(folder)
+    if others := strangers(folder): raise ValueError(f'folder wanted another, got {folder}: {others[0]} is there, and not of this run')
     if checkpoints(folder): resume(run, folder)
     record(folder, run, where_from(images) if isinstance(images, (str, Path)) else data.name)
     fit(run, folder, every, progress, reporter(folder, False, run.card), each)

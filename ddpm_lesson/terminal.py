@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['clean', 'Screen', 'sentence', 'Commands', 'Place', 'Named', 'Label', 'Number', 'Whole', 'flag', 'flags', 'no_other',
-           'check_writable', 'check_output', 'check_outputs', 'check_ours', 'model_of', 'how_asked', 'fitting_threads',
-           'at_terminal', 'joined']
+           'check_writable', 'check_output', 'check_apart', 'check_outputs', 'check_ours', 'model_of', 'how_asked',
+           'fitting_threads', 'at_terminal', 'joined']
 
 # %% ../nbs/interface/terminal.ipynb #3b3ec9f0
 import math
@@ -176,7 +176,7 @@ def no_other(flag:str, *names):
         if given and option.name in names: raise ValueError(f'{flag} wanted no {option.opts[0]} beside it')
 
 # %% ../nbs/interface/terminal.ipynb #20b3c51f
-_marks = {'.png': [b'tEXtddpm_lesson\0'], '.gif': [b'ddpm_lesson'], '.json': [b'{\n "KID":', b'{\n "ELBO":'],
+_marks = {'.png': [b'tEXtddpm_lesson\0'], '.gif': [b'ddpm_lesson'], '.json': [b'{\n "KID":', b'{\n "ELBO":', b'{\n "sampler":'],
           '.csv': [b'lr,loss,smoothed', b'student,right,of,at']}
 
 def check_writable(path:Path, flag:str):
@@ -195,6 +195,12 @@ def check_output(path:Path, marks:list, flag:str):
     check_writable(writable(path), flag)
 
 # %% ../nbs/interface/terminal.ipynb #eb61b89e
+def check_apart(out, *sources):
+    "Raise if a command would replace what it reads."
+    for path in filter(None, sources):
+        if os.path.exists(out) and os.path.samefile(out, path):
+            raise ValueError(f'--out wanted another file than {path}, which it is made from')
+
 def check_outputs(**files):   # flag -> (path or None, ending wanted)
     "Raise, before any work, unless each file has its ending, its own name, and replaces nothing of others."
     taken = {}

@@ -3,17 +3,22 @@ import csv
 import inspect
 import json
 import math
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers import UniPCMultistepScheduler
 
 from benchmarks import public_samplers
 from ddpm_lesson.audit import Report, audit, from_zero, load_sampler, of_scheduler
 from ddpm_lesson.audit_formulas import _ddim_faults, _euler, _mean_faults, _step, sampler_of
-from ddpm_lesson.audit_trace import _table
+from ddpm_lesson.audit_trace import _table, trace
+from ddpm_lesson.cli import main
+from ddpm_lesson.dialects import flow_schedule
 from ddpm_lesson.engine.files import read_table
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import cosine_schedule, schedule_from_alpha_bar
@@ -370,3 +375,49 @@ def test_what_can_not_be_called_as_a_sampler_is_refused_before_it_runs():
         with pytest.raises(TypeError, match=r'sampler wanted a function \(model, alpha_bar, x_T, steps, eta\)'): audit(wrong)
     report = audit(lambda model, alpha_bar, x_T, steps, eta: x_T*alpha_bar[1000])
     assert not report.right and 'T = 42' in str(report)
+
+
+def streams(): return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+
+def test_an_audit_leaves_the_callers_state():
+    "Rejects a seed set for everyone, numbers on a default device, a program that ends the audit."
+    def draws(model, alpha_bar, x_T, steps):
+        model(x_T, torch.full((len(x_T),), len(alpha_bar) - 1))
+        np.random.rand(), random.random()
+        return x_T + torch.randn(x_T.shape)
+    before = streams()
+    audit(draws, counts=(1,))
+    trace(draws, cosine_schedule(5).alpha_bar, 1)
+    assert streams() == before
+    right = program(DDIM)
+    torch.set_default_device('meta')
+    try: assert audit(right, counts=(10,)).right
+    finally: torch.set_default_device(None)
+    def quits(model, alpha_bar, x_T, steps): raise SystemExit(0)
+    assert 'SystemExit' in str(audit(quits))
+
+
+@pytest.mark.parametrize('T', [1, 2, 3])
+def test_short_tables_are_audited(T): assert audit(program(DDIM), cosine_schedule(T)).right
+
+
+@pytest.mark.parametrize('how, said', [(dict(counts=0), 'counts wanted'), (dict(counts=()), 'got none'), (dict(counts=(0,)), 'steps wanted 1..42'),
+                                       (dict(counts=(43,)), 'steps wanted 1..42'), (dict(sched=flow_schedule(20)), 'alpha_bar above 0')])
+def test_what_can_not_be_asked_is_no_fault_of_the_sampler(how, said):
+    "Rejects an audit that examines nothing and finds no fault, and one that blames a sampler for 0 steps."
+    with pytest.raises((ValueError, TypeError), match=said): audit(program(DDIM), **how)
+
+
+def test_a_file_may_print_define_and_leave(tmp_path, monkeypatch):
+    "Rejects words of a sampler in the JSON, a module that its own classes do not find, a silent 0 where the file ends the program, a report that is no report the second time."
+    monkeypatch.setenv('HOME', str(tmp_path))
+    text = 'from __future__ import annotations\nfrom dataclasses import dataclass\nimport torch\nprint("loading")\n@dataclass\nclass C: x: int = 1\n' + DDIM.replace('    T = len', '    print("step")\n    T = len', 1)
+    (tmp_path/'mine.py').write_text(text, encoding='utf-8')
+    (tmp_path/'gone.py').write_text('raise SystemExit(0)', encoding='utf-8')
+    with pytest.raises(ValueError, match='fails: SystemExit'): load_sampler('~/gone.py:sampler')
+    report = tmp_path/'report.json'
+    for _ in range(2):
+        done = CliRunner().invoke(main, ['audit', '~/mine.py:sampler', '--json', '--out', str(report)])
+        assert done.exit_code == 0 and json.loads(done.stdout)['right'] is True, done.output
+    assert json.loads(report.read_text(encoding='utf-8'))['right'] is True

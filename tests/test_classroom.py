@@ -408,3 +408,33 @@ def test_who_gives_a_name_only_to_hand_in_loses_nothing(monkeypatch, tmp_path):
     assert handed_in('ana') == (['01-clamp'], '')                              # her own file, nothing else
     right, said = handed_in('Bo')                                              # the account is shared: not hers
     assert right == [] and "no right answer is remembered for 'Bo'" in said and 'given' not in said
+
+
+SENT = list(grade.exercises)[:2]
+
+
+@pytest.mark.parametrize('name, raw', [
+    ('x.json', b'['*100_000), ('x.json', b'{"student": "", "right": []}'), ('x.csv', f'student,{SENT[0]}\n"{"a"*200_000}",1\n'.encode()),
+    ('x.csv', f'student,{SENT[0]}\n'.encode() + b'bea,1\n'*200_000)])
+def test_what_one_student_sent_spoils_no_others(name, raw, tmp_path):
+    "Rejects a table that nobody gets because one file is nested without end, without a name, or without bound."
+    (tmp_path/'ana.json').write_text(json.dumps(dict(student='ana', right=SENT)), encoding='utf-8')
+    (tmp_path/name).write_bytes(raw)
+    done, bad, _ = classroom.gather(tmp_path)
+    assert done == {'ana': set(SENT)} and bad == [name]
+
+
+def test_names_are_words_for_every_program(tmp_path):
+    "Rejects a name that a spreadsheet computes, one that the picture sets as a formula, an ending in capitals that is passed over, and a table of Windows."
+    for k, name in enumerate(['=1+1', '$\\frac$ and $\\bad$']): (tmp_path/f'{k}.JSON').write_text(json.dumps(dict(student=name, right=SENT)), encoding='utf-8')
+    (tmp_path/'t.csv').write_bytes(f'student,{SENT[0]}\nbea,1\n'.encode('utf-16'))
+    done, bad, _ = classroom.gather(tmp_path)
+    assert not bad and sorted(done) == ['$\\frac$ and $\\bad$', "'=1+1", 'bea']
+    classroom.class_picture(classroom.class_table(done), tmp_path/'class.png')
+
+
+def test_a_picture_of_thousands_is_bounded(tmp_path):
+    "Rejects minutes of drawing, and rows left out without a word."
+    rows = classroom.class_table({f's{k}': set() for k in range(3000)})
+    classroom.class_picture(rows, tmp_path/'class.png')
+    assert Image.open(tmp_path/'class.png').height < 6000

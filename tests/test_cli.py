@@ -905,3 +905,13 @@ def test_bash_itself_completes(tmp_path):
     script += ''.join(f'COMP_WORDS=({line}); {ask}' for line in lines)
     done = subprocess.run(['bash', '-c', script], env=os.environ | dict(PATH=f'{tmp_path}:{os.environ["PATH"]}'), capture_output=True, text=True)
     assert done.stdout.splitlines() == ['[flowers]', r'[sneaker,ankle\ boot]'], done
+
+
+@pytest.mark.parametrize('args', [('edit', 'edited.png'), ('edit', 'a.png', '--mask', 'edited.png'), ('sample', '--like', 'edited.png', '--out', 'edited.png'), ('edit', 'link.png')])
+def test_no_command_replaces_what_it_reads(args, here, monkeypatch):
+    "Rejects an edit of an edit that writes over its own source, since both are pictures of ours."
+    assert call('sample', '--count', '1', '--steps', '1', '--out', 'edited.png')[0] == 0
+    Path('a.png').write_bytes(before := Path('edited.png').read_bytes())
+    Path('link.png').symlink_to('edited.png')
+    status, said = call(*args)
+    assert status == 1 and 'wanted another file' in said and Path('edited.png').read_bytes() == before, said

@@ -473,3 +473,26 @@ def test_a_flag_says_what_kind_of_number_it_wants():
     "Rejects click's own word for a type, 'integer', in what a reader sees."
     for args in ['sample', '--count', '2.5'], ['sample', '--steps', '50,20'], ['train', '--channels', 'grey']: assert "is not a valid whole number" in call(*args)[1]
     assert 'is not a valid number' in call('train', '--lr', 'fast')[1]
+
+
+def test_a_folder_is_looked_up_once(tmp_path, monkeypatch):
+    "Rejects '~' that means one folder for checkpoints and another for pictures, and a second call that does not find the first."
+    monkeypatch.setenv('HOME', str(tmp_path/'home'))
+    monkeypatch.chdir(tmp_path)
+    train_on(PIXELS, folder='~/run', steps=2, **TINY)
+    assert not (tmp_path/'~').exists() and {'checkpoint.safetensors', 'model.safetensors', 'samples.png'} <= {p.name for p in (tmp_path/'home'/'run').iterdir()}
+    assert len(train_on(PIXELS, folder='~/run', steps=3, **TINY).losses) == 3
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'model.json', 'samples.png', 'curve.png', 'samples'])
+def test_nothing_of_others_is_replaced_by_a_run(name, tmp_path):
+    "Rejects a run that writes over a model or a picture that it did not make."
+    (tmp_path/name).write_bytes(b'precious')
+    with pytest.raises(ValueError, match='folder wanted another'): train_on(PIXELS, folder=tmp_path, steps=1, **TINY)
+    assert (tmp_path/name).read_bytes() == b'precious' and [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_device_may_be_torchs(tmp_path):
+    "Rejects a training that ends before its model is kept."
+    train_on(PIXELS, folder=tmp_path, steps=1, **(TINY | dict(device=torch.device('cpu'))))
+    assert (tmp_path/'model.safetensors').is_file()
