@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .checks import check_sizes
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/20_transformer.ipynb #7cc2f179
@@ -19,9 +20,8 @@ def patchify(
     x:Tensor, patch:int,  # (B, C, H, W), sides a multiple of `patch`; side of a patch, pixels
 )->Tensor:                # (B, N, C patch^2): N = H W/patch^2 tokens, row by row
     "Cut an image into squares, each written out as one token. Peebles and Xie 2023."
-    if x.ndim != 4 or patch < 1:
-        raise ValueError('patchify wanted (B, C, H, W) and a patch >= 1, '
-                         f'got {tuple(x.shape)} and {patch}')
+    check_sizes(patch, name='patchify')
+    if x.ndim != 4: raise ValueError(f'patchify wanted (B, C, H, W), got {tuple(x.shape)}')
     h, w = x.shape[2:]
     if h % patch or w % patch:
         raise ValueError(f'sides wanted a multiple of the patch, {patch}, got {h}x{w}')
@@ -33,6 +33,7 @@ def unpatchify(
     h:int, w:int,              # sides of the image, pixels
 )->Tensor:                     # (B, C, H, W)
     "The image again: `patchify` undone, no number changed."
+    check_sizes(patch, h, w, name='patch and sides')
     fits = h % patch == w % patch == 0 and tokens.ndim == 3 and tokens.shape[1]*patch**2 == h*w
     if not fits or tokens.shape[2] % patch**2:
         raise ValueError(f'tokens wanted shape (B, {h}*{w}/{patch}^2, C*{patch}^2), '
@@ -120,9 +121,9 @@ class DiT(nn.Module):
         super().__init__()
         self.settings = dict(channels=channels, width=width, layers=layers, heads=heads,
                              patch=patch, classes=classes)
-        if min(channels, layers, heads, patch) < 1 or width < 8 or width % 4:
-            raise ValueError('channels, layers, heads and patch wanted numbers >= 1, width a '
-                             f'multiple of 4, at least 8, got {self.settings}')
+        check_sizes(channels, layers, heads, patch, width, *[classes]*(classes != 0), name='DiT')
+        if width < 8 or width % 4:
+            raise ValueError(f'width wanted a multiple of 4, at least 8, got {width}')
         self.patch, self.width, self.classes = patch, width, classes
         self.stem = linear(channels*patch**2, width)
         self.time = nn.Sequential(linear(_hands, width), nn.SiLU(), linear(width, width))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .checks import check_float, check_whole
-from .unet import time_embedding, zeroed
+from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/22_text_to_image.ipynb #37665fcd
 class LinearAutoencoder:
@@ -22,21 +22,27 @@ class LinearAutoencoder:
     ):
         if check_float(images, 'images').ndim < 2 or len(images) < 2:
             raise ValueError(f'images wanted (N, ...) with N >= 2, got {tuple(images.shape)}')
+        if not images.isfinite().all(): raise ValueError('images wanted finite numbers')
         x = images.flatten(1).double()
         self.size = check_whole(size, 'size', high=min(len(x) - 1, x.shape[1]))
         self.shape, self.mean = images.shape[1:], x.mean(0)
         var, axes = torch.linalg.eigh((x - self.mean).T @ (x - self.mean)/len(x))
         self.var, axes = var.flip(0).clamp(min=0), axes.T.flip(0)[:size]  # largest first
+        differ = int((self.var > 1e-12*x.square().mean()).sum())
+        if size > differ: raise ValueError(f'size wanted at most {differ}, got {size}: no more axes differ')
         largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
         self.axes = axes*largest.sign()          # an axis has no sign: the same on any machine
         self.std = self.var[:size].sqrt()
 
     def encode(self, x:Tensor)->Tensor:
         "Pictures (B, ...) to latents (B, size)."
+        if check_float(x, 'pictures').shape[1:] != self.shape:
+            raise ValueError(f'pictures wanted shape (B, *{tuple(self.shape)}), got {tuple(x.shape)}')
         return ((x.flatten(1).double() - self.mean) @ self.axes.T/self.std).to(x.dtype)
 
     def decode(self, z:Tensor)->Tensor:
         "Latents (B, size) to pictures (B, ...)."
+        check_float(z, 'latents')
         return (self.mean + (z.double()*self.std) @ self.axes).reshape(-1, *self.shape).to(z.dtype)
 
 # %% ../nbs/22_text_to_image.ipynb #c0d3274e
@@ -46,7 +52,9 @@ def word_ids(
     length:int, # places: at least the words of the longest caption
 )->Tensor:      # (N, length) int64
     "Each caption as the numbers of its words."
-    number, rows = {w: i for i, w in enumerate(words)}, [c.split() for c in captions]
+    if isinstance(captions, str): raise TypeError(f'captions wanted a list, got {captions!r:.60}')
+    if len(set(words)) < len(words): raise ValueError('words wanted each once')
+    number, rows = {w: i for i, w in enumerate(words) if i}, [c.split() for c in captions]
     if strange := sorted({w for row in rows for w in row} - number.keys()):
         raise ValueError(f'captions wanted words of {list(words)[1:]}, got {strange}')
     if any(len(row) > check_whole(length, 'length') for row in rows):
@@ -94,6 +102,7 @@ class TextDenoiser(nn.Module):
         depth:int=2,    # blocks
     ):
         super().__init__()
+        if width % 8: raise ValueError(f'width wanted a multiple of 8, got {width}')
         self.width, self.words = width, nn.Embedding(words, width//8)
         self.start, self.time = nn.Linear(size, width), nn.Linear(width, width)
         self.blocks = nn.ModuleList(WordBlock(width) for _ in range(depth))
@@ -119,5 +128,5 @@ class Captioned(nn.Module):
 
     def forward(self, x_t:Tensor, t:Tensor, y:Tensor=None)->Tensor:
         "The noise under caption y, (B,) int64; None: the empty caption."
-        if y is None: return self.net(x_t, t, self.ids.new_zeros(len(x_t), self.ids.shape[1]))
-        return self.net(x_t, t, self.ids[y])
+        empty = self.ids.new_zeros(1, self.ids.shape[1])   # its number is the one after the last
+        return self.net(x_t, t, torch.cat([self.ids, empty])[checked_labels(t, y, self.classes)])

@@ -9,9 +9,10 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 # %% ../nbs/09_objective.ipynb #afbe7e20
 import torch
 from torch import Tensor, nn
-from .checks import being_recorded, check_float, check_t, from_elsewhere
+from .checks import check_float, check_known, check_t, from_elsewhere
 from .forward import q_sample, shaped
 from .posterior import v_from_eps
+from .sampler import _check_kept
 from .schedule import Schedule
 
 # %% ../nbs/09_objective.ipynb #34d72cfb
@@ -45,6 +46,7 @@ def ask(
     labels:tuple=(),      # passed on to the network
 )->Tensor:                # shape of x_0
     "What the network says when it is shown `x_0` noised to step `t`."
+    _check_kept(net, sched)
     t = check_t(t, sched.T, len(x_0), low=1)
     x_t = q_sample(sched, x_0, t, eps)
     said = net(x_t, t.to(x_t.device, non_blocking=True).expand(len(x_t)), *labels)
@@ -122,11 +124,7 @@ class PredictsEps(KeepsTables):
         if not labels and not getattr(self.net, 'went_without', True):
             raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
-        for y in labels:
-            if not known or y is None or not y.is_cpu or being_recorded(y) or not len(y): continue
-            if not 0 <= y.min() <= y.max() <= known:
-                raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, '
-                                 f'got {y.min()}..{y.max()}')
+        for y in labels: check_known(y, known)
         return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
 
     def steps(self, x_t, t)->Tensor:

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .checks import whole_numbers
+from .checks import check_known, check_number, check_sizes
 
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
@@ -160,6 +160,7 @@ def checked_labels(
     if y is None: y = torch.full_like(t, classes)
     if y.dtype != torch.int64 or y.shape != t.shape:
         raise ValueError(f'y wanted {len(t)} labels as int64, got {tuple(y.shape)} {y.dtype}')
+    check_known(y, classes)
     return y
 
 # %% ../nbs/08_unet.ipynb #6f92f996
@@ -179,9 +180,12 @@ class UNet(nn.Module):
         super().__init__()
         levels = list(range(len(mults)))
         attend = levels[1:2] if attend is None else list(attend)
-        sizes = channels, width, blocks, patch, *mults
-        if min(whole_numbers(sizes, f'{type(self).__name__} wanted whole numbers')) < 1:
-            raise ValueError('channels, width, mults, blocks and patch wanted numbers >= 1')
+        check_sizes(channels, width, blocks, patch, len(mults), *mults, *[classes]*(classes != 0),
+                    name='UNet')
+        if scale_shift not in (True, False):
+            raise TypeError(f'scale_shift wanted True or False, got {scale_shift!r:.60}')
+        if not 0 <= check_number(dropout, 'dropout') < 1:
+            raise ValueError(f'dropout wanted a share in [0, 1), got {dropout}')
         if width < 4 or width % 2:
             raise ValueError('width wanted an even number, at least 4, for the time embedding, '
                              f'got {width}')

@@ -335,3 +335,27 @@ def test_the_command_line_trains_goes_on_and_draws(tmp_path, monkeypatch):
 
 
 def test_a_block_is_a_module_of_its_own(): assert DiTBlock(8, 2)(torch.ones(1, 3, 8), torch.ones(1, 8)).shape == (1, 3, 8)
+
+
+@pytest.mark.parametrize('wrong', [dict(width=16.), dict(heads=2.), dict(patch=4.), dict(layers=1.), dict(channels=True), dict(classes=-1), dict(classes=2.5), dict(width='16'), dict(patch=None)])
+@pytest.mark.parametrize('kind', [DiT, UNet])
+def test_sizes_are_whole_numbers(wrong, kind):
+    "Rejects a fraction that einops remembers: every later network with that patch fails."
+    name, = wrong
+    if name in ('heads', 'layers') and kind is UNet: wrong = {'blocks': wrong[name]}
+    usual = SMALL if kind is DiT else dict(width=8, mults=(1,), blocks=1)
+    with pytest.raises((ValueError, TypeError), match='wanted'): kind(**(usual | wrong))
+    assert DiT(**SMALL)(torch.zeros(1, 1, 8, 8), torch.tensor([1])).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize('net', [DiT(**SMALL, classes=3), UNet(width=8, classes=3)], ids=['dit', 'unet'])
+@pytest.mark.parametrize('label', [-1, 4])
+def test_a_bare_network_says_which_labels_it_knows(net, label):
+    "Rejects 'index out of range in self'."
+    with pytest.raises(ValueError, match=r'labels wanted 0\.\.2, or 3 for none'): net(torch.zeros(1, 1, 8, 8), torch.tensor([1]), torch.tensor([label]))
+    net(torch.zeros(1, 1, 8, 8), torch.tensor([1]), torch.tensor([3]))
+
+
+def test_a_network_has_levels_and_a_share_to_drop():
+    for wrong in dict(mults=()), dict(dropout=2.), dict(dropout=math.nan), dict(scale_shift='no'):
+        with pytest.raises((ValueError, TypeError), match='wanted'): UNet(**(dict(width=8) | wrong))

@@ -137,3 +137,29 @@ def test_rows_of_a_block_ask_questions_of_their_own():
     block.q.register_forward_hook(lambda m, i, out: asked.update(q=out.unflatten(1, (8, -1))))
     block(torch.randn(2, 32), torch.zeros(2, 32), torch.randn(2, 3, 4))
     assert asked['q'].std(1).min() > 1e-3
+
+
+@pytest.mark.parametrize('call, error', [
+    (lambda: LinearAutoencoder(torch.ones(5, 4), 3), 'size wanted at most 0'),
+    (lambda: LinearAutoencoder(torch.arange(5.)[:, None].expand(5, 4), 3), 'size wanted at most 1'),
+    (lambda: LinearAutoencoder(torch.full((5, 4), torch.nan), 3), 'finite'),
+    (lambda: LinearAutoencoder(PLAIN, 3).encode(PLAIN[:, :1]), 'pictures wanted shape'),
+    (lambda: LinearAutoencoder(PLAIN, 3).encode(PLAIN.long()), 'floating-point'),
+    (lambda: LinearAutoencoder(PLAIN, 3).decode(torch.ones(2, 3).long()), 'floating-point'),
+    (lambda: word_ids('a bag', WORDS, 3), 'captions wanted a list'),
+    (lambda: word_ids(['pad a'], ['pad', 'a'], 3), 'captions wanted words of'),
+    (lambda: word_ids(['a'], ['', 'a', 'a'], 3), 'words wanted each once'),
+    (lambda: TextDenoiser(4, 3, width=20), 'width wanted a multiple of 8')])
+def test_what_makes_no_latent_and_no_caption_is_refused(call, error):
+    "Rejects latents divided by a spread of 0, and a caption whose word means nothing."
+    with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+def test_the_number_after_the_last_caption_means_none():
+    "Rejects a label that is dropped in training and is no caption: the convention of every network here; and -1, which counts from the end."
+    net = TextDenoiser(4, 6, width=16, depth=1)
+    torch.nn.init.normal_(net.end.weight)
+    reads, x, t = Captioned(net, word_ids(['a bag', 'a boot'], WORDS, 3)), normal(1, 4).float(), torch.tensor([1])
+    assert torch.equal(reads(x, t, torch.tensor([2])), reads(x, t)) and not torch.equal(reads(x, t, torch.tensor([1])), reads(x, t))
+    for label in -1, 3:
+        with pytest.raises(ValueError, match='labels wanted'): reads(x, t, torch.tensor([label]))
