@@ -10,7 +10,6 @@ __all__ = ['languages', 'words', 'Language', 'translate_level', 'translate_image
 
 # %% ../nbs/16_dialects.ipynb #b76e357e
 import copy
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +22,10 @@ from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled
 from .loss import PredictsEps, PredictsV, PredictsX0, mean_square
-from .sampler import leading, trailing
+from .sampler import _check_count, _check_kept, leading, trailing
 from ddpm_lesson.schedule import (
-    Schedule, _with_beta_0, check_schedule, cosine_schedule, linear_schedule,
-    schedule_from_alpha_bar,
+    Schedule, _check_ends, _check_T, _line, _table, check_schedule, cosine_schedule,
+    linear_schedule, schedule_from_alpha_bar,
 )
 
 # %% ../nbs/16_dialects.ipynb #c0205d51
@@ -48,9 +47,16 @@ languages = dict(
 ) # levels: alpha_bar in (0, 1); sigma > 0; flow time in (0, 1); lambda, half the log SNR
 
 # %% ../nbs/16_dialects.ipynb #d36b8e28
-def _language(name)->Language:
-    if isinstance(name, str) and name in languages: return languages[name]
-    raise ValueError(f'language wanted one of {", ".join(languages)}, got {name!r:.60}')
+def _known(name, table:dict, what:str):
+    "The entry of that name, or an error that says which there are."
+    if isinstance(name, str) and name in table: return table[name]
+    raise ValueError(f'{what} wanted one of {", ".join(table)}, got {name!r:.60}')
+
+def _sigma(level, source)->Tensor:
+    "A level of a language as sigma, or an error where it is none."
+    sigma = _known(source, languages, 'language').sigma(check_float(level, 'level'))
+    if (sigma >= 0).all(): return sigma   # NaN is not
+    raise ValueError(f'level wanted levels of {source}, got {level.min()} to {level.max()}')
 
 def translate_level(
     level:Tensor,      # any shape, levels in the language of `source`
@@ -58,7 +64,7 @@ def translate_level(
     to:str,            # a key of `languages`
 )->Tensor:             # the same levels as the other language calls them
     "The same noise level under another name."
-    return _language(to).level(_language(source).sigma(check_float(level, 'level')))
+    return _known(to, languages, 'language').level(_sigma(level, source))
 
 # %% ../nbs/16_dialects.ipynb #15c787d1
 def translate_image(
@@ -68,11 +74,17 @@ def translate_image(
     to:str,            # a key of `languages`
 )->Tensor:             # (B, ...) the same images in the other scale
     "The same noisy image, multiplied by the one number by which two literatures differ."
-    sigma = _language(source).sigma(check_float(level, 'level'))
-    factor = _language(to).scale(sigma)/_language(source).scale(sigma)
+    sigma = _sigma(level, source)
+    factor = _known(to, languages, 'language').scale(sigma)/languages[source].scale(sigma)
     return check_float(x, 'x')*shaped(factor, x)
 
 # %% ../nbs/16_dialects.ipynb #9c3eb7e7
+def _above_0(sigma)->Tensor:
+    "Noise levels as a tensor, or an error."
+    sigma = torch.as_tensor(sigma, device=getattr(sigma, 'device', 'cpu'))
+    if (sigma > 0).all(): return sigma
+    raise ValueError('sigma wanted noise levels above 0, got others')
+
 class Word(NamedTuple):
     "One thing that a network may be asked for, and the noise, from each other."
     eps:callable   # (what it said, z, sigma) -> noise
@@ -96,12 +108,10 @@ def translate_answer(
     sigma:Tensor,      # () or (B,), its level
 )->Tensor:             # shape of said
     "The same answer in another word: everything is linear in the noise once `z` is known."
-    for name in source, to:
-        if name not in words:
-            raise ValueError(f'word wanted one of {", ".join(words)}, got {name!r:.60}')
+    source, to = (_known(name, words, 'word') for name in (source, to))
     check_pair(said, z, 'said', 'z')
-    sigma = shaped(sigma, z)
-    return words[to].said(words[source].eps(said, z, sigma), z, sigma)
+    sigma = shaped(_above_0(sigma), z)
+    return to.said(source.eps(said, z, sigma), z, sigma)
 
 # %% ../nbs/16_dialects.ipynb #2bce5f0d
 class Scales(NamedTuple):
@@ -116,6 +126,7 @@ def edm_scales(
     sigma_data:float=0.5,  # standard deviation of the data
 )->Scales:
     "D(z) = c_skip z + c_out F(c_in z, c_noise) estimates x_0. Karras et al. 2022."
+    sigma, _ = _above_0(sigma), check_number(sigma_data, 'sigma_data', 0)
     both = (sigma**2 + sigma_data**2).sqrt()
     return Scales(sigma_data**2/both**2, sigma*sigma_data/both, 1/both, sigma.log()/4)
 
@@ -136,6 +147,7 @@ def flow_loss(
     distance=mean_square, # `mean_square` or `mean_abs`
 )->Tensor:          # (B,) one loss an image
     "How far the velocity is from eps - x_0, at (1 - tau) x_0 + tau eps. Lipman et al. 2022."
+    _check_kept(net, sched)
     check_pair(x_0, eps, 'x_0', 'eps')
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     clean, tau, _ = _flow_rates(*rates(sched, t, x_0))
@@ -154,6 +166,7 @@ def edm_loss(
     sigma_data:float=0.5, # standard deviation of the data; the wrapper wants the same
 )->Tensor: # (B,) one loss an image
     "EDM's loss: what is left of x_0 beside c_skip z, at spread 1. Karras et al. 2022."
+    _check_kept(net, sched)
     check_number(sigma_data, 'sigma_data', 0)
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     skip, out, shrink = _edm_rates(*rates(sched, t, x_0), sigma_data)
@@ -221,12 +234,14 @@ def nearest_step(
     "The step whose noise level is nearest, by its logarithm: how a law of levels becomes ours."
     table = -check_schedule(sched).log_snr[1:].cpu()/2
     middle = (table[1:] + table[:-1])/2
-    sigma = check_float(sigma, 'sigma').detach().cpu().double()
+    sigma = _above_0(check_float(sigma, 'sigma')).detach().cpu().double()
     return torch.searchsorted(middle, sigma.log()) + 1
 
 # %% ../nbs/16_dialects.ipynb #91806591
 def _to_zero(alpha_bar:Tensor)->Schedule:
     "A `Schedule` whose last alpha_bar is 0. The only way to one: by hand it would be a slip."
+    if not (alpha_bar.diff() < 0).all() or alpha_bar[-1]:
+        raise ValueError('alpha_bar wanted to fall at every step and to end at 0')
     beta = 1 - alpha_bar[1:]/alpha_bar[:-1]
     beta = torch.cat([beta.new_zeros(1), beta])
     return object.__new__(Schedule)._set(beta, 1 - beta, alpha_bar, ends_at_zero=True)
@@ -254,6 +269,10 @@ def flow_schedule(
     return _to_zero((1 - tau)**2/((1 - tau)**2 + tau**2))
 
 # %% ../nbs/16_dialects.ipynb #565e2794
+def _check_share(share)->float:
+    if 0 <= check_number(share, 'share') <= 1: return share
+    raise ValueError(f'share wanted a value in [0, 1], got {share}')
+
 def rescaled(
     wide:Tensor,       # (B, ...) what guidance made of it
     asked:Tensor,      # (B, ...) the answer with the label alone
@@ -261,9 +280,12 @@ def rescaled(
 )->Tensor:             # (B, ...)
     "`wide`, its spread in each image brought towards that of `asked`. Lin et al. 2023."
     check_pair(wide, asked, 'wide', 'asked')
-    spread = [x.flatten(1).std(1).clamp(min=1e-12) for x in (asked, wide)]
-    factor = share*spread[0]/spread[1] + 1 - share
-    return wide*shaped(factor, wide)
+    if wide[:1].numel() < 2: raise ValueError('wide wanted images of two numbers or more')
+    dtype = torch.promote_types(wide.dtype, torch.float32)   # half can't hold what divides below
+    asked, x = asked.to(dtype), wide.to(dtype)
+    spread = [v.flatten(1).std(1).clamp(min=1e-12) for v in (asked, x)]
+    factor = _check_share(share)*spread[0]/spread[1] + 1 - share
+    return (x*shaped(factor, x)).to(wide.dtype)
 
 # %% ../nbs/16_dialects.ipynb #77ce30c6
 class RescaledGuided(Guided):
@@ -276,8 +298,7 @@ class RescaledGuided(Guided):
         share:float=0.7,    # 0: plain guidance; 1: the whole way back
     ):
         super().__init__(model, y, scale)
-        self.sched, self.share = check_schedule(sched), check_number(share, 'share')
-        if not 0 <= share <= 1: raise ValueError(f'share wanted a value in [0, 1], got {share}')
+        self.sched, self.share = check_schedule(sched), _check_share(share)
 
     def _said(self, model, x_t, t):
         "The model's answer, as noise or as a clean image; it is the clean image that is rescaled."
@@ -348,16 +369,22 @@ _wrappers = dict(epsilon=PredictsEps, sample=PredictsX0, v_prediction=PredictsV,
 
 def _read_settings(path)->dict:
     "What the file of a scheduler says; its folder will do."
-    file = Path(path)
+    from ddpm_lesson.engine.cards import parse_card   # the engine is built on the lessons
+    from ddpm_lesson.engine.files import full_path, open_regular
+    file = full_path(path)
     if file.is_dir(): file = file/'scheduler_config.json'
-    if file.is_file(): return json.loads(file.read_text(encoding='utf-8'))
+    if file.is_file():
+        with open_regular(file) as f: return parse_card(f.read(10**6 + 1), str(file))
     raise ValueError(f'wanted the file of a scheduler, or its folder, got {str(path)!r:.90}; '
                      'for a pipeline: from_diffusers(DiffusionPipeline.from_pretrained(...))')
 
 def _settings(thing)->dict:
     "The settings of a scheduler of diffusers, or of the file it was saved in."
     if isinstance(thing, (str, Path)): thing = _read_settings(thing)
-    given = dict(getattr(thing, 'config', thing))
+    given = getattr(thing, 'config', thing)
+    if not isinstance(given, Mapping):
+        raise TypeError(f'scheduler wanted one of diffusers, or its config, got {type(thing).__name__}')
+    given = dict(given)
     name = str(given.get('_class_name', type(thing).__name__))
     if 'FlowMatch' in name: given['prediction_type'] = 'flow_prediction'
     if 'EDM' in name or 'sigma_data' in given:
@@ -367,9 +394,8 @@ def _settings(thing)->dict:
 
 # %% ../nbs/16_dialects.ipynb #3aa793f0
 def _with_betas(betas)->Schedule:
-    betas = torch.as_tensor(betas, dtype=torch.float64)
-    if betas[-1] == 1: return _to_zero(torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)]))
-    return _with_beta_0(betas)
+    betas = _table([0, *betas], 'trained_betas')
+    return _to_zero((1 - betas).cumprod(0)) if betas[-1] == 1 else Schedule(betas)
 
 def _schedule_of(c:dict)->Schedule:
     "Its table, in float64, where theirs is float32."
@@ -379,7 +405,8 @@ def _schedule_of(c:dict)->Schedule:
     if c['trained_betas'] is not None: return _with_betas(c['trained_betas'])
     if kind == 'linear': sched = linear_schedule(T, low, high)
     elif kind == 'scaled_linear':
-        sched = _with_betas(torch.linspace(low**0.5, high**0.5, T, dtype=torch.float64)**2)
+        low, high = _check_ends(low, high)
+        sched = _with_betas((_line(low**0.5, high**0.5, _check_T(T))**2).tolist())
     elif kind == 'squaredcos_cap_v2': sched = cosine_schedule(T)
     else:
         raise ValueError('beta_schedule wanted linear, scaled_linear, squaredcos_cap_v2 or '
@@ -461,8 +488,9 @@ def options_of(
     T, kind = c['num_train_timesteps'], c['timestep_spacing']
     if kind == 'leading': steps = [min(t + c['steps_offset'], T) for t in leading(T, S)]
     elif kind == 'linspace':
-        steps = [1 + round((T - 1)*(S - 1 - i)/max(1, S - 1)) for i in range(S)]
-    else: steps = trailing(T, S)
+        steps = [1 + round((T - 1)*(S - 1 - i)/max(1, S - 1)) for i in range(_check_count(T, S))]
+    elif kind == 'trailing': steps = trailing(T, S)
+    else: raise ValueError(f'timestep_spacing wanted leading, linspace or trailing, got {kind!r:.60}')
     r = c['clip_sample_range']
     return dict(steps=steps, clip=(-r, r) if c['clip_sample'] else None)
 

@@ -10,16 +10,26 @@ __all__ = ['consistency_function', 'consistency_coefs', 'consistency_sample', 'c
 # %% ../nbs/19_few_steps.ipynb #dbf0d82d
 import torch
 from torch import Tensor
-from .checks import check_pair, check_t
+from .checks import check_float, check_pair, check_t
 from .forward import at, q_sample, shaped
 from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
-from .sampler import _same_arguments, _walk_from, last, levels
+from .sampler import (_check_clip, _check_kept, _check_match, _same_arguments,
+                                 _walk_from, last, levels)
 from .schedule import Schedule
 
 # %% ../nbs/19_few_steps.ipynb #8c898c11
+def _times(x, *times)->list:
+    "Flow times 0..1 that do not fall, (B,) in the dtype of x; or an error."
+    times = [torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in times]
+    if all((a <= b).all() for a, b in zip([0, *times], [*times, 1])):
+        return [v.expand(len(x)) if not v.ndim else v for v in times]
+    raise ValueError('wanted flow times 0 <= r <= tau <= 1, got others')
+
 def _path(z, tau, mean, std):
     "Distance from the mean, and its spread, at a flow time shaped to multiply z."
+    if not (torch.as_tensor(std, device=z.device) > 0).all():
+        raise ValueError(f'std wanted numbers above 0, got {std}')
     return z - (1 - tau)*mean, ((1 - tau)**2*std**2 + tau**2)**0.5
 
 def consistency_function(
@@ -29,6 +39,7 @@ def consistency_function(
     std=1.0,     # its standard deviations, above 0, each number independent: as mean
 )->Tensor:       # shape of z, at flow time 0
     "Where the ODE takes z in the end, for Gaussian data; defined by Song et al. 2023."
+    tau, = _times(check_float(z, 'z'), tau)
     away, spread = _path(z, shaped(tau, z), mean, std)
     return mean + std*away/spread
 
@@ -67,7 +78,7 @@ def consistency_steps(
 # %% ../nbs/19_few_steps.ipynb #2b50a1ae
 def _check_falling(*steps):
     "Raise unless each step lies below the one before it."
-    steps = [torch.as_tensor(s).cpu() for s in steps]
+    steps = [torch.as_tensor(s, device='cpu') for s in steps]
     for above, below in zip(steps, steps[1:]):
         if not (below < above).all():
             came = f'{above.tolist()} and then {below.tolist()}'
@@ -81,6 +92,7 @@ def ddim_jump(
     t, s,             # int or (B,) int64, 1..T; where to, 0 to t - 1
 )->Tensor:            # shape of x_t, images at step s
     "One DDIM step of any length, each image its own. DDIM Eq. 12 with eta 0."
+    _check_falling(t, s)
     return q_sample(sched, x_0_hat, s, eps_from_x_0(sched, x_t, x_0_hat, t))
 
 # %% ../nbs/19_few_steps.ipynb #ac7069a7
@@ -114,6 +126,8 @@ def clean_image(
     clip=None,      # None, or (lo, hi) to clamp the answer
 )->Tensor:          # shape of x_t
     "x_0_hat of any model: its own where it has one, else from its noise."
+    _check_match(model, sched)
+    clip = _check_clip(clip)
     if hasattr(model, 'x_0_hat'): x_0_hat = model.x_0_hat(x_t, t, *labels)
     else: x_0_hat = x_0_from_eps(sched, x_t, model(x_t, t, *labels), t)
     return x_0_hat.clamp(*clip) if clip else x_0_hat
@@ -148,6 +162,7 @@ def distill_loss(
     distance=mean_square,  # or `mean_abs`
 )->Tensor:           # (B,) one loss an image
     "One step of the student against two of the teacher. Salimans and Ho 2022."
+    _check_kept(model, sched)
     x_t = q_sample(sched, x_0, t, eps)
     wanted = two_step_target(teacher, sched, x_t, t, m, s, *labels, clip=clip)
     return distance(model.x_0_hat(x_t, t, *labels), wanted)
@@ -165,6 +180,7 @@ def consistency_loss(
     distance=mean_square,  # or `mean_abs`
 )->Tensor:           # (B,) one loss an image
     "The answer at t against the answer at s, which learns nothing. Song et al. 2023."
+    _check_kept(model, sched)
     _check_falling(t, s)
     x_t, s = q_sample(sched, x_0, t, eps), check_t(s, sched.T, len(x_0)).expand(len(x_0))
     with torch.no_grad():
@@ -184,7 +200,7 @@ def average_velocity(
     mean=0.0, std=1.0,  # as for `consistency_function`
 )->Tensor:         # shape of z, (z - z_r)/(tau - r); at r = tau the velocity itself
     "Mean velocity of the ODE from r to tau, for Gaussian data; defined by Geng et al. 2025."
-    r, tau = shaped(r, z), shaped(tau, z)
+    r, tau = (shaped(v, z) for v in _times(check_float(z, 'z'), r, tau))
     away, spread = _path(z, tau, mean, std)
     rate = (tau + r - std**2*(2 - tau - r))/(spread*(spread + _path(z, r, mean, std)[1]))
     return rate*away - mean
@@ -218,8 +234,7 @@ def mean_flow_loss(
 )->Tensor:         # (B,) one loss an image
     "How far the average velocity is from what its own derivative demands. Geng et al. 2025."
     check_pair(x_0, eps, 'x_0', 'eps')
-    if not ((0 <= r) & (r <= tau) & (tau <= 1)).all():
-        raise ValueError('wanted flow times 0 <= r <= tau <= 1, got others')
+    r, tau = _times(x_0, r, tau)
     z = x_0 + shaped(tau, x_0)*(eps - x_0)
     return distance(*mean_flow_target(net, z, r, tau, eps - x_0, *labels))
 

@@ -6,6 +6,7 @@
 __all__ = ['at', 'shaped', 'q_step', 'rates', 'q_sample']
 
 # %% ../nbs/03_forward.ipynb #0d61d0d8
+import torch
 from torch import Tensor
 from .checks import check_pair, check_t
 from .schedule import Schedule, check_schedule
@@ -21,6 +22,10 @@ def shaped(
     value:Tensor, x:Tensor,  # () or (B,) float64, one number an image; (B, ...) the images
 )->Tensor:  # (B, 1, ..., 1) in the dtype and on the device of x
     "`value` shaped to multiply `x`; rounded to its dtype only here."
+    if not isinstance(value, Tensor): value = torch.tensor(value, dtype=torch.float64, device='cpu')
+    if value.ndim > 1 or value.ndim and len(value) != len(x):
+        raise ValueError(f'wanted one number, or one for each of {len(x)} images, '
+                         f'got shape {tuple(value.shape)}')
     there = value.to(x.device, x.dtype, non_blocking=True)
     return there.reshape(value.shape + (1,)*(x.ndim - value.ndim))
 

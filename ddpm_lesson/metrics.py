@@ -24,7 +24,8 @@ from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
 from .checks import torch_defaults
-from .sampler import check_shape, ddim_sample, device_of, eval_mode
+from .sampler import (_check_clip, _check_match, check_shape, ddim_sample, device_of,
+                                 eval_mode)
 from .schedule import Schedule, check_whole
 
 # %% ../nbs/11_evaluate.ipynb #a16869af
@@ -409,6 +410,7 @@ def held_out(
     device=None,            # None: where the model lives
 )->tuple:                   # (mean, its standard error over images, steps and noise)
     "Ask about each image once, at a random step. One seed asks every model the same questions."
+    _check_match(model, sched)
     pixels, g = _as_pixels(images), torch.Generator().manual_seed(seed)
     n, device = len(pixels), device or device_of(model)
     if n < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {n}')
@@ -441,6 +443,7 @@ def image_loss(
     **how,              # for `held_out`
 )->tuple:               # (loss, its standard error)
     "How far x_0_hat is from the clean image, over uniform steps."
+    clip = _check_clip(clip)
     def compare(x_0, x_t, t, eps, eps_hat):
         x_0_hat = x_0_from_eps(sched, x_t, eps_hat, t)
         return error(x_0_hat if clip is None else x_0_hat.clamp(*clip), x_0)

@@ -13,8 +13,8 @@ from torch import Tensor
 from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import at, q_sample, rates, shaped
 from ddpm_lesson.sampler import (
-    _asking, _bar, _check_end, _same_arguments, _walk_from, _with_history, eval_mode, last,
-    levels,
+    _asking, _bar, _check_end, _check_match, _same_arguments, _walk_from, _with_history,
+    eval_mode, last, levels,
 )
 from .schedule import Schedule, check_schedule
 
@@ -58,12 +58,13 @@ def tweedie_cov(
     t,              # int or (B,) int64, 1..T
 )->Tensor:          # (B, D, D) covariance Cov[x_0 | x_t], data units squared
     "(1 - alpha_bar)/alpha_bar (I - noise_rate d eps_hat/d x_t): Tweedie again; D backward passes."
+    _check_match(model, sched)
     check_pair(x_t, x_t, 'x_t', 'x_t')
     last_step = check_schedule(sched).T - sched.ends_at_zero
     steps = check_t(t, last_step, len(x_t), low=1).to(x_t.device).expand(len(x_t))
     slopes = _jacobian(model, x_t, steps)
     signal, noise = rates(sched, steps, slopes, low=1)
-    eye = torch.eye(slopes.shape[1]).to(slopes)
+    eye = torch.ones_like(slopes[0, 0]).diag()
     return (noise/signal)**2*(eye - noise*slopes)
 
 # %% ../nbs/14_score.ipynb #f0a19dc9
@@ -75,6 +76,7 @@ def dsm_loss(
     eps:Tensor,     # shape of x_0, standard normal
 )->Tensor:          # (B,) squared distance to the slope of log q(x_t | x_0), summed over an image
     "Denoising score matching: |eps_hat - eps|^2/(1 - alpha_bar). Vincent 2011."
+    _check_match(model, sched)
     x_t = q_sample(sched, x_0, t, eps)
     steps = check_t(t, sched.T, len(x_0), low=1).to(x_0.device).expand(len(x_0))
     off = score_from_eps(sched, model(x_t, steps), steps) - score_from_eps(sched, eps, steps)
@@ -236,6 +238,6 @@ def langevin_step(
     "x + h score + sqrt(2 h) z: up the slope, with noise. Song et al. 2021, Alg. 4 and 5."
     check_pair(x, score, 'x', 'score')
     check_pair(x, z, 'x', 'z')
-    h = torch.as_tensor(h, dtype=torch.float64)
+    h = torch.as_tensor(h, dtype=torch.float64, device='cpu')
     if not (h >= 0).all(): raise ValueError(f'h wanted at least 0, got {h.min().item()}')
     return x + shaped(h, x)*score + shaped((2*h).sqrt(), x)*z

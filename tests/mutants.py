@@ -107,8 +107,8 @@ MUTANTS = {
     'axes with the sign of the day': ('latent', 'self.axes = axes*largest.sign()', 'self.axes = axes', 'test_latent.py::test_an_axis_has_the_same_sign_on_any_machine'),
     'words fitted without the root of d': ('latent', '/k.shape[-1]**0.5', '', 'test_latent.py::test_attention_is_torchs'),
     'weights over the places': ('latent', 'return fit.softmax(-1) @ v', 'return fit.softmax(-2) @ v', 'test_latent.py::test_attention_is_torchs'),
-    'the first caption for all': ('latent', 'return self.net(x_t, t, self.ids[y])', 'return self.net(x_t, t, self.ids[y[:1]].expand(len(x_t), -1))', 'test_latent.py::test_a_caption_is_a_label'),
-    'no label is the first caption': ('latent', 'self.ids.new_zeros(len(x_t), self.ids.shape[1])', 'self.ids[:1].expand(len(x_t), -1)', 'test_latent.py::test_a_caption_is_a_label'),
+    'the first caption for all': ('latent', '[checked_labels(t, y, self.classes)])', '[checked_labels(t, y, self.classes)[:1]].expand(len(x_t), -1))', 'test_latent.py::test_a_caption_is_a_label'),
+    'no label is the first caption': ('latent', 'empty = self.ids.new_zeros(1, self.ids.shape[1])', 'empty = self.ids[:1]', 'test_latent.py::test_a_caption_is_a_label'),
     'captions filled up in front': ('latent', '[number[w] for w in row] + [0]*(length - len(row))', '[0]*(length - len(row)) + [number[w] for w in row]', 'test_latent.py::test_captions_become_the_numbers_of_their_words'),
     # likelihood
     'divergence without d sin': ('likelihood', '(trace - sin*x[0].numel())/cos', 'trace/cos', 'test_likelihood.py::test_the_odes_density_is_the_mixtures_to_a_thousandth_of_a_nat'),
@@ -254,7 +254,7 @@ MUTANTS = {
     # dialects
     'flow time is the noise rate': ('dialects', 'lambda tau: tau/(1 - tau)', 'lambda tau: tau/(1 - tau**2).sqrt()', 'test_dialects.py::test_levels_and_images_come_back'),
     'flow time NaN at pure noise': ('dialects', 'lambda sigma: 1/(1 + 1/sigma)', 'lambda sigma: sigma/(1 + sigma)', 'test_dialects.py::test_the_ends_are_numbers'),
-    'an image scaled the other way': ('dialects', '_language(to).scale(sigma)/_language(source).scale(sigma)', '_language(source).scale(sigma)/_language(to).scale(sigma)', 'test_dialects.py::test_a_wrapped_flow_network_is_shown_flows_image'),
+    'an image scaled the other way': ('dialects', "_known(to, languages, 'language').scale(sigma)/languages[source].scale(sigma)", "languages[source].scale(sigma)/_known(to, languages, 'language').scale(sigma)", 'test_dialects.py::test_a_wrapped_flow_network_is_shown_flows_image'),
     'sigma for lambda': ('dialects', 'lambda lam: (-lam).exp()', 'lambda lam: (-lam/2).exp()', 'test_dialects.py::test_levels_and_images_come_back'),
     'flow velocity with the sign of data minus noise': ('dialects', 'return distance(said, eps - x_0)', 'return distance(said, x_0 - eps)', 'test_dialects.py::test_flow_loss_shows_the_straight_line'),
     'flow network shown the image of DDPM': ('dialects', 'x = x_t/both', 'x = x_t', 'test_dialects.py::test_a_trained_network_and_its_wrapper_belong_together'),
@@ -269,7 +269,7 @@ MUTANTS = {
     'pairs on the wrong side': ('dialects', 'return eps[torch.as_tensor(of_image, device=eps.device)]', 'return eps[torch.as_tensor(of_image, device=eps.device).argsort()]', 'test_dialects.py::test_pairs_are_the_best_of_all'),
     'guidance rescaled upside down': ('dialects', 'share*spread[0]/spread[1]', 'share*spread[1]/spread[0]', 'test_dialects.py::test_rescaled_is_the_papers'),
     'steps of another library counted from 1': ('dialects', 'step = t - 1 if', 'step = t if', 'test_dialects.py::test_their_network_and_scheduler_in_our_sampler'),
-    'scaled_linear read as linear': ('dialects', '_with_betas(torch.linspace(low**0.5, high**0.5, T, dtype=torch.float64)**2)', 'linear_schedule(T, low, high)', 'test_dialects.py::test_a_scheduler_becomes_a_schedule'),
+    'scaled_linear read as linear': ('dialects', '_with_betas((_line(low**0.5, high**0.5, _check_T(T))**2).tolist())', 'linear_schedule(T, low, high)', 'test_dialects.py::test_a_scheduler_becomes_a_schedule'),
     'averaged weights forgotten': ('dialects', 'ema.copy_to(net.parameters())', 'pass', 'test_dialects.py::test_a_pipeline_becomes_both_and_averages_are_taken'),
     'our steps in their pipeline one too low': ('dialects', 'expand(len(sample)) + 1', 'expand(len(sample)) + 0', 'test_dialects.py::test_ours_in_their_pipelines'),
     # solvers

@@ -1,5 +1,6 @@
 "Dialects: what is translated comes back, agrees with other libraries, and ends where it should."
 import copy
+import math
 import warnings
 
 import pytest
@@ -48,7 +49,7 @@ from ddpm_lesson.oracle import GaussianMixture
 from ddpm_lesson.posterior import v_from_eps, x_0_from_eps
 from ddpm_lesson.sampler import ddim_sample, ddim_steps, ddpm_sample, ddpm_steps
 from ddpm_lesson.schedule import Schedule, cosine_schedule, linear_schedule, schedule_from_alpha_bar
-from ddpm_lesson.solvers import dpm_solver_sample, heun_sample
+from ddpm_lesson.solvers import dpm_solver_sample, heun_sample, karras, uniform_lambda
 from ddpm_lesson.unet import UNet
 
 SCHED = linear_schedule()
@@ -488,3 +489,54 @@ def test_our_network_is_held_once_and_not_saved_where_nothing_could_read_it(tmp_
         assert len(net.state_dict()) == len(model.state_dict())
         with pytest.raises(NotImplementedError, match='save_model'): DDIMPipeline(net, to_diffusers(sched)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match='shape wanted'): to_diffusers(model, sched)
+
+
+X = normal(2, 3).float()
+
+
+@pytest.mark.parametrize('call, error', [
+    (lambda: translate_level(torch.tensor([-1.]), 'edm', 'log_snr'), 'level wanted levels of edm'),
+    (lambda: translate_level(torch.tensor([2.]), 'ddpm', 'edm'), 'level wanted levels of ddpm'),
+    (lambda: translate_level(torch.tensor([1.5]), 'flow', 'ddpm'), 'level wanted levels of flow'),
+    (lambda: translate_level(torch.tensor([math.nan]), 'flow', 'ddpm'), 'level wanted levels of flow'),
+    (lambda: translate_image(X, torch.tensor([.5]*3), 'ddpm', 'edm'), 'one for each of 2 images'),
+    (lambda: translate_answer(X, 'x_0', 'eps', X, 0.), 'sigma wanted noise levels above 0'),
+    (lambda: translate_answer(X, ['x_0'], 'eps', X, 1.), 'word wanted one of'),
+    (lambda: edm_scales(torch.tensor([-1.])), 'sigma wanted noise levels above 0'),
+    (lambda: edm_scales(torch.tensor([1.]), 0.), 'sigma_data wanted'),
+    (lambda: nearest_step(SCHED, torch.tensor([math.nan])), 'sigma wanted noise levels above 0'),
+    (lambda: rescaled(X[:, :1], X[:, :1]), 'two numbers or more'),
+    (lambda: rescaled(X, X, math.nan), 'share wanted'),
+    (lambda: flow_schedule(10, shift=1e300), 'fall at every step'),
+    (lambda: flow_schedule(10, shift=1e-300), 'fall at every step'),
+    (lambda: options_of(dict(timestep_spacing='linspace'), 0), r'steps wanted 1\.\.1000'),
+    (lambda: options_of(dict(timestep_spacing='linspace'), 2000), r'steps wanted 1\.\.1000'),
+    (lambda: options_of(dict(timestep_spacing='odd'), 2), 'timestep_spacing wanted'),
+    (lambda: quiet(dict(num_train_timesteps=10**13, beta_schedule='scaled_linear')), 'T wanted at most'),
+    (lambda: quiet(dict(beta_schedule='scaled_linear', beta_start=-1.)), 'beta_1 wanted'),
+    (lambda: quiet(dict(trained_betas='abc')), 'trained_betas wanted real numbers'),
+    (lambda: quiet(dict(trained_betas=[])), 'trained_betas wanted'),
+    (lambda: from_diffusers(torch.nn.Linear(1, 1), 5), 'scheduler wanted one of diffusers'),
+    (lambda: karras(zero_terminal_snr(SCHED), 5), 'alpha_bar above 0 at T'),
+    (lambda: uniform_lambda(zero_terminal_snr(SCHED), 5), 'alpha_bar above 0 at T')])
+def test_what_no_language_has_is_refused(call, error):
+    "Rejects NaN for a level that there is not, and steps that bunch at an infinite log SNR."
+    with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+def test_a_spread_is_taken_in_digits_enough():
+    "Rejects a smallest spread that half precision rounds to 0: 0/0."
+    assert not rescaled((X*0).half(), X.half()).any()
+
+
+@pytest.mark.parametrize('raw', [b'[1]', b'['*100_000, b'\xff\xfe{', b'{"beta_end": 0.1, "beta_end": 0.2}', b'{"beta_end": 1e999}', b'{"num_train_timesteps": ' + b'9'*5000 + b'}', b' '*10**6 + b'{}'])
+def test_a_strangers_settings_are_read_as_a_card_is(raw, tmp_path):
+    "Rejects a reader of its own: nested without end, without bound, no UTF-8, a key that stands twice."
+    (tmp_path/'scheduler_config.json').write_bytes(raw)
+    with pytest.raises(ValueError, match='damaged or no card'): from_diffusers(tmp_path)
+
+
+def test_settings_are_found_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path/'scheduler_config.json').write_text('{"timestep_spacing": "trailing", "num_train_timesteps": 7}', encoding='utf-8')
+    assert from_diffusers('~').T == from_diffusers('~/scheduler_config.json').T == 7

@@ -1,4 +1,5 @@
 "Few steps: closed forms against integrals, targets against two real steps, who learns by the losses' own gradients, calls, seeds, and what is refused."
+import math
 from functools import partial
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from conftest import Stub, normal
+from ddpm_lesson import few_steps
 from ddpm_lesson.dialects import translate_level
 from ddpm_lesson.few_steps import (
     PredictsMeanFlow,
@@ -257,3 +259,30 @@ def test_mean_flow_takes_labels_and_times_of_one_number():
     for wrong in ((tau, r), (r - 1, tau), (r, tau + 1)):
         with pytest.raises(ValueError, match='r <= tau'): mean_flow_loss(net, x_0, *wrong, eps)
     with pytest.raises(ValueError, match='one shape'): mean_flow_loss(net, x_0, r, tau, eps[:, :1])
+
+
+Z = normal(2, 3).float()
+
+
+@pytest.mark.parametrize('call, error', [
+    (lambda: few_steps.consistency_function(Z, 1.5), 'flow times 0 <='),
+    (lambda: few_steps.consistency_function(Z, math.nan), 'flow times 0 <='),
+    (lambda: few_steps.consistency_function(Z, 0.5, std=0.), 'std wanted numbers above 0'),
+    (lambda: few_steps.consistency_function(Z.long(), 0.5), 'floating-point'),
+    (lambda: few_steps.average_velocity(Z, 0.9, 0.1), 'flow times 0 <='),
+    (lambda: few_steps.average_velocity(Z, torch.tensor([0.1]*3), 0.9), 'one for each of 2 images'),
+    (lambda: few_steps.mean_flow_loss(lambda z, r, tau: z, Z, 0.9, 0.1, Z), 'flow times 0 <='),
+    (lambda: few_steps.ddim_jump(LINEAR, Z, Z, 5, 10), 'falling steps'),
+    (lambda: few_steps.clean_image(Stub(), LINEAR, Z, 5, clip=(1, -1)), 'lo < hi'),
+    (lambda: few_steps.two_step_target(Stub(), LINEAR, Z, 20, 10, 5, clip=1), 'clip wanted')])
+def test_times_that_no_path_has_are_refused(call, error):
+    "Rejects numbers of a time after the end, NaN, and an image for each of another count."
+    with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+def test_times_may_be_numbers():
+    "Rejects 'float has no attribute to', and whole numbers that the derivative does not take."
+    one = few_steps.average_velocity(Z, 0.1, 0.9)
+    assert_close(one, few_steps.average_velocity(Z, torch.tensor([0.1, 0.1]), torch.tensor(0.9)), rtol=0, atol=0)
+    net = lambda z, r, tau: z*tau[:, None]
+    assert_close(few_steps.mean_flow_loss(net, Z, 0, 1, Z), few_steps.mean_flow_loss(net, Z, torch.zeros(2), torch.ones(2), Z), rtol=0, atol=0)
