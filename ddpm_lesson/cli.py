@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import fields
 from functools import partial
 from pathlib import Path

@@ -168,18 +168,24 @@ def _with_schedule(model)->list:
             if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
 
 # %% ../nbs/06_ddpm.ipynb #08f45684
+def _check_kept(model, sched)->None:
+    "Raise if a part of a model was made with another schedule."
+    if not (parts := _with_schedule(model)): return
+    table = check_schedule(sched).alpha_bar.cpu().double()
+    for part in parts:
+        own = part.sched.alpha_bar.cpu().double()
+        if own.shape != table.shape or not torch.allclose(own, table, rtol=1e-4):
+            raise ValueError(f'sched wanted the schedule that {type(part).__name__} was made with, '
+                             f'{part.sched}, got {sched}')
+
 def _check_match(model, sched)->None:
     "Raise unless both can be used together: a model that keeps a schedule must keep this one."
     cure = from_elsewhere(model)
     if not callable(model) or cure:
         came = type(model).__name__ + ': are model and sched exchanged?'*isinstance(model, Schedule) + cure
         raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {came}')
-    table = check_schedule(sched).alpha_bar.cpu().double()
-    for part in _with_schedule(model):
-        own = part.sched.alpha_bar.cpu().double()
-        if own.shape != table.shape or not torch.allclose(own, table, rtol=1e-4):
-            raise ValueError(f'sched wanted the schedule that {type(part).__name__} was made with, '
-                             f'{part.sched}, got {sched}')
+    check_schedule(sched)
+    _check_kept(model, sched)
 
 # %% ../nbs/06_ddpm.ipynb #80988502
 def _checked(eps_hat, x_t)->Tensor:

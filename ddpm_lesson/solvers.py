@@ -46,7 +46,7 @@ def multistep_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2M: the slope of x_0_hat from the level before. Lu et al. 2022."
-    h = _half_log_snr(sched)[ts + [0]].diff()
+    h = _half_log_snr(sched)[[*ts, 0]].diff()
     slope, old = torch.zeros_like(h), torch.zeros_like(h)
     # first order at the first step, which has no past, and at the last, where h is infinite
     slope[1:-1] = h[1:-1]/h[:-2]/2
@@ -59,7 +59,7 @@ def single_step_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2S: two levels a step, the first looks ahead to the second. Lu et al. 2022."
-    h = _half_log_snr(sched)[ts + [0]].diff()
+    h = _half_log_snr(sched)[[*ts, 0]].diff()
     new, old, arrives = h.expm1(), torch.zeros_like(h), torch.ones_like(h).bool()
     pairs = 2*((len(ts) - 1)//2)    # what is left over is of first order
     first, both = h[0:pairs:2], h[0:pairs:2] + h[1:pairs:2]
@@ -97,15 +97,17 @@ def heun_plan(
     churn:float=0.0,    # EDM's S_churn; 0: no fresh noise
 )->Plan:                # 2S - 1 calls
     "Heun: a step with the mean of the noise here and at its end. EDM Algorithm 2."
-    begins, ends = raised(sched, ts, churn), ts[1:] + [0]
+    ts = list(ts)
+    begins, ends = raised(sched, ts, churn), [*ts[1:], 0]
     lam, alpha_bar = _half_log_snr(sched), sched.alpha_bar.to('cpu', torch.float64)
-    gain, zero = (lam[ends] - lam[begins]).expm1(), torch.zeros(len(ts), dtype=torch.float64)
+    gain = (lam[ends] - lam[begins]).expm1()
+    zero = torch.zeros_like(gain)
     # every step asks twice but the last, at whose end there is no noise
     twice = lambda a, b: torch.stack([a, b], 1).flatten()[:-1]
     kept, noise = alpha_bar[begins]/alpha_bar[ts], (1 - alpha_bar).sqrt()
     arrives = twice(zero, zero + 1).bool()
     arrives[-1] = True
-    return _plan(twice(torch.tensor(begins), torch.tensor(ends)).tolist(),
+    return _plan([t for pair in zip(begins, ends) for t in pair][:-1],
                  twice(gain, gain/2), twice(zero, gain*(1 - gain)/2), arrives,
                  twice(kept.sqrt()*noise[ts]/noise[begins], zero + 1),
                  twice((1 - kept).sqrt()/noise[begins], zero))
@@ -234,6 +236,8 @@ def heun_steps(
 # %% ../nbs/15_solvers.ipynb #f01ed466
 def _spread(sched, S, lam)->list:
     "Distinct timesteps near the rising `lam`, (S,) float64, the first T; repeats move up."
+    if not lam.isfinite().all():
+        raise ValueError('sched wanted alpha_bar above 0 at T, where log SNR is a number')
     if S == 1: return [sched.T]
     steps = _nearest(sched, lam)[::-1]
     for i in range(1, S): steps[i] = max(steps[i], steps[i - 1] + 1)
