@@ -16,7 +16,7 @@ import torch
 
 from .audit_formulas import _ancestral, _ddim_faults, _euler, _mean_faults, _root, _sigmas, _step, _with_ends
 from .audit_formulas import _wrong_exponential, _wrong_tables
-from .audit_trace import L6, L7, L8, L13, L15, M, _one_run
+from .audit_trace import L6, L7, L8, L13, L15, M, _of_one_image, _one_run
 
 # %% ../nbs/interface/audit_rules.ipynb #41775b7f
 _quiet = dict(sigma='never', mean_sigma='never')   # DDIM at eta 0
@@ -332,15 +332,9 @@ def _clamps(sampler, ab, S, eta):
     ends = []
     for told in -3.0, 3.0:
         calls, g = [], torch.Generator().manual_seed(0)
-        def model(x, t, *more, **named):
-            step = int(torch.as_tensor(t).flatten()[0])
-            a = ab[min(max(step, 1), len(ab) - 1)]
-            eps = (x.double() - told*a.sqrt())/(1 - a).sqrt()
-            calls.append((step, x.double().mean().item(), eps.mean().item()))
-            return eps.to(x.dtype)
         torch.manual_seed(0)
         x_T = torch.randn(64, 1, 8, 16, generator=g, dtype=torch.float64)
-        sampler(model, ab.clone(), x_T, S, **({} if eta is None else dict(eta=eta)))
+        sampler(_of_one_image(ab, told, calls), ab.clone(), x_T, S, **({} if eta is None else dict(eta=eta)))
         ends.append(_bounds(calls, ab.tolist()))
     if any(max(abs(u - told) for u in used) < 0.05
            for told, ways in zip((-3, 3), ends) for used in ways.values()): return None
