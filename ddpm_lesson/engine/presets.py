@@ -137,6 +137,7 @@ def recipe_of(
     "What a plan says of the training."
     return Recipe(**{f.name: p[f.name] for f in fields(Recipe) if f.name in p})
 
+# %% ../../nbs/engine/presets.ipynb #d8da164f
 def card_for(
     data:Images, p:dict,  # from `prepared`; from `plan`
     network:dict=None,    # its entry in the card; None: as the plan says
