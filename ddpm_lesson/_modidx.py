@@ -153,6 +153,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'ddpm_lesson/audit_trace.py'),
                                          'ddpm_lesson.audit_trace._check_seeded': ( 'interface/audit_trace.html#_check_seeded',
                                                                                     'ddpm_lesson/audit_trace.py'),
+                                         'ddpm_lesson.audit_trace._of_one_image': ( 'interface/audit_trace.html#_of_one_image',
+                                                                                    'ddpm_lesson/audit_trace.py'),
                                          'ddpm_lesson.audit_trace._one_run': ( 'interface/audit_trace.html#_one_run',
                                                                                'ddpm_lesson/audit_trace.py'),
                                          'ddpm_lesson.audit_trace._solve': ( 'interface/audit_trace.html#_solve',

@@ -11,7 +11,7 @@ import math
 import torch
 
 from .audit_formulas import _root, _step
-from .audit_trace import L6, L7, L15, M, _one_run, _solve
+from .audit_trace import L6, L7, L15, M, _of_one_image, _one_run, _solve
 
 # %% ../nbs/interface/audit_solvers.ipynb #4d70aa0b
 def _two_slopes(x, eps, told, ab):
@@ -78,23 +78,19 @@ def _names_of_solver(sampler, ab, T, eta, add):
 def _judge_on_one_image(run, ab, T, S, add):
     "Does it stay at the levels it tells, and land on the image? Whether it draws noise; None: a wrong level."
     asked, x_0 = [], 0.4
-    def model(x, t, *more, **named):
-        step = int(torch.as_tensor(t).flatten()[0])
-        a = ab[min(max(step, 1), T)]
-        asked.append((step, x.double().mean().item(), a))
-        return ((x.double() - a.sqrt()*x_0)/(1 - a).sqrt()).to(x.dtype)
     eps = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x_T, ends, calls = ab[T].sqrt()*x_0 + (1 - ab[T]).sqrt()*eps, [], []
     for seed in 0, 1:
         torch.manual_seed(seed)
-        ends.append(run(model, x_T, S))
+        ends.append(run(_of_one_image(ab, x_0, asked), x_T, S))
         calls.append(asked[:])
         asked.clear()
     noisy, off = not torch.equal(*ends) or calls[0] != calls[1], (ends[0] - x_0).abs().max().item()
     if off > 1e-2:
         add('told the noise of one image, it does not land on that image', f'{S} steps: off by {off:.3f}',
             f'{L7} and {M}')
-    for step, seen, a in calls[0]:
+    for step, seen, _ in calls[0]:
+        a = ab[min(max(step, 1), T)]
         miss = abs(seen - (a.sqrt()*x_0 + (1 - a).sqrt()*eps.mean()).item())
         if miss > 2e-2 + noisy*5*((1 - a).item()/eps.numel())**0.5:
             return add('the model is told another step than the image is at',

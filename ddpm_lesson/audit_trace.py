@@ -74,6 +74,17 @@ def _whole_batches(calls, N):
     join = lambda group, name: torch.cat([getattr(c, name) for c in group])
     return [SimpleNamespace(told=join(g, 'told'), x=join(g, 'x'), eps=join(g, 'eps'), dtype=g[0].dtype) for g in groups]
 
+# %% ../nbs/interface/audit_trace.ipynb #6d63ac7a
+def _of_one_image(alpha_bar, x_0, calls):
+    "A model that knows one image, x_0 everywhere; it notes (step, mean of the image, mean of the answer) of each call."
+    def model(x, t, *more, **named):
+        step = int(torch.as_tensor(t).flatten()[0])
+        a = alpha_bar[min(max(step, 1), len(alpha_bar) - 1)]
+        eps = (x.double() - a.sqrt()*x_0)/(1 - a).sqrt()
+        calls.append((step, x.double().mean().item(), eps.mean().item()))
+        return eps.to(x.dtype)
+    return model
+
 # %% ../nbs/interface/audit_trace.ipynb #e1f8bb43
 def _one_run(sampler, alpha_bar, S, eta, seed, shape, chance=0):
     "The calls of one run, its answer, its start, and what else was seen; chance is seeded alike in every run."
