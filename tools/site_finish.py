@@ -138,8 +138,11 @@ def sized(text, path, made):
     from PIL import Image
     def image(m):
         with Image.open(made/posixpath.normpath(posixpath.join(posixpath.dirname(path), m[2]))) as picture: width, height = picture.size
-        return f'<img{m[1]} src="{m[2]}" width="{width}" height="{height}" fetchpriority="low" decoding="async"{m[3]}>'
-    return re.sub(r'<img((?: (?!src=|width=)[\w-]+="[^"]*")*) src="((?:\.\./)*_images/[^"]+)"((?: (?!width=)[\w-]+="[^"]*")*) ?/?>', image, text)
+        asked = re.search(r' width="(\d+)"', m[0])
+        shown = int(asked[1]) if asked else width
+        others = re.sub(r' (?:width|height)="[^"]*"', '', f'{m[1]}{m[3]}')
+        return f'<img {others}src="{m[2]}" width="{shown}" height="{round(height*shown/width)}" fetchpriority="low" decoding="async">'
+    return re.sub(r'<img ([^>]*)src="((?:\.\./)*_images/[^"]+)"([^>/]*)/?>', image, text)
 
 
 REMOVED = '[".headerlink", "script", "style"]'
