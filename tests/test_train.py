@@ -315,3 +315,25 @@ def test_integer_images_are_refused():
 def test_bytes_come_back():
     every = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_pixels(to_unit(every)), every) and to_pixels(torch.tensor([-1.3, 1.3])).tolist() == [0, 255]
+
+
+def test_a_batch_is_drawn_where_the_images_are(monkeypatch):
+    "Rejects noise drawn on a CPU for images on a GPU, and copies that wait: known without a GPU by what torch is asked for."
+    data, home, asked = Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8)), torch.device('cpu'), []
+    kept = {name: getattr(torch, name) for name in ('Generator', 'randn')}
+    copy = torch.Tensor.to
+
+    def heard(name, call):
+        def ask(*args, **more):
+            asked.append((name, args[-1:] if name != 'randn' else (), {k: v for k, v in more.items() if k in ('device', 'non_blocking')}))
+            return call(*args, **more)
+        return ask
+    for name, call in kept.items(): monkeypatch.setattr(torch, name, heard(name, call))
+    monkeypatch.setattr(torch.Tensor, 'to', heard('to', copy))
+    draw(data, Recipe(batch=2), 10, 0)
+    monkeypatch.undo()
+    assert ('randn', (), dict(device=home)) in asked
+    assert isinstance([where for name, (*where,), _ in asked if name == 'Generator'][-1][0], torch.device)   # of the noise
+    copies = [(where, more) for name, where, more in asked if name == 'to' and more]
+    assert len(copies) == 3 and all(where == (home,) and more == dict(non_blocking=False) for where, more in copies)
+    assert all(a[1] != (None,) for a in asked)
