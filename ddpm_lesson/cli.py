@@ -24,7 +24,6 @@ from pathlib import Path
 
 import click
 import torch
-from click import Choice
 
 from . import classroom, edit as editing, experiments, judging, train as training
 from .checks import moved_to
@@ -79,7 +78,7 @@ _first_seed = flag('--seed', _seed, 'Image i is drawn from seed + i.', 0)
 _drawing = flags(
     _weights,
     flag('--steps', Whole(1), 'Steps; a network call each, two in heun; guidance doubles them.', shown=f'{_said}50'),
-    flag('--sampler', Choice(list(samplers)), 'ddpm: Algorithm 2; heun: EDM; dpm: DPM-Solver++(2M).', shown=f'{_said}ddim'),
+    flag('--sampler', click.Choice(list(samplers)), 'ddpm: Algorithm 2; heun: EDM; dpm: DPM-Solver++(2M).', shown=f'{_said}ddim'),
     flag('--guidance', Number(0, 1e6), 'How strongly to insist on the label; 1: as learned.', shown=f'{_said}1'),
     flag('--guidance-interval between', Whole(0, limits['T'][1]), 'Insist only at steps LOW to HIGH (lesson 13).', nargs=2,
           metavar='LOW HIGH'),
@@ -108,7 +107,7 @@ def _say_if_same(like, now:dict, out, pixels):
 @_drawing
 @flag('--count', Whole(1, 100_000), 'Images to draw.', 64)
 @flag('--eta', Number(0, 1), 'Fresh noise in ddim: 0 none, 1 as much as ddpm.', 0.0)
-@flag('--var', Choice(['small', 'large']), 'Fresh noise in ddpm: posterior variance, or beta.', 'small')
+@flag('--var', click.Choice(['small', 'large']), 'Fresh noise in ddpm: posterior variance, or beta.', 'small')
 @flag('--label', Label(), 'all, none, a class by name or by number, or several with commas between.', 'all')
 @flag('--out', _file, 'The sheet to write.', 'samples.png')
 @flag('--gif', _file, 'Also write a film of the way.')
@@ -205,8 +204,8 @@ def _check_folder(folder:Path, resume:bool):
     if others: raise ValueError(f'--folder wanted another, got {folder}: {others[0]} is there, and not of this run')
     check_writable(folder/kept_names[0], '--folder')
 
-_preset = flag('--preset', Choice(list(presets)), 'Where to start; defaults below are of laptop.', 'laptop')
-_kind = flag('--kind', Choice(['unet', 'dit']), 'Network: a U-Net (lesson 8) or a transformer (lesson 20).', shown="the preset's")
+_preset = flag('--preset', click.Choice(list(presets)), 'Where to start; defaults below are of laptop.', 'laptop')
+_kind = flag('--kind', click.Choice(['unet', 'dit']), 'Network: a U-Net (lesson 8) or a transformer (lesson 20).', shown="the preset's")
 _size = flag('--size', Whole(4, 2048), "Side of the images; default: the set's own, 64 for photographs.")
 _sets = f'{", ".join(_set.names)}, or a folder of images.'
 
@@ -219,7 +218,7 @@ def _recipe_flag(f):
     "The flag for a field of `Recipe`."
     name, said = '--' + f.name.replace('_', '-'), _meaning[f.name]
     if f.name in training._choices:   # the flag shows its values: the sentence need not
-        kind, said = Choice(list(training._choices[f.name])), said.partition(':')[0] if ':' in said else f.name
+        kind, said = click.Choice(list(training._choices[f.name])), said.partition(':')[0] if ':' in said else f.name
     else: kind = _bounds.get(f.name, Number() if f.type is float else f.type)
     if f.type is bool: name, kind = f'{name}/--no{name[1:]}', None
     usual = presets['laptop'].get(f.name, f.default)
@@ -282,7 +281,7 @@ _what = flags(
     _size,
     flag('--channels', Whole(1, 3), "1: grey, 3: colour; default: the set's own, colour for a folder."),
     flag('--labels/--no-labels', None, 'Learn the labels, if the images have any.'),
-    flag('--schedule', Choice(list(schedules)), 'Noise schedule.'),
+    flag('--schedule', click.Choice(list(schedules)), 'Noise schedule.'),
     flag('--T T', Whole(1, 10**6), 'Steps of the schedule.'))
 _network = flags(
     _kind,
@@ -340,7 +339,7 @@ def _outline(run, device:str, world:int)->str:
 
 # %% ../nbs/interface/cli.ipynb #b1ecac88
 @main.command()
-@flag('--preset', Choice(list(presets)), 'The run that is to come.', 'laptop')
+@flag('--preset', click.Choice(list(presets)), 'The run that is to come.', 'laptop')
 @_kind
 @flag('--data', _set, 'As for train.')
 @_size
@@ -375,7 +374,7 @@ def _tell(text:str, said:str, as_json:bool, out):
 @_drawing
 @flag('--data', _set, 'Real images to judge by, as for train.', shown='those it was trained on')
 @flag('--count', Whole(2, 100_000), 'Samples; with --bits, real images.', shown='1000; with --bits, 20')
-@flag('--judge', Choice(['lite0', 'inception']), None, shown='lite0')
+@flag('--judge', click.Choice(['lite0', 'inception']), None, shown='lite0')
 @flag('--bits', None, 'Instead, bits per dimension of real images; --steps: of the chain, 100.', is_flag=True)
 @flag('--out', _file, 'Also write the result as .json.')
 @_json
@@ -396,7 +395,7 @@ def evaluate(weights, data, count, seed, judge, bits, out, as_json, batch, devic
 
 # %% ../nbs/interface/cli.ipynb #6ee2eaaf
 @main.command()
-@flag('--grid', Choice(['s1', 's2']), 's1: loss x target x schedule; s2: before and after the repair.', 's1')
+@flag('--grid', click.Choice(['s1', 's2']), 's1: loss x target x schedule; s2: before and after the repair.', 's1')
 @flag('--data', _set, 'As for train.', 'fashion')
 @flag('--size', Whole(8, 2048), 'Side of the images.', 28)
 @flag('--seeds', Whole(1, 100), 'Trainings of each cell.', 3)
@@ -407,7 +406,7 @@ def evaluate(weights, data, count, seed, judge, bits, out, as_json, batch, devic
 @flag('--count', Whole(20, 100_000), 'Samples of each measure.', 200)
 @flag('--held', Whole(20, 100_000), 'Real images to judge by.', 1000)
 @flag('--workers', Whole(1, 64), 'Cells at once; a core each.', 2)
-@flag('--precision', Choice(['auto', 'bf16', 'float32']), None, 'auto')
+@flag('--precision', click.Choice(['auto', 'bf16', 'float32']), None, 'auto')
 @flag('--folder', _folder, 'Where results go; default runs/experiment-GRID.')
 def experiment(grid, data, size, seeds, width, blocks, count, held, workers, folder, **scale):
     "Train and judge a grid of settings; writes table.csv. The defaults take an hour or two."
@@ -425,7 +424,7 @@ def experiment(grid, data, size, seeds, width, blocks, count, held, workers, fol
 
 # %% ../nbs/interface/cli.ipynb #d04ad23e
 @main.command()
-@flag('--schedule', Choice(['cosine', 'linear', 'rescaled_linear', 'rate']), None, 'linear')
+@flag('--schedule', click.Choice(['cosine', 'linear', 'rescaled_linear', 'rate']), None, 'linear')
 @flag('--T T', Whole(1, 10**6), 'Steps of the schedule.', 1000)
 @flag('--beta-1', Number(), 'First variance of a linear schedule.')
 @flag('--beta-T beta_T', Number(), 'Last variance of a linear schedule.')
@@ -499,7 +498,7 @@ def lessons(folder, in_place, student, no_browser, port, ip):
 @main.command('class')
 @click.argument('out', type=_folder)
 @flag('--wheels', None, 'Also gather all that is to be installed, for a room without internet.', is_flag=True)
-@flag('--grader', Choice([*classroom.graders]), 'Also make a course for that program, which collects and marks.')
+@flag('--grader', click.Choice([*classroom.graders]), 'Also make a course for that program, which collects and marks.')
 def make_class(out, wheels, grader):
     "Make a folder for a class: students, without answers, and teacher."
     made = classroom.make_class(out, wheels, grader)
