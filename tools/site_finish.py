@@ -146,7 +146,7 @@ def sized(text, path, made):
 
 
 REMOVED = '[".headerlink", "script", "style"]'
-UNREAD = '[".headerlink", "script", "style", "annotation", ".katex-html", ".d-print-none", ".launch", "form"]'
+UNREAD = '[".headerlink", "script", "style", "annotation", ".katex-html", ".d-print-none", ".onlyprint", ".launch", "form"]'
 
 
 def readable(searchtools):
