@@ -11,9 +11,6 @@ First every dialect has the same number of equally long trials, one for each lea
 not its own loss but one number for all: the squared error of its x_0_hat on held-out garments, as a geometric mean over fixed noise levels, so
 that each level counts as much in relative terms. Then it trains longer with the rate that won, from three other seeds. The sampler, the cosine
 table and the clamp are those of DDPM's dialect. What is in the two tables is not run again.
-
-The table benchmarks/dialects.csv that lesson 16 reads today is older than the tuning: 40 seconds of the processor a training, with the rate of
-4e-3 that then won for all five. Remove it before a longer run.
 """
 import argparse
 import copy
