@@ -8,7 +8,17 @@ import torch
 from diffusers import DDPMScheduler
 
 from conftest import normal
-from ddpm_lesson.checks import check_float, check_pair, check_t, from_elsewhere, moved_to, torch_defaults, whole_numbers
+from ddpm_lesson.checks import (
+    check_float,
+    check_known,
+    check_pair,
+    check_sizes,
+    check_t,
+    from_elsewhere,
+    moved_to,
+    torch_defaults,
+    whole_numbers,
+)
 from ddpm_lesson.forward import q_sample, q_step
 from ddpm_lesson.posterior import (
     eps_from_v,
@@ -126,6 +136,22 @@ def test_whole_numbers_are_python_ints_afterwards(kind):
 @pytest.mark.parametrize('wrong', [7, [1.0], [True], np.array([True]), torch.tensor([True]), np.zeros((2, 2), int), torch.zeros(2, 2, dtype=torch.int64), torch.tensor(3), ['1'], None], ids=lambda _: '')
 def test_what_is_no_list_of_whole_numbers_is_named(wrong):
     with pytest.raises(TypeError, match=r'^steps wanted a list, got '): whole_numbers(wrong, 'steps wanted a list')
+
+
+def test_sizes_are_whole_and_at_least_1():
+    check_sizes(1, np.int64(3), name='UNet')
+    with pytest.raises(TypeError, match=r'^UNet wanted whole numbers, got'): check_sizes(1, 2.0, name='UNet')
+    with pytest.raises(ValueError, match=r'^UNet wanted numbers >= 1, got \(1, 0\)$'): check_sizes(1, 0, name='UNet')
+
+
+def test_labels_that_a_network_knows():
+    "The number of classes stands for no label; where none are known, or the labels are elsewhere, nothing is asked."
+    for y in [0, 1, 2, 3], [3, 3], [0], []: check_known(torch.tensor(y, dtype=torch.int64), 3)
+    for y in [0, 4], [4], [-1], [-1, 2]:
+        with pytest.raises(ValueError, match=rf'^labels wanted 0..2, or 3 for none, got {min(y)}..{max(y)}$'): check_known(torch.tensor(y), 3)
+    for known in None, 0: check_known(torch.tensor([7]), known)
+    check_known(None, 3)
+    check_known(torch.zeros(2, dtype=torch.int64, device='meta'), 3)
 
 
 def test_bytes_are_told_the_way():

@@ -229,9 +229,11 @@ def test_the_plain_loop_takes_precision_and_optimizer_from_its_recipe():
 def test_what_has_moved_is_found_with_a_warning(tmp_path):
     with pytest.warns(DeprecationWarning, match='Run is in ddpm_lesson.engine.run now'): assert train.Run is Run
     with pytest.warns(DeprecationWarning, match='fit is in ddpm_lesson.engine.run now'): assert len(train.fit(Run(card(steps=4), DATA), progress=False).losses) == 4
+    seen = []
     either, net = train._or_of_a_run(lambda *args, **settings: (args, settings)), torch.nn.Identity()
     assert either(net, 1, two=2) == ((net, 1), dict(two=2)) and either.__name__ == '<lambda>'
-    with pytest.warns(DeprecationWarning, match='fit is in'): assert len(either(Run(card(steps=4), DATA), tmp_path, progress=False).losses) == 4
+    with pytest.warns(DeprecationWarning, match='fit is in'): assert len(either(Run(card(steps=4), DATA), tmp_path, progress=False, report=seen.append).losses) == 4
+    assert seen
     assert (tmp_path/'checkpoint.safetensors').exists()
     with pytest.raises(AttributeError, match="'ddpm_lesson.train' has no attribute 'runn'"): train.runn
     with pytest.raises(AttributeError, match="no attribute '__path__'"): train.__path__
