@@ -288,6 +288,15 @@ def test_a_walk_from_nothing_asks_the_network_at_rest():
     assert net.seen == 3*[False] and net.training
 
 
+def test_a_clamp_hides_no_infinity_where_nothing_is_left():
+    "Rejects a walk that forgets what its first answer was."
+    class Far:
+        def __call__(self, x, t): return x
+        def x_0_hat(self, x, t): return torch.full_like(x, 1e30)
+    for steps in 1, 3:
+        with pytest.raises(ValueError, match='far too large'): ddim_sample(Far(), zero_terminal_snr(SCHED), (1, 2), steps=steps, clip=(-1, 1))
+
+
 def test_guidance_works_where_nothing_is_left():
     "Rejects wrappers that lose x_0_hat, or offer one that the model has not."
     sched = zero_terminal_snr(SCHED)

@@ -22,11 +22,13 @@ from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
 from ddpm_lesson.sampler import (
+    _bar,
     _check_end,
     _checked,
     _same_arguments,
     _start,
     _walk_from,
+    _with_history,
     ddim_coefs,
     ddim_sample,
     ddim_steps,
@@ -593,6 +595,11 @@ def test_a_bar_says_what_it_counts(capsys, monkeypatch):
     assert note.done == 2 and not capsys.readouterr().err and not set(threading.enumerate()) - others
 
 
+def test_a_bar_counts_up(capsys):
+    assert list(_bar(range(3), True)) == [0, 1, 2]
+    assert '3 of 3 step' in capsys.readouterr().err
+
+
 def test_a_log_file_gets_a_line_and_no_bar(capsys):
     "Rejects a bar that fills a file, a line for each of its turns."
     with shown(3, 1) as note:
@@ -951,3 +958,28 @@ def test_huge_answers_that_cancel_are_no_picture():
     "Rejects a sum as the watch: as much above 0 as below is none."
     halves = torch.tensor([1e20, -1e20]).reshape(2, 1).expand(2, 3)
     with pytest.raises(ValueError, match='far too large'): ddim_sample(lambda x, t: halves, LINEAR, (2, 3), steps=3, clip=(-1, 1))
+
+
+class Writes(torch.nn.Module):
+    "A network that writes into what it is given."
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.tensor(2.0)), []
+
+    def forward(self, x, t):
+        self.seen.append((x.dtype, t))
+        return x.mul_(3)*self.weight
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
+def test_an_answer_with_history_leads_back_to_the_images(dtype):
+    "Rejects images that a network may change, a network in its own precision that gets another's, and an answer in that precision."
+    net, x, t = Writes().to(dtype), normal(2, 3, dtype=torch.float32).requires_grad_(), torch.tensor([4, 9])
+    before = x.detach().clone()
+    eps_hat = _with_history(net, x, t)
+    assert net.seen[0][0] == dtype and net.seen[0][1] is t and eps_hat.dtype == torch.float32 and torch.equal(x, before)
+    assert_close(eps_hat, 6*before, rtol=1e-6 if dtype != torch.bfloat16 else 2e-2, atol=0)
+    eps_hat.sum().backward()
+    assert torch.equal(x.grad, torch.full((2, 3), 6.0))
+    with pytest.raises(ValueError, match='shape it was given'): _with_history(lambda x, t: x[:1], x, t)
+    with pytest.raises(ValueError, match='wanted a gradient: was it computed under no_grad'): _with_history(lambda x, t: x.detach(), x, t)
