@@ -23,7 +23,7 @@ def shaped(
 )->Tensor:  # (B, 1, ..., 1) in the dtype and on the device of x
     "`value` shaped to multiply `x`; rounded to its dtype only here."
     if not isinstance(value, Tensor): value = torch.tensor(value, dtype=torch.float64, device='cpu')
-    if value.ndim > 1 or value.ndim and len(value) != len(x):
+    if value.ndim > 1 or value.ndim and value.shape[0] != x.shape[0]:
         raise ValueError(f'wanted one number, or one for each of {len(x)} images, '
                          f'got shape {tuple(value.shape)}')
     there = value.to(x.device, x.dtype, non_blocking=True)
