@@ -318,7 +318,7 @@ def _check_end(x_0, answers, lift)->None:
     raise ValueError('the model returned NaN, infinity or numbers far too large; noise has about 1')
 
 # %% ../nbs/06_ddpm.ipynb #7be04fc1
-def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip, progress, look):
+def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False, look=True):
     "A `walk` that begins where alpha_bar is 0: x_t is the noise, and the model says x_0_hat."
     norms = x_t.new_zeros(1)
     ask = _asking(model, x_t.dtype, look, model.x_0_hat, norms)

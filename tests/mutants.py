@@ -262,7 +262,7 @@ MUTANTS = {
     'edm skips by sigma, not by the data': ('dialects', 'sigma_data**2*signal/spread**2', 'sigma_data*signal/spread**2', 'test_dialects.py::test_edm_is_its_papers'),
     'edm input without its root': ('dialects', '1/spread', '1/spread**2', 'test_dialects.py::test_edm_is_its_papers'),
     'edm noise disagrees with its image': ('dialects', 'noise*shrink**2*x_t - signal*self.sigma_data*shrink*said', 'noise*shrink*x_t - signal*self.sigma_data*shrink*said', 'test_dialects.py::test_wrappers_say_one_noise_and_one_image'),
-    'the stored entry 0 taken for the first step': ('dialects', ".signal_rate[1:]\n", ".signal_rate\n", 'test_dialects.py::test_zero_terminal_snr_is_the_library_of_its_authors_readers'),
+    'the stored entry 0 taken for the first step': ('dialects', ".signal_rate[1:]\n", ".signal_rate\n", 'test_score.py::test_where_nothing_is_left_the_score_says_nothing_of_the_image'),
     'a walk from nothing forgets its clamp': ('sampler', 'if clip: x_0_hat = x_0_hat.clamp(*clip)', 'pass', 'test_dialects.py::test_a_walk_from_nothing'),
     'a walk from nothing without its fresh noise': ('sampler', 'if sigma: x_s.add_(noise(), alpha=sigma)', 'pass', 'test_dialects.py::test_a_walk_from_nothing_shows_its_steps_and_draws_its_law'),
     'noise divided by nothing': ('posterior', 'if sched.ends_at_zero: check_t', 'if False: check_t', 'test_dialects.py::test_noise_says_nothing_of_the_image_at_the_end'),
