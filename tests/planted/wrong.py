@@ -25,11 +25,30 @@ def ddim_sigma(a_t, a_s, eta):
     return eta * ((1 - a_s) / (1 - a_t) * (1 - a_t / a_s)).clamp(min=0).sqrt()
 
 
-def ddim(a_t, a_s, x, e, eta):
-    "right; used where the fault is elsewhere"
-    x_0 = (x - (1 - a_t).sqrt() * e) / a_t.sqrt()
-    sigma = ddim_sigma(a_t, a_s, eta)
-    return a_s.sqrt() * x_0 + (1 - a_s - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
+def estimate(x, e, a_t, a_s):
+    return (x - (1 - a_t).sqrt() * e) / a_t.sqrt()
+
+
+def rest(a_s, sigma):
+    return (1 - a_s - sigma**2).clamp(min=0).sqrt()
+
+
+def ddim(a_t, a_s, x, e, eta, x_0_of=estimate, sigma_of=ddim_sigma, direction=rest):
+    "right, unless it is given something of its own"
+    sigma = sigma_of(a_t, a_s, eta)
+    return a_s.sqrt() * x_0_of(x, e, a_t, a_s) + direction(a_s, sigma) * e + sigma * torch.randn_like(x)
+
+
+def ddim_variant(**own):
+    "a sampler with its own estimate of the image, sigma or direction"
+
+    def sampler(model, alpha_bar, x_T, steps, eta):
+        x = x_T
+        for t, s in pairs(alpha_bar, steps):
+            x = ddim(alpha_bar[t], alpha_bar[s], x, model(x, told(x, t)), eta, **own)
+        return x
+
+    return sampler
 
 
 # --- indices -------------------------------------------------------------------------------------
@@ -170,24 +189,9 @@ def ignores_steps(model, alpha_bar, x_T, steps, eta):
 # --- arithmetic of the estimate --------------------------------------------------------------------
 
 
-def estimated(x_0_of):
-    "a sampler with its own estimate of the image: x_0_of(x, e, abar_t, abar_s)"
-
-    def sampler(model, alpha_bar, x_T, steps, eta):
-        x = x_T
-        for t, s in pairs(alpha_bar, steps):
-            a, b, e = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
-            sigma = ddim_sigma(a, b, eta)
-            x_0 = x_0_of(x, e, a, b)
-            x = b.sqrt() * x_0 + (1 - b - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
-        return x
-
-    return sampler
-
-
-noise_rate_no_root = estimated(lambda x, e, a, b: (x - (1 - a) * e) / a.sqrt())
-signal_rate_no_root = estimated(lambda x, e, a, b: (x - (1 - a).sqrt() * e) / a)
-x_0_from_next_alpha = estimated(lambda x, e, a, b: (x - (1 - b).sqrt() * e) / b.sqrt())
+noise_rate_no_root = ddim_variant(x_0_of=lambda x, e, a, b: (x - (1 - a) * e) / a.sqrt())
+signal_rate_no_root = ddim_variant(x_0_of=lambda x, e, a, b: (x - (1 - a).sqrt() * e) / a)
+x_0_from_next_alpha = ddim_variant(x_0_of=lambda x, e, a, b: (x - (1 - b).sqrt() * e) / b.sqrt())
 
 
 def image_of_score(x, e, a, b):
@@ -195,7 +199,7 @@ def image_of_score(x, e, a, b):
     return (x - (1 - a) * score) / a.sqrt()  # should be x + (1 - a) * score
 
 
-score_sign = estimated(image_of_score)
+score_sign = ddim_variant(x_0_of=image_of_score)
 
 
 def v_sign(model, alpha_bar, x_T, steps, eta):
@@ -207,7 +211,7 @@ def v_sign(model, alpha_bar, x_T, steps, eta):
         x_0, e = a * x + b * v, b * x + a * v  # should be a*x - b*v
         a_s = alpha_bar[s]
         sigma = ddim_sigma(alpha_bar[t], a_s, eta)
-        x = a_s.sqrt() * x_0 + (1 - a_s - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
+        x = a_s.sqrt() * x_0 + rest(a_s, sigma) * e + sigma * torch.randn_like(x)
     return x
 
 
@@ -218,7 +222,7 @@ def eps_as_x_0(model, alpha_bar, x_T, steps, eta):
         a, b, x_0 = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
         e = (x - a.sqrt() * x_0) / (1 - a).sqrt()
         sigma = ddim_sigma(a, b, eta)
-        x = b.sqrt() * x_0 + (1 - b - sigma**2).clamp(min=0).sqrt() * e + sigma * torch.randn_like(x)
+        x = b.sqrt() * x_0 + rest(b, sigma) * e + sigma * torch.randn_like(x)
     return x
 
 
@@ -391,37 +395,18 @@ posterior_no_root = posterior(of_x_0, lambda alpha, beta, abar, before: alpha * 
 # --- DDIM ------------------------------------------------------------------------------------------
 
 
-def ddim_variant(sigma_of, direction):
-    "a sampler with its own sigma and direction"
-
-    def sampler(model, alpha_bar, x_T, steps, eta):
-        x = x_T
-        for t, s in pairs(alpha_bar, steps):
-            a, b, e = alpha_bar[t], alpha_bar[s], model(x, told(x, t))
-            sigma = sigma_of(a, b, eta)
-            x_0 = (x - (1 - a).sqrt() * e) / a.sqrt()
-            x = b.sqrt() * x_0 + direction(b, sigma) * e + sigma * torch.randn_like(x)
-        return x
-
-    return sampler
-
-
-def rest(b, sigma):
-    return (1 - b - sigma**2).clamp(min=0).sqrt()
-
-
-eta_twice = ddim_variant(lambda a, b, eta: eta * ddim_sigma(a, b, eta), rest)
-eta_not_squared = ddim_variant(lambda a, b, eta: (eta * (1 - b) / (1 - a) * (1 - a / b)).sqrt(), rest)
-eta_ignored_1 = ddim_variant(lambda a, b, eta: ddim_sigma(a, b, 1.0), rest)
-eta_ignored_0 = ddim_variant(lambda a, b, eta: ddim_sigma(a, b, 0.0), rest)
-sigma_no_root = ddim_variant(lambda a, b, eta: eta * (1 - b) / (1 - a) * (1 - a / b), rest)
-sigma_one_factor_rooted = ddim_variant(lambda a, b, eta: eta * ((1 - b) / (1 - a)).sqrt() * (1 - a / b), rest)
-sigma_ratio_inverted = ddim_variant(lambda a, b, eta: eta * ((1 - b) / (1 - a) * (b / a - 1)).sqrt(), rest)
-direction_no_sigma = ddim_variant(ddim_sigma, lambda b, sigma: (1 - b).sqrt())
-direction_sigma_not_squared = ddim_variant(ddim_sigma, lambda b, sigma: (1 - b - sigma).clamp(min=0).sqrt())
-direction_is_sigma = ddim_variant(ddim_sigma, lambda b, sigma: sigma)
-direction_no_root = ddim_variant(ddim_sigma, lambda b, sigma: 1 - b - sigma**2)
-direction_negative = ddim_variant(ddim_sigma, lambda b, sigma: -rest(b, sigma))
+eta_twice = ddim_variant(sigma_of=lambda a, b, eta: eta * ddim_sigma(a, b, eta))
+eta_not_squared = ddim_variant(sigma_of=lambda a, b, eta: (eta * (1 - b) / (1 - a) * (1 - a / b)).sqrt())
+eta_ignored_1 = ddim_variant(sigma_of=lambda a, b, eta: ddim_sigma(a, b, 1.0))
+eta_ignored_0 = ddim_variant(sigma_of=lambda a, b, eta: ddim_sigma(a, b, 0.0))
+sigma_no_root = ddim_variant(sigma_of=lambda a, b, eta: eta * (1 - b) / (1 - a) * (1 - a / b))
+sigma_one_factor_rooted = ddim_variant(sigma_of=lambda a, b, eta: eta * ((1 - b) / (1 - a)).sqrt() * (1 - a / b))
+sigma_ratio_inverted = ddim_variant(sigma_of=lambda a, b, eta: eta * ((1 - b) / (1 - a) * (b / a - 1)).sqrt())
+direction_no_sigma = ddim_variant(direction=lambda b, sigma: (1 - b).sqrt())
+direction_sigma_not_squared = ddim_variant(direction=lambda b, sigma: (1 - b - sigma).clamp(min=0).sqrt())
+direction_is_sigma = ddim_variant(direction=lambda b, sigma: sigma)
+direction_no_root = ddim_variant(direction=lambda b, sigma: 1 - b - sigma**2)
+direction_negative = ddim_variant(direction=lambda b, sigma: -rest(b, sigma))
 
 
 def added_outside(model, alpha_bar, x_T, steps, eta):
