@@ -17,6 +17,7 @@ import torch
 from .audit_formulas import _ancestral, _ddim_faults, _euler, _mean_faults, _root, _sigmas, _step, _with_ends
 from .audit_formulas import _wrong_exponential, _wrong_tables
 from .audit_trace import L6, L7, L8, L13, L15, M, _of_one_image, _one_run
+from .sampler import trailing
 
 # %% ../nbs/interface/audit_rules.ipynb #41775b7f
 _quiet = dict(sigma='never', mean_sigma='never')   # DDIM at eta 0
@@ -159,7 +160,7 @@ def _told_otherwise(traces, ab, T):
     numbers = lambda r: [[*range(r.S, 0, -1)], [*range(r.S - 1, -1, -1)], [*range(1, r.S + 1)]]
     if all(told(r) in numbers(r) for r in traces):
         ways.append(('the model is told the number of the call, not the step',
-                     lambda r: [round(T*(r.S - i)/r.S) for i in range(r.S)]))
+                     lambda r: trailing(T, r.S)))
     if all(len(r.told) > 1 and abs(r.A[-1] - 1) < 2e-3 and abs(r.B[-1]) < 2e-3 for r in traces):
         ways.append(('the last call is wasted: the image is at step 0 already', lambda r: told(r)[:-1] + [0]))
     for said, levels in ways:

@@ -12,6 +12,7 @@ import torch
 
 from .audit_formulas import _root, _step
 from .audit_trace import L6, L7, L15, M, _of_one_image, _one_run, _solve
+from .sampler import trailing
 
 # %% ../nbs/interface/audit_solvers.ipynb #4d70aa0b
 def _two_slopes(x, eps, told, ab):
@@ -116,7 +117,7 @@ def _ends_in_a_gaussian_world(run, ab, T, counts, noisy):
 # %% ../nbs/interface/audit_solvers.ipynb #312614ed
 def _share_off_by_ddim(ab, T, S):
     "The error of DDIM in that world, as a share of where it should end."
-    x, steps = 1.0, [round(T*(S - i)/S) for i in range(S)] + [None]
+    x, steps = 1.0, [*trailing(T, S), None]
     for t, s in zip(steps, steps[1:]):
         A, B, _ = _step(ab, t, s, 0.0)
         x *= A + B*_root(1 - ab[t])/(1 - 0.75*ab[t])
