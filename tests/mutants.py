@@ -284,6 +284,7 @@ MUTANTS = {
     'an edit that a clamp makes presentable': ('edit', '        _check_end(x_0, norms/len(ts), up[0])\n', '', 'test_edit.py::test_no_clamp_hides_a_wrong_answer'),
     'a loss of a model of another schedule': ('loss', '    _check_kept(net, sched)\n', '', 'contracts/test_pairs.py::test_another_schedule_is_refused'),
     'an audit that seeds the caller': ('audit_trace', '        with torch.random.fork_rng(gpus): yield\n', '        yield\n', 'test_audit.py::test_an_audit_leaves_the_callers_state'),
+    'no name is the current folder': ('engine.files', "    if not text: raise", "    if False: raise", 'test_own.py::test_what_people_write_in_the_first_hour_is_answered_in_words'),
     'a run over the model of another': ('own', 'if others := strangers(folder)', 'if False', 'test_own.py::test_nothing_of_others_is_replaced_by_a_run'),
     'a clamp hides infinity': ('solvers', 'norms=hidden if clip else None', 'norms=None', 'test_solvers.py::test_what_is_refused'),
     'churn without shrinking': ('solvers', 'twice(kept.sqrt()*noise[ts]/noise[begins], zero + 1)', 'twice(zero + 1, zero + 1)', 'test_solvers.py::test_churn_keeps_the_law_of_the_chain'),

@@ -462,10 +462,11 @@ def test_labels_beside_images_are_numbers_or_names(given, labels, classes):
 
 @pytest.mark.parametrize('call_, said', [
     (lambda: train_on(PIXELS, epochs=0, **TINY), 'epochs wanted at least 1'), (lambda: train_on(PIXELS, epochs=1.5, **TINY), 'epochs wanted a whole number'),
-    (lambda: train_on(PIXELS, steps=1, each=3, **TINY), 'each wanted a function, got int'), (lambda: draw_from('fashion', 2, seeds=3, steps=1), 'seeds wanted 2 whole numbers'),
+    (lambda: train_on(PIXELS, steps=1, each=3, **TINY), 'each wanted a function, got int'), (lambda: train_on(PIXELS, steps=1, folder='', **TINY), 'a path wanted a name'), (lambda: draw_from('fashion', 2, seeds=3, steps=1), 'seeds wanted 2 whole numbers'),
     (lambda: draw_from('fashion', 2, seeds='ab', steps=1), 'seeds wanted 2 whole numbers'), (lambda: UNet(width='16'), 'UNet wanted whole numbers'), (lambda: UNet(mults=(1, 1.5)), 'UNet wanted whole numbers')])
-def test_what_people_write_in_the_first_hour_is_answered_in_words(call_, said):
-    "Rejects 1,500 steps for no epochs, and words of Python's about its own machinery."
+def test_what_people_write_in_the_first_hour_is_answered_in_words(call_, said, tmp_path, monkeypatch):
+    "Rejects 1,500 steps for no epochs, a model in whatever folder is the current one, and words of Python's about its own machinery."
+    monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, TypeError), match=said): call_()
 
 

@@ -215,8 +215,9 @@ def test_numbers_of_numpy_become_numbers_of_python():
     (lambda: Run({k: v for k, v in card().items() if k != 'recipe'}, DATA), 'entry recipe'), (lambda: Run(card() | dict(recipe=dict(rate=1)), DATA), 'no recipe of this version'), (lambda: Run(card() | dict(made=object()), DATA), 'plain numbers'),
     (lambda: Run(card() | dict(target='eps'), DATA), "one target, got 'eps' for the model and 'v'"), (lambda: Run(card(), torch.utils.data.TensorDataset(torch.zeros(9, 1, 8, 8))), 'Images or a float tensor .* got TensorDataset: load_images'),
     (lambda: Run(card(), None), 'Images or a float tensor'), (lambda: Run(card(), 'fashion'), 'got str'), (lambda: fit(DATA), r'fit wanted a Run, got Images: fit\(Run\(card, data\)\)'), (lambda: fit(card()), 'got dict'),
-    (lambda: fit(Run(card(), DATA), every=0), 'every wanted'), (lambda: fit(Run(card(), DATA), every=2.5), 'every wanted'), (lambda: resume(DATA, '.'), 'resume wanted a Run'), (lambda: find_lr({}, DATA), 'lacks network')])
-def test_arguments_that_are_something_else_are_told_what_was_wanted(make, said):
+    (lambda: fit(Run(card(), DATA), every=0), 'every wanted'), (lambda: fit(Run(card(), DATA), every=2.5), 'every wanted'), (lambda: fit(Run(card(), DATA), ''), 'a path wanted a name'), (lambda: resume(DATA, '.'), 'resume wanted a Run'), (lambda: find_lr({}, DATA), 'lacks network')])
+def test_arguments_that_are_something_else_are_told_what_was_wanted(make, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, TypeError), match=said): make()
 
 

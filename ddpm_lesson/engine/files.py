@@ -29,6 +29,7 @@ except ImportError: fcntl = None  # Windows: what killed writers leave stays the
 def full_path(path)->Path:
     "With `~` filled in, and absolute: the same file, whatever the current folder is later."
     text = os.path.expanduser(os.fsdecode(path))
+    if not text: raise ValueError("a path wanted a name, got ''")   # which would be the current folder
     if text.startswith('~'):
         raise ValueError(f'{text!r} wanted a home folder that is there; write ./~ for a name that begins with ~')
     return Path(text).absolute()

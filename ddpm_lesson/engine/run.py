@@ -426,7 +426,7 @@ def fit(
     for name, call in dict(each=each, report=report).items():
         if not (call is None or callable(call)): raise TypeError(f'{name} wanted a function, got {type(call).__name__}')
     every = check_whole(500 if every is None else every, 'every')
-    folder, batch, stop = full_path(folder) if folder else None, run.recipe.batch, None
+    folder, batch, stop = None if folder is None else full_path(folder), run.recipe.batch, None
     bar = shown(run.recipe.steps*batch, len(run.losses)*batch, progress)
     with locked(folder), Listener(patient=run.processes.world > 1) as ear, bar as note:
         _check_ahead(run, folder)
