@@ -71,6 +71,9 @@ class GaussianWorld:
     )->'GaussianWorld':
         "The world of those x_0 that made y = A x_0 + sigma_y noise: again a Gaussian, by Bayes."
         A, y = A.double(), y.double()
+        if y.ndim != 1 or A.shape != (len(y), len(self.mean)):
+            raise ValueError(f'A and y wanted (k, {len(self.mean)}) and (k,), '
+                             f'got {tuple(A.shape)} and {tuple(y.shape)}')
         error = torch.full_like(A[:, 0], check_number(sigma_y, 'sigma_y', 0)**2).diag()
         seen = A @ self.cov @ A.T + error
         gain = torch.linalg.solve(seen, A @ self.cov).T
@@ -175,14 +178,18 @@ def interpolate(
     return of(1 - share)*a + of(share)*b
 
 # %% ../nbs/18_edit.ipynb #cc66b59b
+def _mask_for(x, mask)->Tensor:
+    "The mask in the shape of `x`, or an error."
+    try: return mask.to(x.device).expand(x.shape)
+    except RuntimeError:
+        raise ValueError('mask wanted a shape that broadcasts to that of the images, '
+                         f'{tuple(x.shape)}, got {tuple(mask.shape)}') from None
+
 def _check_known(y, mask)->tuple:
     "The picture, and the mask as booleans of its shape; what is not known is set to 0."
     if not isinstance(mask, Tensor) or not ((mask == 0) | (mask == 1)).all():
         raise ValueError('mask wanted a tensor of ones (known) and zeros (to be made up)')
-    try: mask = mask.to(y.device).bool().expand(y.shape)
-    except RuntimeError:
-        raise ValueError('mask wanted a shape that broadcasts to that of y, '
-                         f'{tuple(y.shape)}, got {tuple(mask.shape)}') from None
+    mask = _mask_for(y, mask).bool()
     return _check_images(torch.where(mask, y, torch.zeros_like(y)), 'y'), mask
 
 # %% ../nbs/18_edit.ipynb #03d7dfc3
@@ -263,14 +270,20 @@ def masked(
     mask:Tensor, # 1 where a picture is known
 ):               # an operator for `Measured`
     "Keep what is known, 0 elsewhere."
-    return lambda x: x*mask.to(x)
+    return lambda x: x*_mask_for(x, mask).to(x)
+
+def _check_sides(x, least=1)->Tensor:
+    "`x`, or an error unless it is pictures with sides of at least that many pixels."
+    if check_float(x, 'images').ndim in (3, 4) and min(x.shape[-2:]) >= least: return x
+    raise ValueError('images wanted shape (B, C, H, W) or (B, H, W), sides of at least '
+                     f'{least}, got {tuple(x.shape)}')
 
 def shrunk(
     factor:int, # sides become this much smaller
 ):              # an operator for `Measured`
     "Means of squares of pixels: super-resolution undoes it."
     check_whole(factor, 'factor')
-    return lambda x: F.avg_pool2d(x, factor)
+    return lambda x: F.avg_pool2d(_check_sides(x, factor), factor)
 
 # %% ../nbs/18_edit.ipynb #058f5da0
 def blurred(
@@ -281,10 +294,10 @@ def blurred(
     line = torch.exp(-torch.arange(-reach, reach + 1.)**2/(2*width**2))
     line = line/line.sum()
     def blur(x):
-        C = x.shape[1]
-        across = line.to(x).view(1, 1, 1, -1).expand(C, 1, 1, -1)
-        x = F.conv2d(x, across, padding=(0, reach), groups=C)
-        return F.conv2d(x, across.transpose(2, 3), padding=(reach, 0), groups=C)
+        alone = _check_sides(x).reshape(-1, 1, *x.shape[-2:])   # each channel
+        across = line.to(x).view(1, 1, 1, -1)
+        alone = F.conv2d(alone, across, padding=(0, reach))
+        return F.conv2d(alone, across.transpose(2, 3), padding=(reach, 0)).view(x.shape)
     return blur
 
 # %% ../nbs/18_edit.ipynb #2954dedc

@@ -150,7 +150,10 @@ def ode_log_likelihood(
         draw = lambda x_t, n=check_whole(probes, 'probes'): [noise().sign() for _ in range(n)]
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x_T, total = _climb(model, sched, x.clone(), path, draw)
-    log_p = log_p_T(x_T).double() + total
+    at_T = check_float(log_p_T(x_T), 'what log_p_T returns')
+    if at_T.shape != x.shape[:1]:
+        raise ValueError(f'log_p_T wanted to return shape ({len(x)},), got {tuple(at_T.shape)}')
+    log_p = at_T.double() + total
     if not log_p.isfinite().all():
         raise ValueError('the model returned NaN, infinity or numbers far too large')
     if len(log_p) > 1: return log_p.mean(0), student(probes)*log_p.std(0)/probes**0.5

@@ -112,7 +112,7 @@ MUTANTS = {
     'captions filled up in front': ('latent', '[number[w] for w in row] + [0]*(length - len(row))', '[0]*(length - len(row)) + [number[w] for w in row]', 'test_latent.py::test_captions_become_the_numbers_of_their_words'),
     # likelihood
     'divergence without d sin': ('likelihood', '(trace - sin*x[0].numel())/cos', 'trace/cos', 'test_likelihood.py::test_the_odes_density_is_the_mixtures_to_a_thousandth_of_a_nat'),
-    'density by a clock that runs down': ('likelihood', 'log_p = log_p_T(x_T).double() + total', 'log_p = log_p_T(x_T).double() - total', 'test_likelihood.py::test_the_odes_density_is_the_mixtures_to_a_thousandth_of_a_nat'),
+    'density by a clock that runs down': ('likelihood', 'log_p = at_T.double() + total', 'log_p = at_T.double() - total', 'test_likelihood.py::test_the_odes_density_is_the_mixtures_to_a_thousandth_of_a_nat'),
     "density by Euler's rule": ('likelihood', 'total + h/2*(spread_here + spread_there)', 'total + h*spread_there', 'test_likelihood.py::test_four_times_the_accuracy_for_twice_the_steps'),
     'density at 0 whatever start says': ('likelihood', 'return [start, *(t for t in reversed(ts) if t > start)]', 'return [0, *(t for t in reversed(ts) if t > start)]', 'test_likelihood.py::test_the_density_may_be_asked_for_at_any_step'),
     "1.96 for Student's quantile": ('likelihood', 'student(probes)*log_p.std(0)', '1.96*log_p.std(0)', 'test_likelihood.py::test_intervals_hold_the_exact_value_as_often_as_they_say'),
@@ -284,6 +284,9 @@ MUTANTS = {
     'an edit that a clamp makes presentable': ('edit', '        _check_end(x_0, norms/len(ts), up[0])\n', '', 'test_edit.py::test_no_clamp_hides_a_wrong_answer'),
     'a loss of a model of another schedule': ('loss', '    _check_kept(net, sched)\n', '', 'contracts/test_pairs.py::test_another_schedule_is_refused'),
     'an audit that seeds the caller': ('audit_trace', '        with torch.random.fork_rng(gpus): yield\n', '        yield\n', 'test_audit.py::test_an_audit_leaves_the_callers_state'),
+    'a law that gives a column': ('likelihood', 'if at_T.shape != x.shape[:1]:', 'if False:', 'test_likelihood.py::test_bad_input_is_named'),
+    'a mask that makes more pictures': ('edit', 'x*_mask_for(x, mask).to(x)', 'x*mask.to(x)', 'test_edit.py::test_bad_input_is_named'),
+    'a measurement of another length': ('edit', 'if y.ndim != 1 or A.shape != (len(y), len(self.mean)):', 'if False:', 'test_edit.py::test_bad_input_is_named'),
     'no name is the current folder': ('engine.files', "    if not text: raise", "    if False: raise", 'test_own.py::test_what_people_write_in_the_first_hour_is_answered_in_words'),
     'a run over the model of another': ('own', 'if others := strangers(folder)', 'if False', 'test_own.py::test_nothing_of_others_is_replaced_by_a_run'),
     'a clamp hides infinity': ('solvers', 'norms=hidden if clip else None', 'norms=None', 'test_solvers.py::test_what_is_refused'),

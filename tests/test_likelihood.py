@@ -205,6 +205,8 @@ X = normal(2, 3)
     (lambda: ode_log_likelihood(lambda x, t: x[:1], LINEAR, X, steps=3), 'shape it was given'),
     (lambda: ode_log_likelihood(lambda x, t: x*math.nan, LINEAR, X, steps=3), 'NaN, infinity'),
     (lambda: ode_log_likelihood(LINEAR, Stub(), X), 'exchanged'),
+    (lambda: ode_log_likelihood(Stub(), LINEAR, X, steps=3, log_p_T=lambda x: x[:, :1]), r'log_p_T wanted to return shape \(2,\), got \(2, 1\)'),
+    (lambda: ode_log_likelihood(Stub(), LINEAR, X, steps=3, log_p_T=lambda x: 0.0), 'what log_p_T returns wanted a floating-point tensor'),
     (lambda: ode_log_likelihood(WORLD, cosine_schedule(), X[:, :2]), 'sched wanted the schedule'),
     (lambda: elbo_terms(Stub(), LINEAR, X, steps=3), 'bins=None takes any numbers'),
     (lambda: elbo_terms(Stub(), LINEAR, 2*BYTES, steps=3), 'bins=None'),
