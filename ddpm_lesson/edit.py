@@ -118,7 +118,7 @@ def sdedit(
     if not ts: raise ValueError(f'steps wanted one at or below strength T = {strength*sched.T:g}')
     noise = image_noise(tuple(x_0.shape), seeds, x_0.device)
     x_t = q_sample(sched, x_0, ts[0], noise().to(x_0))
-    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, sched.T, _begin)
+    _check_from_0(model, sched, ts, _begin)
     return _begin(model, sched, x_t, ts, ddim_coefs(sched, ts, eta), noise, clip, progress)
 
 sdedit_steps = _each_step(sdedit)
@@ -137,7 +137,7 @@ def invert(
     "DDIM backwards: each step solves for the x_t that DDIM would bring to x_s."
     _check_match(model, sched)
     x_0, ts = _check_images(x_0, 'x_0'), timesteps(sched.T, steps)
-    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, sched.T, invert)
+    _check_from_0(model, sched, ts)
     check_whole(rounds, 'rounds')
     return _climb(model, sched, x_0, ts, rounds, progress)
 
@@ -198,7 +198,7 @@ def _prepare(model, sched, y, shape, steps, eta, clip, x_T, seeds):
     and a last look: x_0 -> x_0."""
     _check_match(model, sched)
     clip, ts, shape = _check_clip(clip), timesteps(sched.T, steps), check_shape(shape)
-    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, sched.T, _prepare)
+    _check_from_0(model, sched, ts)
     noise = image_noise(shape, seeds, y.device, x_T)
     direction, sigma = ddim_coefs(sched, ts, eta)
     (up, down), onward, clamped = ([c.tolist() for c in pair]

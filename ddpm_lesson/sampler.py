@@ -170,10 +170,9 @@ def _with_schedule(model)->list:
 # %% ../nbs/06_ddpm.ipynb #08f45684
 def _check_kept(model, sched)->None:
     "Raise if a part of a model was made with another schedule."
-    if not (parts := _with_schedule(model)): return
-    table = check_schedule(sched).alpha_bar.cpu().double()
-    for part in parts:
-        own = part.sched.alpha_bar.cpu().double()
+    for part in _with_schedule(model):
+        if part.sched is sched: continue
+        own, table = (s.alpha_bar.cpu().double() for s in (part.sched, check_schedule(sched)))
         if own.shape != table.shape or not torch.allclose(own, table, rtol=1e-4):
             raise ValueError(f'sched wanted the schedule that {type(part).__name__} was made with, '
                              f'{part.sched}, got {sched}')
@@ -340,13 +339,14 @@ def _begin(model, sched, x_t, ts, *more):
     from_0 = sched.ends_at_zero and ts[0] == sched.T
     return (_walk_from_0 if from_0 else walk)(model, sched, x_t, ts, *more)
 
-def _check_from_0(model, T, walk)->None:
-    "Raise unless the walk and the model can begin where nothing of the image is left."
+def _check_from_0(model, sched, ts, walk=None)->None:
+    "Raise unless the walk and the model can begin at ts[0], even where alpha_bar is 0."
+    if not sched.ends_at_zero or ts[0] < sched.T: return
     if walk is not _begin:
         raise ValueError('where alpha_bar is 0, log SNR is no number and the signal rate divides '
-                         f'nothing: this sampler wanted steps below {T}, or take ddim_sample')
+                         f'nothing: this sampler wanted steps below {ts[0]}, or take ddim_sample')
     if not hasattr(model, 'x_0_hat'):
-        raise ValueError(f'where alpha_bar is 0, at t={T}, noise says nothing about x_0: wanted a '
+        raise ValueError(f'where alpha_bar is 0, at t={ts[0]}, noise says nothing about x_0: wanted a '
                          'model that has x_0_hat(x_t, t), such as PredictsV, or steps below it')
 
 # %% ../nbs/06_ddpm.ipynb #ba308fa6
@@ -360,7 +360,7 @@ def _walk_from(model, sched, shape, steps, coefs, clip=None, x_T=None, seeds=Non
     "What all samplers check and prepare; `coefs` is (sched, ts) -> (direction, sigma)."
     _check_match(model, sched)
     ts, shape, clip = timesteps(sched.T, steps), check_shape(shape), _check_clip(clip)
-    if sched.ends_at_zero and ts[0] == sched.T: _check_from_0(model, ts[0], walk)
+    _check_from_0(model, sched, ts, walk)
     coefs = coefs(sched, ts)
     if device is None: device = device_of(model, x_T)
     noise = image_noise(shape, seeds, device, x_T)

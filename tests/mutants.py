@@ -288,6 +288,7 @@ MUTANTS = {
     'a mask that makes more pictures': ('edit', 'x*_mask_for(x, mask).to(x)', 'x*mask.to(x)', 'test_edit.py::test_bad_input_is_named'),
     'a measurement of another length': ('edit', 'if y.ndim != 1 or A.shape != (len(y), len(self.mean)):', 'if False:', 'test_edit.py::test_bad_input_is_named'),
     'no name is the current folder': ('engine.files', "    if not text: raise", "    if False: raise", 'test_own.py::test_what_people_write_in_the_first_hour_is_answered_in_words'),
+    'any model may begin where nothing is left': ('sampler', 'if not sched.ends_at_zero or ts[0] < sched.T: return', 'return', 'test_edit.py::test_walks_where_nothing_is_left_say_what_they_want'),
     'a run over the model of another': ('own', 'if others := strangers(folder)', 'if False', 'test_own.py::test_nothing_of_others_is_replaced_by_a_run'),
     'a clamp hides infinity': ('solvers', 'norms=hidden if clip else None', 'norms=None', 'test_solvers.py::test_what_is_refused'),
     'churn without shrinking': ('solvers', 'twice(kept.sqrt()*noise[ts]/noise[begins], zero + 1)', 'twice(zero + 1, zero + 1)', 'test_solvers.py::test_churn_keeps_the_law_of_the_chain'),
