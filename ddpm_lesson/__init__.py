@@ -1,4 +1,4 @@
-"""Denoising diffusion, derived and tested: what remains when the prose of the lessons is lifted off.
+"""Denoising diffusion, derived and tested: the functions of a course in notebooks.
 
     import torch
     from ddpm_lesson import Labelled, ddim_sample, load_pretrained
@@ -7,6 +7,7 @@
     images = ddim_sample(shoes, sched, (16, 1, 28, 28), steps=50, clip=(-1, 1), seeds=range(16))
 
 A model is anything called as `eps_hat = model(x_t, t)`: x_t is (B, ...), t is (B,) int64 in 1..T, the answer has the shape of x_t.
+What does not fit raises a ValueError or TypeError that says what was wanted and what came.
 
     schedules     Schedule, linear_schedule, cosine_schedule           lessons 2 and 3
     samplers      ddpm_sample, ddim_sample                             lessons 6 and 7
@@ -20,13 +21,15 @@ In modules of their own: `solvers` (dpm_solver_sample, heun_sample), `few_steps`
 `edit` (sdedit, inpaint_guided), `likelihood` (elbo_terms, ode_log_likelihood), `dialects` (from_diffusers, to_diffusers,
 options_of), `audit` (audit a sampler of yours).
 
-`help(ddpm_lesson.ddim_sample)` says what each argument means. On the command line: `ddpm_lesson sample`,
+`help(ddpm_lesson.ddim_sample)` says what each argument means, and what it raises. On the command line: `ddpm_lesson sample`,
 `ddpm_lesson lessons`, `ddpm_lesson --help`.
 """
+import ast
 import linecache
 import re
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pkgutil import iter_modules
@@ -66,36 +69,53 @@ else:
 def __dir__(): return sorted([*_HOME, '__doc__', '__version__', *(m.name for m in iter_modules(__path__) if m.name[0] != '_')])
 
 
-def _header(thing):
+def _header(thing, written):
     "The lines of a function's signature; of a class, those of its `__init__` or, where that is made for it, its fields."
     code = getattr(thing.__init__ if isinstance(thing, type) else getattr(thing, '__wrapped__', thing), '__code__', None)
     if code and code.co_filename != '<string>': return linecache.getlines(code.co_filename)[code.co_firstlineno - 1:]
-    lines = linecache.getlines(sys.modules[thing.__module__].__file__) if hasattr(thing, '__dataclass_fields__') else []
-    begins = [i for i, line in enumerate(lines) if line.startswith(f'class {thing.__name__}')]
-    return [line for line in lines[begins[0] + 1:] if not line.lstrip().startswith('"')] if begins else []
+    fields = re.sub(r'^    ("""|").*?\1$', '', written.partition('\n')[2], count=1, flags=re.M | re.S).strip()
+    return fields.splitlines() if hasattr(thing, '__dataclass_fields__') else []
 
 
-def _arguments(thing):
+def _arguments(thing, written):
     "What the comments beside the arguments of a function, or the fields of a class, say: (names, meaning) each."
-    for line in _header(thing):
+    for line in _header(thing, written):
         head, comment = re.fullmatch(r'((?:[^#\'"]|\'[^\']*\'|"[^"]*")*)(?:#\s*(.*))?\s*', line.rstrip()).groups()
         names = re.findall(r'(?:^|,)\s*\*{0,2}(\w+)\s*(?=[:=,]|$)', re.sub(r'^\s*def \w+\((self,?)?', '', head))
         if comment: yield 'returns' if head.startswith(')') else ', '.join(names), comment
         if not head.strip() or re.search(r'\)\s*(->.*)?:\s*$', head): return
 
 
-def _document(module):
-    "Add to every docstring of a module what its comments say of the arguments, so that `help` shows both."
-    for thing in list(vars(module).values()):
+def _call(lines):
+    "The call with which these lines begin, or None."
+    for n in range(1, len(lines) + 1):
+        with suppress(SyntaxError): return ast.parse(re.sub(r'\) from \w+', ')', '\n'.join(lines[:n]))).body[0].value
+
+
+def _errors(written):
+    "What a definition raises in lines of its own: kind -> what was wanted, `{x}` where a value is put in."
+    kinds = {}
+    for begin in re.finditer(r'\braise (?:\w+ or )?((?:\w+\.)?[A-Z]\w+)', written):
+        given = [ast.unparse(a) for a in getattr(_call(written[begin.start(1):].splitlines()), 'args', [])]
+        text = next((a.lstrip('f')[1:-1] for a in given if re.match('f?[\'"]', a)), '')
+        said = re.sub(r'(!r)?(:\.\d+\w?)?}', '}', re.split(r'[,;:]? \(?(?:and )?(?:got |\{e\})', text)[0])
+        kinds.setdefault(begin[1], {})[said if re.search('[a-z]{3}', re.sub(r'{.*?}', '', said)) else ''] = None
+    return {f'raises {kind}': '; '.join(filter(None, said)) for kind, said in kinds.items()}
+
+
+def _document(module, source):
+    "Add to every docstring of a module what its comments say of the arguments, and what it raises, so that `help` shows both."
+    written = {found[1]: found[0] for found in re.finditer(r'^(?:def|class) (\w+).*?(?=^[^\s)]|\Z)', source, re.M | re.S)}
+    for name, thing in list(vars(module).items()):
         if getattr(thing, '__module__', None) != module.__name__ or not getattr(thing, '__doc__', None): continue
-        said = list(_arguments(thing))
-        if said: thing.__doc__ += '\n\n' + '\n'.join(f'    {names}: {meaning}' for names, meaning in said)
+        said = [*_arguments(thing, code := written.get(name, '')), *_errors(code).items()]
+        if said: thing.__doc__ += '\n\n' + '\n'.join(f'    {names}: {meaning}'.rstrip(' :') for names, meaning in said)
 
 
 class _Documented(SourceFileLoader):
     def exec_module(self, module):
         super().exec_module(module)
-        _document(module)
+        _document(module, self.get_source(module.__name__))
 
 
 class _Finder:

@@ -23,7 +23,8 @@ garments = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat',
 # %% ../nbs/01_data.ipynb #fd3b53a7
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
-    "A set of images held in memory as bytes, with labels if it has them."
+    """A set of images held in memory as bytes, with labels if it has them.
+    Raises ValueError unless there is an image, and pixels and labels are as the fields say."""
     pixels:Tensor  # (N, C, H, W) uint8
     labels:Tensor = None  # (N,) int64 in 0..len(classes)-1, or None
     classes:tuple = ()  # what label k is called; () with labels: numbers

@@ -36,7 +36,8 @@ def q_step(
     t,           # int or (B,) int64, the step to take, 1..T
     eps:Tensor,  # shape of x_s, standard normal
 )->Tensor:       # (B, ...) images at step t
-    "One step of the chain: shrink the image by sqrt(1 - beta_t), add noise of variance beta_t. DDPM Eq. 2."
+    """One step of the chain: shrink the image by sqrt(1 - beta_t), add noise of variance beta_t. DDPM Eq. 2.
+    Raises ValueError unless t is in 1..T and the shapes agree."""
     check_pair(x_s, eps, 'x_s', 'eps')
     beta = at(check_schedule(sched).beta, check_t(t, sched.T, len(x_s), low=1))
     return shaped((1 - beta).sqrt(), x_s)*x_s + shaped(beta.sqrt(), x_s)*eps
@@ -57,7 +58,8 @@ def q_sample(
     t,           # int or (B,) int64, 0..T; 0 returns x_0
     eps:Tensor,  # shape of x_0, standard normal, given and never drawn inside
 )->Tensor:       # (B, ...) images at step t
-    "Jump from `x_0` to step `t` at once. DDPM Eq. 4."
+    """Jump from `x_0` to step `t` at once. DDPM Eq. 4.
+    Raises ValueError unless t is in 0..T and the shapes agree."""
     check_pair(x_0, eps, 'x_0', 'eps')
     signal, noise = rates(sched, t, x_0)
     return signal*x_0 + noise*eps

@@ -46,7 +46,8 @@ def check_labels(
 
 # %% ../nbs/13_guidance.ipynb #ef7851f2
 class Labelled(nn.Module):
-    "A model that knows labels, with one for each image: again a model `(x_t, t) -> eps_hat`."
+    """A model that knows labels, with one for each image: again a model `(x_t, t) -> eps_hat`.
+    Raises ValueError for a label that the model does not know, TypeError unless it is a whole number."""
     def __init__(self,
         model,     # (x_t, t, y) -> eps_hat
         y:Tensor,  # (B,) int64, the label of each image
@@ -99,7 +100,8 @@ def _pushed(asked, weak, t, scale, between):
 
 # %% ../nbs/13_guidance.ipynb #54f621f5
 class Guided(Labelled):
-    "eps_u + scale (eps_c - eps_u), beyond its label. Ho and Salimans 2022, Eq. 6, scale = 1 + w."
+    """eps_u + scale (eps_c - eps_u), beyond its label. Ho and Salimans 2022, Eq. 6, scale = 1 + w.
+    Raises ValueError for a scale below 0, and what `Labelled` raises."""
     def __init__(self,
         model,            # (x_t, t, y) -> eps_hat, and (x_t, t) -> eps_hat without labels
         y:Tensor,         # (B,) int64, the label of each image

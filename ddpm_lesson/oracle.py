@@ -34,7 +34,8 @@ def _check_mixture(weights, means, std)->tuple:
 
 # %% ../nbs/05_oracle.ipynb #a2e410e5
 class GaussianMixture:
-    "The exact denoiser of a mixture of round Gaussians, as a model: `eps_hat = mixture(x_t, t)`."
+    """The exact denoiser of a mixture of round Gaussians, as a model: `eps_hat = mixture(x_t, t)`.
+    Raises ValueError unless weights are above 0, std at least 0, and there is a mean for each weight."""
     def __init__(self,
         weights:Tensor,  # (K,) positive, any sum
         means:Tensor,  # (K, ...) centres, in data units
@@ -89,7 +90,8 @@ class GaussianMixture:
 
 # %% ../nbs/05_oracle.ipynb #0e2272be
 class FiniteData(GaussianMixture):
-    "The exact denoiser of a finite set of images: a mixture of points, every image equally likely."
+    """The exact denoiser of a finite set of images: a mixture of points, every image equally likely.
+    Raises ValueError unless there is an image, TypeError unless they are floating point."""
     def __init__(self,
         images:Tensor,  # (N, ...) floating point, in [-1, 1]
         sched:Schedule,

@@ -42,7 +42,7 @@ def best_device(
     try:
         device, gpus = torch.device(wanted), torch.cuda.device_count()
         if device.type != 'cuda': torch.zeros(1, device=wanted).item()   # meta, which holds nothing, fails here
-        elif (device.index or 0) >= gpus: raise RuntimeError(f'{gpus} CUDA devices')   # counted, not opened
+        elif (device.index or 0) >= gpus: raise ValueError(f'{gpus} CUDA devices')   # counted, not opened
     except Exception as e:
         why = str(e).splitlines()[0]
         raise ValueError(f'device wanted auto or one that is here, got {wanted!r:.60} ({why:.200})') from e
@@ -280,7 +280,8 @@ def train_on(
     progress:bool=True,    # show a bar
     **settings,            # other than the preset's: size, steps, batch, lr, width, accumulate ...
 )->Run:                    # finished: see `draw_from`; run.averaged() is the model, run.sched its schedule
-    "Train on your images. With a folder: go on with the run that is there."
+    """Train on your images. With a folder: go on with the run that is there.
+    Raises ValueError for settings that contradict each other, the images or that run; FloatingPointError if the loss diverges."""
     data, card = planned(images, preset, net, start, settings)
     device, began = best_device(device), time.time()
     run = Run(card, data, device, net=net)
@@ -329,7 +330,8 @@ def draw_from(
     seeds=None,     # one an image; None: 0, 1, 2, ...
     **asked,        # steps, sampler, clip, guidance ...: other than the card says
 )->Tensor:          # (count, C, H, W) in [-1, 1], on the CPU
-    "Images that a run draws, or a model that is kept."
+    """Images that a run draws, or a model that is kept.
+    Raises ValueError for a label or a setting that the model does not know."""
     model, sched, card, device = _drawing(run)
     y = wanted_labels('all' if label is None else label, card.get('classes', []), check_whole(count, 'count'))
     return draw_as_card(model, sched, card, count, y, seeds, device=device, **asked)

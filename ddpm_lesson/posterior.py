@@ -15,7 +15,8 @@ from .schedule import Schedule, check_schedule
 def posterior_var(
     sched:Schedule, t,  # int or (B,) int64 step in 1..T
 )->Tensor:  # () or (B,) float64 variance, data units squared; exactly 0 at t=1
-    "Spread left in x_{t-1} once x_t and x_0 are known. DDPM Eq. 7."
+    """Spread left in x_{t-1} once x_t and x_0 are known. DDPM Eq. 7.
+    Raises ValueError unless t is in 1..T."""
     t = check_t(t, check_schedule(sched).T, low=1)
     return at(sched.beta, t)*(1 - at(sched.alpha_bar, t - 1))/(1 - at(sched.alpha_bar, t))
 
@@ -25,7 +26,8 @@ def posterior_mean(
     x_0:Tensor,  # shape of x_t, clean images (or their estimate)
     t,           # int or (B,) int64 step in 1..T
 )->Tensor:       # (B, ...) mean of x_{t-1}
-    "Where x_{t-1} lies on average once x_t and x_0 are known; x_0 itself at t=1. DDPM Eq. 7."
+    """Where x_{t-1} lies on average once x_t and x_0 are known; x_0 itself at t=1. DDPM Eq. 7.
+    Raises ValueError unless t is in 1..T and the shapes agree."""
     check_pair(x_t, x_0, 'x_t', 'x_0')
     t = check_t(t, check_schedule(sched).T, len(x_t), low=1)
     beta = at(sched.beta, t)
@@ -41,7 +43,8 @@ def x_0_from_eps(
     eps:Tensor,  # shape of x_t, the noise in them (or its estimate)
     t,           # int or (B,) int64, 0..T
 )->Tensor:       # (B, ...) clean images
-    "Solve x_t = signal_rate x_0 + noise_rate eps for x_0. DDPM Eq. 15."
+    """Solve x_t = signal_rate x_0 + noise_rate eps for x_0. DDPM Eq. 15.
+    Raises ValueError unless t is in 0..T and the shapes agree; at T, too, if alpha_bar is 0 there."""
     check_pair(x_t, eps, 'x_t', 'eps')
     signal, noise = rates(sched, t, x_t)
     if sched.ends_at_zero: check_t(t, sched.T - 1)  # nothing of x_0 is left at T: this would be 0/0
@@ -54,7 +57,8 @@ def eps_from_x_0(
     x_0:Tensor,  # shape of x_t, clean images (or their estimate)
     t,           # int or (B,) int64, 1..T; at t=0 there is no noise to find
 )->Tensor:       # (B, ...) noise
-    "Solve x_t = signal_rate x_0 + noise_rate eps for eps."
+    """Solve x_t = signal_rate x_0 + noise_rate eps for eps.
+    Raises ValueError unless t is in 1..T and the shapes agree."""
     check_pair(x_t, x_0, 'x_t', 'x_0')
     signal, noise = rates(sched, t, x_t, low=1)
     return (x_t - signal*x_0)/noise

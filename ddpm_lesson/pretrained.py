@@ -102,7 +102,8 @@ def load_pretrained(
     dtype=None,  # of its weights; None: float32, or that of `net`
     net:nn.Module=None,  # your own network, to be given the weights of one that you trained
 )->tuple:  # the model `(x_t, t) -> eps_hat`, also `(x_t, t, labels)`; its schedule
-    "A trained model and its schedule. A missing, damaged or foreign file is refused before anything is built."
+    """A trained model and its schedule.
+    Raises ValueError for a missing, damaged or foreign file, before anything is built."""
     path = weights_path(wanted)
     card = load_card(path)
     if wrong := describe_mismatch(_wanted(net, card), read_header(path)[0], halved=True):
@@ -150,7 +151,8 @@ def save_model(
     card:dict,        # what `build` needs, and whatever a reader should know
     half:bool=False,  # float16 instead of float32: half the bytes, three digits
 )->None:
-    "Write weights with their card inside, and a copy beside; nothing, if `load_pretrained` would refuse them."
+    """Write weights with their card inside, and a copy beside.
+    Raises ValueError, and writes nothing, if `load_pretrained` would refuse them."""
     path = Path(os.path.expanduser(path))
     if path.suffix != '.safetensors': raise ValueError(f'wanted a name that ends in .safetensors, got {str(path)!r}')
     try: text = json.dumps(card, indent=1) + '\n'

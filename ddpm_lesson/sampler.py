@@ -380,7 +380,8 @@ def ddpm_sample(
     device=None,            # None: where the model lives
     progress=False,         # show a bar
 )->Tensor:                  # of this shape, float32 (float64 if x_T is)
-    "Images from noise by the ancestral sampler; as many network calls as steps. DDPM Algorithm 2."
+    """Images from noise by the ancestral sampler; as many network calls as steps. DDPM Algorithm 2.
+    Raises ValueError for steps out of range, and if the model returns NaN or another shape."""
     return last(_walk_from(model, sched, shape, steps, partial(ddpm_coefs, var=var),
                            clip, x_T, seeds, device, progress, look=False))
 
@@ -426,7 +427,8 @@ def ddim_sample(
     device=None,            # None: where the model lives
     progress=False,         # show a bar
 )->Tensor:                  # of this shape, float32 (float64 if x_T is)
-    "Images from noise in `steps` network calls. DDIM Eq. 12."
+    """Images from noise in `steps` network calls. DDIM Eq. 12.
+    Raises ValueError for steps or eta out of range, and if the model returns NaN or another shape."""
     return last(_walk_from(model, sched, shape, steps, partial(ddim_coefs, eta=eta),
                            clip, x_T, seeds, device, progress, look=False))
 

@@ -49,7 +49,8 @@ def wide(device)->torch.dtype:
 # %% ../nbs/02_schedule.ipynb #7d5ae369
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    "A frozen noise schedule: float64 arrays of T+1 entries whose entry t is the paper's t. DDPM Eqs. 2 and 4."
+    """A frozen noise schedule: float64 arrays of T+1 entries whose entry t is the paper's t. DDPM Eqs. 2 and 4.
+    Raises ValueError unless beta[0] is 0, the others in (0, 1), and alpha_bar above 0."""
     beta:Tensor  # (T+1,) variance added at step t; beta[0] is 0
     alpha:Tensor = field(init=False)  # (T+1,) 1 - beta
     alpha_bar:Tensor = field(init=False)  # (T+1,) product of alpha up to t, falling from 1
@@ -117,7 +118,8 @@ def linear_schedule(
     beta_1:float=1e-4,  # variance added at the first step, in (0, 1)
     beta_T:float=0.02,  # and at the last
 )->Schedule:
-    "Variances on a straight line from `beta_1` to `beta_T`. DDPM section 4."
+    """Variances on a straight line from `beta_1` to `beta_T`. DDPM section 4.
+    Raises ValueError unless both are in (0, 1)."""
     return _with_beta_0(_line(*_check_ends(beta_1, beta_T), _check_T(T)))
 
 # %% ../nbs/02_schedule.ipynb #502d6ef5

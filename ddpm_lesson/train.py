@@ -70,7 +70,8 @@ def _setting(name, value, kind):
 # %% ../nbs/10_train.ipynb #fb3843ea
 @dataclass(frozen=True)
 class Recipe:
-    "What decides how a network is trained, but not network, schedule or images."
+    """What decides how a network is trained, but not network, schedule or images.
+    Raises ValueError for a setting out of its range."""
     target:str = 'v'               # what the network predicts: eps, x_0 or v
     distance:str = 'mse'           # how an error is measured: mse or mae
     weight:str = 'uniform'         # how much each time counts: uniform or min_snr

@@ -329,7 +329,8 @@ def load_images(
     progress:bool=False,  # show a bar
     channels:int=None,    # 1: grey, 3: colour; None: the set's own, 3 for a folder
 )->Images:
-    "Images by name or by folder: one call for everything a lesson or a command trains on."
+    """Images by name or by folder: one call for everything a lesson or a command trains on.
+    Raises ValueError if it is not there, cannot be downloaded, or holds no image that can be read."""
     size = None if size is None else _check_size(size)
     if channels not in (None, 1, 3): raise ValueError(f'channels wanted 1 or 3, got {channels!r}')
     source = find_source(name)

@@ -1,5 +1,6 @@
 "The rooms of the package: who may import whom, what a user finds at the front door, what `help` says."
 import ast
+import functools
 import importlib
 import inspect
 import os
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import ddpm_lesson
+from ddpm_lesson.schedule import linear_schedule
 
 sys.path.append(str(Path(__file__).resolve().parents[2]/'tools'))
 import colab  # noqa: E402
@@ -97,6 +99,77 @@ def test_help_says_what_each_argument_means():
     from ddpm_lesson.sampler import ddim_sample
     assert ddim_sample.__doc__.startswith('Images from noise') and '\n    eta: 0: deterministic' in ddim_sample.__doc__
     assert '\n    returns: ' in ddim_sample.__doc__
+
+
+@functools.cache
+def public():
+    "The functions and classes that modules offer: (module, name) -> (what it is, its definition as a tree)."
+    found = {}
+    for module in MODULES:
+        there = importlib.import_module(f'ddpm_lesson.{module}')
+        nodes = {n.name: n for n in ast.parse(inspect.getsource(there)).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+        for name in nodes.keys() & set(getattr(there, '__all__', [])):
+            if isinstance(thing := getattr(there, name), type) or inspect.isfunction(thing): found[module, name] = thing, nodes[name]
+    return found
+
+
+def raised(node):
+    "The kinds of error that a definition raises in lines of its own."
+    made = [getattr(n.exc, 'values', [n.exc])[-1] for n in ast.walk(node) if isinstance(n, ast.Raise) and n.exc]
+    return {kind for e in made if (kind := ast.unparse(getattr(e, 'func', e))).split('.')[-1][0].isupper()}
+
+
+# calls that others rely on, beside those of the front door
+PROMISED = ['q_step', 'q_sample', 'posterior_mean', 'posterior_var', 'x_0_from_eps', 'eps_from_x_0', 'GaussianMixture', 'FiniteData']
+
+
+def test_help_says_what_is_raised():
+    "Rejects an error that only those meet who have caused it; and a front door that leaves to its rooms to say what they refuse."
+    found = {(module, name): (thing.__doc__ or '', raised(node)) for (module, name), (thing, node) in public().items()}
+    assert sum(len(kinds) for _, kinds in found.values()) > 150
+    assert [(where, kind) for where, (doc, kinds) in found.items() for kind in kinds if f'aises {kind}' not in doc] == []
+    silent = [where for where, (doc, _) in found.items()
+              if where[1] in [*ddpm_lesson.__all__, *PROMISED] and not re.search(r'aises (Value|Type)Error', doc)]
+    assert len(PROMISED) == 8 and silent == []
+    from ddpm_lesson.schedule import cosine_schedule
+    assert cosine_schedule.__doc__.endswith('\n    raises ValueError: s wanted a value in [0, 1)')
+    code = "def f(x):\n    if x: raise ValueError(f'x wanted {low},\"\n                               f' got {x!r:.60}') from e\n    raise a.Bad\n    raise e"
+    assert ddpm_lesson._errors(code.replace('"', "'")) == {'raises ValueError': 'x wanted {low}', 'raises a.Bad': ''}
+
+
+TEN = linear_schedule(10)
+FIX = torch.linspace(-0.5, 0.5, 8).reshape(2, 1, 2, 2)
+REFUSED = {   # name -> (what its docstring says is refused, the error)
+    'Schedule': (lambda f: f([0., 0.5, 1.]), ValueError),
+    'linear_schedule': (lambda f: f(10, 0.1, 1.0), ValueError),
+    'q_step': (lambda f: f(TEN, FIX, 0, FIX), ValueError),
+    'q_sample': (lambda f: f(TEN, FIX, 1, FIX[:1]), ValueError),
+    'posterior_var': (lambda f: f(TEN, 0), ValueError),
+    'posterior_mean': (lambda f: f(TEN, FIX, FIX[:1], 1), ValueError),
+    'x_0_from_eps': (lambda f: f(TEN, FIX, FIX, 11), ValueError),
+    'eps_from_x_0': (lambda f: f(TEN, FIX, FIX, 0), ValueError),
+    'GaussianMixture': (lambda f: f([1., 0.], FIX, 1., TEN), ValueError),
+    'FiniteData': (lambda f: f(FIX[:0], TEN), ValueError),
+    'ddpm_sample': (lambda f: f(lambda x, t: x/0, TEN, FIX.shape), ValueError),
+    'ddim_sample': (lambda f: f(lambda x, t: x, TEN, FIX.shape, eta=2), ValueError),
+    'Labelled': (lambda f: f(lambda x, t, y: x, torch.tensor([0.5])), TypeError),
+    'Guided': (lambda f: f(lambda x, t, y: x, torch.tensor([0]), -1.0), ValueError),
+    'Images': (lambda f: f(FIX), ValueError),
+    'Recipe': (lambda f: f(steps=0), ValueError),
+    'load_images': (lambda f: f('no such set'), ValueError),
+    'load_pretrained': (lambda f: f('no such model'), ValueError),
+    'load_card': (lambda f: f('no such model'), ValueError),
+    'draw_from': (lambda f: f('fashion', 1, 'no such class'), ValueError),
+    'train_on': (lambda f: f(FIX, sized=3), ValueError),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_what_help_says_is_raised_is_raised(name):
+    call, kind = REFUSED[name]
+    thing = next(thing for (_, n), (thing, _) in public().items() if n == name)
+    assert f'aises {kind.__name__}' in thing.__doc__ or f'{kind.__name__} ' in thing.__doc__
+    with pytest.raises(kind): call(thing)
 
 
 @pytest.mark.parametrize('old', ddpm_lesson._MOVED)
