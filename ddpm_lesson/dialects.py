@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled
-from .loss import PredictsEps, PredictsV, PredictsX0, mean_square
+from .loss import PredictsEps, PredictsV, PredictsX0, _told, mean_square
 from .sampler import _check_count, _check_kept, leading, trailing
 from ddpm_lesson.schedule import (
     Schedule, _check_ends, _check_T, _line, _table, check_schedule, cosine_schedule,
@@ -151,8 +151,7 @@ def flow_loss(
     check_pair(x_0, eps, 'x_0', 'eps')
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     clean, tau, _ = _flow_rates(*rates(sched, t, x_0))
-    said = net(clean*x_0 + tau*eps, t.to(x_0.device, non_blocking=True).expand(len(x_0)), *labels)
-    return distance(said, eps - x_0)
+    return distance(_told(net, clean*x_0 + tau*eps, t, labels), eps - x_0)
 
 # %% ../nbs/16_dialects.ipynb #b5dfd99e
 def _edm_rates(signal, noise, sigma_data):
@@ -171,8 +170,7 @@ def edm_loss(
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     skip, out, shrink = _edm_rates(*rates(sched, t, x_0), sigma_data)
     x_t = q_sample(sched, x_0, t, eps)
-    said = net(shrink*x_t, t.to(x_0.device, non_blocking=True).expand(len(x_0)), *labels)
-    return distance(said, (x_0 - skip*x_t)/out)
+    return distance(_told(net, shrink*x_t, t, labels), (x_0 - skip*x_t)/out)
 
 # %% ../nbs/16_dialects.ipynb #db8bdc77
 class PredictsFlow(PredictsEps):

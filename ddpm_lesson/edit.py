@@ -17,18 +17,20 @@ from torch.nn import functional as F
 from .checks import check_float, check_number, check_pair, check_shape, check_whole
 from .forward import q_sample, rates
 from .sampler import (_asking, _bar, _begin, _check_clip, _check_end, _check_from_0,
-                                 _check_match, _same_arguments, _start, _with_history, ddim_coefs,
+                                 _check_match, _no_gradient, _same_arguments, _start,
+                                 _with_history, ddim_coefs,
                                  ddim_steps, device_of, eval_mode, factors, image_noise, last,
                                  timesteps)
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/18_edit.ipynb #0cec2cec
 def _check_images(x, name)->Tensor:
-    "`x` without its history, or an error unless it is a batch of finite numbers."
+    "A copy of `x`, or an error unless it is a batch of finite numbers without a gradient."
     if check_float(x, name).ndim < 2 or not x.numel():
         raise ValueError(f'{name} wanted a batch (B, ...), got {tuple(x.shape)}')
     if not x.isfinite().all():
         raise ValueError(f'{name} wanted finite numbers, got NaN or infinity')
+    _no_gradient(x, name)
     return x.detach().to(x.dtype if x.dtype == torch.float64 else torch.float32).clone()
 
 # %% ../nbs/18_edit.ipynb #334a6f49

@@ -14,7 +14,7 @@ from .checks import check_float, check_pair, check_t
 from .forward import at, q_sample, shaped
 from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
-from .sampler import (_check_clip, _check_kept, _check_match, _same_arguments,
+from .sampler import (_apart, _check_clip, _check_kept, _check_match, _same_arguments,
                                  _walk_from, last, levels)
 from .schedule import Schedule
 
@@ -128,8 +128,8 @@ def clean_image(
     "x_0_hat of any model: its own where it has one, else from its noise."
     _check_match(model, sched)
     clip = _check_clip(clip)
-    if hasattr(model, 'x_0_hat'): x_0_hat = model.x_0_hat(x_t, t, *labels)
-    else: x_0_hat = x_0_from_eps(sched, x_t, model(x_t, t, *labels), t)
+    if hasattr(model, 'x_0_hat'): x_0_hat = _apart(model.x_0_hat, x_t, t, *labels)
+    else: x_0_hat = x_0_from_eps(sched, x_t, _apart(model, x_t, t, *labels), t)
     return x_0_hat.clamp(*clip) if clip else x_0_hat
 
 # %% ../nbs/19_few_steps.ipynb #980c6d29
@@ -189,7 +189,8 @@ def consistency_loss(
             x_0_hat = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
             x_s = ddim_jump(sched, x_t, x_0_hat, t, s)
         # at step 0 the path has ended, and no network is asked
-        wanted = torch.where(shaped(s, x_s) > 0, model.x_0_hat(x_s, s.clamp(min=1), *labels), x_s)
+        said = _apart(model.x_0_hat, x_s, s.clamp(min=1), *labels)
+        wanted = torch.where(shaped(s, x_s) > 0, said, x_s)
     return distance(model.x_0_hat(x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #b545c573
@@ -247,7 +248,7 @@ class PredictsMeanFlow(PredictsEps):
         both = signal + noise
         z, tau = x_t/both, noise/both
         dtype, times = self.like(z).dtype, tau.reshape(len(z))
-        asked = (v.to(dtype) for v in (z, torch.zeros_like(times), times))
+        asked = (v.to(dtype, copy=True) for v in (z, torch.zeros_like(times), times))
         return z, tau, self.net(*asked, *labels).to(z.dtype)
 
     def forward(self,

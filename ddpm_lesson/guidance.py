@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .checks import being_recorded, check_number, check_whole, whole_numbers
 from .forward import shaped
-from .sampler import shown
+from .sampler import _apart, shown
 
 # %% ../nbs/13_guidance.ipynb #7eb64410
 def said_by(model, name:str):
@@ -71,12 +71,13 @@ class Labelled(nn.Module):
     def _said(self, model, x_t, t):
         n, known = len(x_t), len(self.y)
         if n != known: raise ValueError(f'wanted one label an image, {n}, got {known}')
-        return model(x_t, t, self.y.to(x_t.device, non_blocking=True))
+        return _apart(model, x_t, t, self.y.to(x_t.device, non_blocking=True))
 
 # %% ../nbs/13_guidance.ipynb #a001bffe
 def _check_push(scale, between)->tuple:
     "Both, or an error unless the scale is finite and at least 0, and the interval rises."
-    if not 0 <= check_number(scale, 'scale') < math.inf:
+    scale = check_number(scale, 'scale')
+    if not 0 <= scale < math.inf:
         raise ValueError(f'scale wanted a number >= 0, got {scale}')
     if between is None: return scale, None
     if not hasattr(between, '__len__') or len(between) != 2:
@@ -118,7 +119,7 @@ class Guided(Labelled):
 
     def _said(self, model, x_t, t):
         asked = super()._said(model, x_t, t)
-        return _pushed(asked, lambda: model(x_t, t), t, self.scale, self.between)
+        return _pushed(asked, lambda: _apart(model, x_t, t), t, self.scale, self.between)
 
 # %% ../nbs/13_guidance.ipynb #5be0c1d4
 def in_batches(
@@ -169,4 +170,5 @@ class Autoguided(nn.Module):
         return partial(self._said, self.model.x_0_hat, self.weak.x_0_hat)
 
     def _said(self, model, weak, x_t, t):
-        return _pushed(model(x_t, t), lambda: weak(x_t, t), t, self.scale, self.between)
+        asked = _apart(model, x_t, t)
+        return _pushed(asked, lambda: _apart(weak, x_t, t), t, self.scale, self.between)

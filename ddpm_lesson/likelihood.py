@@ -16,8 +16,8 @@ from .checks import (check_float, check_number, check_shape, check_t, check_whol
 from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
-from .sampler import (_asking, _check_clip, _check_end, _check_match, _with_history,
-                                 ddpm_coefs, eval_mode, image_noise, levels, timesteps)
+from .sampler import (_asking, _check_clip, _check_end, _check_match, _no_gradient,
+                                 _with_history, ddpm_coefs, eval_mode, image_noise, levels, timesteps)
 from .schedule import Schedule
 
 # %% ../nbs/17_likelihood.ipynb #75db6b77
@@ -106,6 +106,7 @@ def _check_batch(x_0)->Tensor:
         raise ValueError(f'x_0 wanted a batch (B, ...), got {tuple(x_0.shape)}')
     if not x_0.isfinite().all():
         raise ValueError('x_0 wanted finite numbers, got NaN or infinity')
+    _no_gradient(x_0, 'x_0')
     return x_0.detach().to(torch.promote_types(x_0.dtype, torch.float32))
 
 # %% ../nbs/17_likelihood.ipynb #43cf543b

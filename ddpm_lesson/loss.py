@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from .checks import check_float, check_known, check_t, from_elsewhere
 from .forward import q_sample, shaped
 from .posterior import v_from_eps
-from .sampler import _check_kept
-from .schedule import Schedule
+from .sampler import _check_kept, _dtype_for
+from .schedule import Schedule, check_schedule
 
 # %% ../nbs/09_objective.ipynb #34d72cfb
 def _difference(got:Tensor, wanted:Tensor)->Tensor:
@@ -38,6 +38,14 @@ def mean_abs(got:Tensor, wanted:Tensor)->Tensor:
 distances = dict(mse=mean_square, mae=mean_abs)  # what a settings file calls them
 
 # %% ../nbs/09_objective.ipynb #dfbfa238
+def _told(
+    net, x:Tensor, t:Tensor, labels,  # as for `ask`; (B, ...) what it is shown, in any scale
+)->Tensor:                            # what it says
+    "The network's answer, computed in the dtype of its weights; or an error unless it is a tensor."
+    t = t.to(x.device, non_blocking=True).expand(len(x))
+    said = net(x.to(_dtype_for(net, x.dtype)), t, *labels)
+    return check_float(said, "the network's answer", from_elsewhere(net))
+
 def ask(
     net, sched:Schedule,  # (x_t, t, ...) -> anything of the shape of x_t
     x_0:Tensor,           # (B, ...) clean images in [-1, 1]
@@ -48,9 +56,7 @@ def ask(
     "What the network says when it is shown `x_0` noised to step `t`."
     _check_kept(net, sched)
     t = check_t(t, sched.T, len(x_0), low=1)
-    x_t = q_sample(sched, x_0, t, eps)
-    said = net(x_t, t.to(x_t.device, non_blocking=True).expand(len(x_t)), *labels)
-    return check_float(said, "the network's answer", from_elsewhere(net))
+    return _told(net, q_sample(sched, x_0, t, eps), t, labels)
 
 # %% ../nbs/09_objective.ipynb #5ece326d
 def eps_loss(
@@ -96,7 +102,7 @@ class PredictsEps(KeepsTables):
         net:nn.Module, sched:Schedule,  # (x_t, t, ...) -> noise; the schedule it was trained on
     ):
         super().__init__()
-        self.net, self.T, self.sched = net, sched.T, sched
+        self.net, self.T, self.sched = net, check_schedule(sched).T, sched
         home = self.like(torch.empty(0, device='cpu')).device
         for name in 'signal_rate', 'noise_rate':
             rate = getattr(sched, name).cpu()
@@ -125,7 +131,8 @@ class PredictsEps(KeepsTables):
             raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
         for y in labels: check_known(y, known)
-        return self.net(x_t.to(self.like(x_t).dtype), t, *labels).to(x_t.dtype)
+        given = x_t.to(self.like(x_t).dtype, copy=True)   # it may write into what it is shown
+        return self.net(given, t, *labels).to(x_t.dtype)
 
     def steps(self, x_t, t)->Tensor:
         "`t` as (B,) int64 where `x_t` lives; checked on the CPU only: on a GPU to look is to wait."

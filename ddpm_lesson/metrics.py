@@ -24,8 +24,8 @@ from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
 from .checks import torch_defaults
-from .sampler import (_check_clip, _check_match, check_shape, ddim_sample, device_of,
-                                 eval_mode)
+from .sampler import (_asking, _check_clip, _check_match, check_shape, ddim_sample,
+                                 device_of)
 from .schedule import Schedule, check_whole
 
 # %% ../nbs/11_evaluate.ipynb #a16869af
@@ -399,7 +399,6 @@ def unseen(
 
 # %% ../nbs/11_evaluate.ipynb #f81f43c1
 @torch_defaults()
-@torch.inference_mode()
 def held_out(
     model, sched:Schedule,  # as for `draw_pixels`
     images,                 # Images, or (N, C, H, W) uint8, not trained on
@@ -418,12 +417,12 @@ def held_out(
     if known and len(known[0]) != n:
         raise ValueError(f'labels wanted one an image, {n}, got {len(known[0])}')
     t, each = torch.randint(1, sched.T + 1, (n,), generator=g), []
-    with eval_mode(model):
-        for x, some, *y in zip(*(v.split(batch) for v in (pixels, t, *known))):
-            x_0 = to_unit(x).to(device)
-            eps = torch.randn(x_0.shape, generator=g).to(device)
-            x_t = q_sample(sched, x_0, some, eps)
-            each.append(compare(x_0, x_t, some, eps, model(x_t, some.to(device), *y)).cpu().double())
+    for x, some, *y in zip(*(v.split(batch) for v in (pixels, t, *known))):
+        x_0 = to_unit(x).to(device)
+        eps = torch.randn(x_0.shape, generator=g).to(device)
+        x_t = q_sample(sched, x_0, some, eps)
+        ask = _asking(model, x_t.dtype, True, lambda x_t, t: model(x_t, t, *y))
+        each.append(compare(x_0, x_t, some, eps, ask(x_t, some.to(device))).cpu().double())
     each = torch.cat(each)
     return each.mean().item(), each.std().item()/n**0.5
 

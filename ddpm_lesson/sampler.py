@@ -54,7 +54,10 @@ def timesteps(
     "The timesteps to visit: a count is spread by `trailing`; a list is checked and taken as it is."
     if steps is None: steps = T
     if hasattr(steps, 'tolist'): steps = steps.tolist()  # a tensor or an array
-    if not isinstance(steps, (list, tuple, range)): return trailing(T, steps)
+    return _falling(T, steps) if isinstance(steps, (list, tuple, range)) else trailing(T, steps)
+
+def _falling(T, steps)->list:
+    "The timesteps as ints, or an error unless they fall and lie in 1..T."
     steps = whole_numbers(steps, 'steps wanted a count or whole timesteps')
     if not steps or any(a <= b for a, b in zip(steps, steps[1:])):
         raise ValueError(f'steps wanted falling timesteps, got {steps[:8] or "an empty list"}')
@@ -67,7 +70,8 @@ def levels(
     sched:Schedule, ts:list,  # falling timesteps
 )->tuple:  # (a_t, a_s), each (S,) float64 on the CPU
     "alpha_bar where each step begins and where it ends: at the next in the list, the last at 0."
-    alpha_bar = sched.alpha_bar.to('cpu', torch.float64)[torch.tensor([*ts, 0], device='cpu')]
+    visited = torch.tensor([*_falling(check_schedule(sched).T, ts), 0], device='cpu')
+    alpha_bar = sched.alpha_bar.to('cpu', torch.float64)[visited]
     return alpha_bar[:-1], alpha_bar[1:]
 
 def ddpm_coefs(
@@ -103,13 +107,17 @@ def image_noise(
     return draw
 
 # %% ../nbs/06_ddpm.ipynb #6ac7c282
+def _no_gradient(x, name)->None:
+    "Raise if `x` is to be differentiated by: the answer would have no gradient, without a word."
+    if x.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f'{name} wanted no gradient, since none is recorded: pass {name}.detach()')
+
 def _start(shape, x_T, noise, device)->Tensor:
     "The image at step T: a copy of `x_T` if given, else a draw of `noise`."
     if x_T is None: return noise()
     if check_float(x_T, 'x_T').shape != shape:
         raise ValueError(f'x_T wanted shape {shape}, got {tuple(x_T.shape)}')
-    if x_T.requires_grad and torch.is_grad_enabled():
-        raise ValueError('x_T wanted no gradient, since samplers record none: pass x_T.detach()')
+    _no_gradient(x_T, 'x_T')
     if not (x_T.is_meta or x_T.isfinite().all()):
         raise ValueError('x_T wanted finite numbers, got NaN or infinity')
     dtype = wide(device) if x_T.dtype == torch.float64 else torch.float32
@@ -163,16 +171,21 @@ def _check_clip(clip)->tuple:
     raise ValueError(f'clip wanted None or (lo, hi) with lo < hi, got {clip!r:.60}')
 
 def _with_schedule(model)->list:
-    "The model and its parts, as far as they keep a schedule in `sched`. (`getattr` is slow.)"
-    return [part for part in (model, *eval_mode(model).parts)
+    """The model, its parts and what they keep, as far as these keep a schedule in `sched`.
+    (`getattr` of that is slow.)"""
+    around = model, getattr(model, 'func', None), getattr(model, '__self__', None)
+    parts = [part for m in around for part in (m, *eval_mode(m).parts)]
+    inside = [v for part in parts for v in getattr(part, '__dict__', {}).values()]
+    return [part for part in (*parts, *inside)
             if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
 
 # %% ../nbs/06_ddpm.ipynb #08f45684
 def _check_kept(model, sched)->None:
     "Raise if a part of a model was made with another schedule."
+    check_schedule(sched)
     for part in _with_schedule(model):
         if part.sched is sched: continue
-        own, table = (s.alpha_bar.cpu().double() for s in (part.sched, check_schedule(sched)))
+        own, table = (s.alpha_bar.cpu().double() for s in (part.sched, sched))
         if own.shape != table.shape or not torch.allclose(own, table, rtol=1e-4):
             raise ValueError(f'sched wanted the schedule that {type(part).__name__} was made with, '
                              f'{part.sched}, got {sched}')
@@ -180,13 +193,17 @@ def _check_kept(model, sched)->None:
 def _check_match(model, sched)->None:
     "Raise unless both can be used together: a model that keeps a schedule must keep this one."
     cure = from_elsewhere(model)
-    if not callable(model) or cure:
-        came = type(model).__name__ + ': are model and sched exchanged?'*isinstance(model, Schedule) + cure
+    if not callable(model) or isinstance(model, type) or cure:
+        came = getattr(model, '__name__', type(model).__name__) + ': are model and sched exchanged?'*isinstance(model, Schedule) + cure
         raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {came}')
-    check_schedule(sched)
     _check_kept(model, sched)
 
 # %% ../nbs/06_ddpm.ipynb #80988502
+def _apart(model, x_t, *more)->Tensor:
+    "The model's answer, in memory of its own, to a copy of `x_t`: it may write into both again."
+    said = model(x_t.clone(), *more)
+    return check_float(said, "the model's answer", from_elsewhere(said)).clone()
+
 def _checked(eps_hat, x_t)->Tensor:
     "`eps_hat` in the dtype of `x_t`; an error unless it has its shape."
     check_float(eps_hat, "the model's answer", from_elsewhere(eps_hat))

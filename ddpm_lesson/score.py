@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import at, q_sample, rates, shaped
+from .loss import _told
 from ddpm_lesson.sampler import (
-    _asking, _bar, _check_end, _check_match, _same_arguments, _walk_from, _with_history,
-    eval_mode, last, levels,
+    _asking, _bar, _check_end, _check_match, _checked, _same_arguments, _walk_from,
+    _with_history, eval_mode, last, levels,
 )
 from .schedule import Schedule, check_schedule
 
@@ -47,9 +48,9 @@ def _jacobian(model, x_t, t)->Tensor:
     "Slopes of a model's outputs by the D numbers of their own image, (B, D, D)."
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x = x_t.detach().clone().requires_grad_()
-        out = _with_history(model, x, t).flatten(1)
+        out = _with_history(model, x, t)[..., None].flatten(1)   # an image may be one number
         rows = [torch.autograd.grad(o.sum(), x, retain_graph=True)[0] for o in out.unbind(1)]
-    return torch.stack([row.flatten(1) for row in rows], 1)
+    return torch.stack([row[..., None].flatten(1) for row in rows], 1)
 
 def tweedie_cov(
     model,          # (x_t, t) -> eps_hat, differentiable
@@ -79,8 +80,9 @@ def dsm_loss(
     _check_match(model, sched)
     x_t = q_sample(sched, x_0, t, eps)
     steps = check_t(t, sched.T, len(x_0), low=1).to(x_0.device).expand(len(x_0))
-    off = score_from_eps(sched, model(x_t, steps), steps) - score_from_eps(sched, eps, steps)
-    return off.flatten(1).square().sum(1)
+    eps_hat = _checked(_told(model, x_t, steps, ()), x_t)
+    off = score_from_eps(sched, eps_hat, steps) - score_from_eps(sched, eps, steps)
+    return off[..., None].flatten(1).square().sum(1)
 
 # %% ../nbs/14_score.ipynb #dc043740
 def sde_time(

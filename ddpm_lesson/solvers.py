@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from .checks import check_number
-from .sampler import (_asking, _bar, _check_count, _check_end, _same_arguments,
-                                 _walk_from, last, levels)
+from .sampler import (_asking, _bar, _check_count, _check_end, _falling,
+                                 _same_arguments, _walk_from, last, levels)
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/15_solvers.ipynb #eb659c6f
@@ -46,7 +46,7 @@ def multistep_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2M: the slope of x_0_hat from the level before. Lu et al. 2022."
-    h = _half_log_snr(sched)[[*ts, 0]].diff()
+    h = _half_log_snr(sched)[[*_falling(sched.T, ts), 0]].diff()
     slope, old = torch.zeros_like(h), torch.zeros_like(h)
     # first order at the first step, which has no past, and at the last, where h is infinite
     slope[1:-1] = h[1:-1]/h[:-2]/2
@@ -59,7 +59,7 @@ def single_step_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2S: two levels a step, the first looks ahead to the second. Lu et al. 2022."
-    h = _half_log_snr(sched)[[*ts, 0]].diff()
+    h = _half_log_snr(sched)[[*_falling(sched.T, ts), 0]].diff()
     new, old, arrives = h.expm1(), torch.zeros_like(h), torch.ones_like(h).bool()
     pairs = 2*((len(ts) - 1)//2)    # what is left over is of first order
     first, both = h[0:pairs:2], h[0:pairs:2] + h[1:pairs:2]
@@ -85,7 +85,8 @@ def raised(
     "The timesteps nearest to rho times 1 + min(churn/S, sqrt(2) - 1). EDM Algorithm 2."
     if not 0 <= check_number(churn, 'churn') < math.inf:
         raise ValueError(f'churn wanted a finite number >= 0, got {churn}')
-    if not churn: return list(ts)
+    ts = _falling(sched.T, ts)
+    if not churn: return ts
     gamma = min(churn/len(ts), 2**0.5 - 1)
     wanted = _nearest(sched, _half_log_snr(sched)[ts] - math.log1p(gamma))
     return [max(pair) for pair in zip(ts, wanted)]
@@ -97,7 +98,7 @@ def heun_plan(
     churn:float=0.0,    # EDM's S_churn; 0: no fresh noise
 )->Plan:                # 2S - 1 calls
     "Heun: a step with the mean of the noise here and at its end. EDM Algorithm 2."
-    ts = list(ts)
+    ts = _falling(sched.T, ts)
     begins, ends = raised(sched, ts, churn), [*ts[1:], 0]
     lam, alpha_bar = _half_log_snr(sched), sched.alpha_bar.to('cpu', torch.float64)
     gain = (lam[ends] - lam[begins]).expm1()
@@ -115,7 +116,7 @@ def heun_plan(
 # %% ../nbs/15_solvers.ipynb #31bb5e3d
 def _answers(model, sched, ts, x_t, clip):
     "answer(u, i, out), which puts p of call i into `out`; the tables it needs; the norms clip hid."
-    a_t, _ = levels(sched, ts)
+    a_t = sched.alpha_bar.to('cpu', torch.float64)[ts]
     rate, up = (1 - a_t).sqrt().tolist(), ((1 - a_t)/a_t).sqrt().tolist()
     at = torch.tensor(ts, device=x_t.device)[:, None].repeat(1, len(x_t)).unbind()
     hidden = x_t.new_zeros(1)

@@ -88,7 +88,7 @@ def test_ask_refuses_what_the_closed_form_would_take():
 def test_wrappers_pass_image_step_and_labels_on(wrapper):
     net, labels = Listener(EPS), torch.tensor([4, 5, 6])
     wrapper(net, SCHED)(X_0, T, labels)
-    assert net.given[0] is X_0 and torch.equal(net.given[1], T) and net.given[2] is labels
+    assert torch.equal(net.given[0], X_0) and torch.equal(net.given[1], T) and net.given[2] is labels
     wrapper(net, SCHED)(X_0, 7)
     assert net.given[1].tolist() == [7]*3 and len(net.given) == 2
 

@@ -4,6 +4,7 @@ import inspect
 import io
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson import sampler as package
 from ddpm_lesson.checks import check_shape, whole_numbers
+from ddpm_lesson.few_steps import consistency_coefs
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
@@ -40,13 +42,16 @@ from ddpm_lesson.sampler import (
     factors,
     image_noise,
     leading,
+    levels,
     quadratic,
     shown,
     timesteps,
     trailing,
     walk,
 )
-from ddpm_lesson.schedule import cosine_schedule, linear_schedule, schedule_from_alpha_bar
+from ddpm_lesson.schedule import Schedule, cosine_schedule, linear_schedule, schedule_from_alpha_bar
+from ddpm_lesson.score import sde_coefs
+from ddpm_lesson.solvers import heun_plan, multistep_plan, raised, single_step_plan
 
 LINEAR = linear_schedule()
 SUBSEQUENCES = [1, 2, 7, 50, [1000, 3], [900, 500, 499, 1], [1]]
@@ -493,16 +498,23 @@ def test_an_answer_of_the_wrong_kind_is_called_the_models():
             _checked(answer, torch.zeros(2, 3))
 
 
+@pytest.mark.parametrize('ts', [[5, 10], [10, 10, 5], [5, 0], [1001, 3], [-1], [], 5, [2.5, 1]],
+                         ids=['rising', 'twice', 'to 0', 'above T', 'negative', 'none', 'a count', 'halves'])
+@pytest.mark.parametrize('of', [levels, ddpm_coefs, ddim_coefs, consistency_coefs, sde_coefs, multistep_plan, single_step_plan, heun_plan, partial(raised, churn=1.0)], ids=lambda f: getattr(f, '__name__', 'raised'))
+def test_coefficients_of_steps_that_do_not_fall_are_refused(of, ts):
+    "Rejects NaN, infinity, or a look at entry -1, without a word."
+    with pytest.raises((ValueError, TypeError), match='steps wanted'): of(LINEAR, ts)
+
+
 def test_coefficients_are_worked_out_on_the_cpu_in_float64():
     "A schedule on an Apple GPU holds float32: the last digits of 1 - alpha_bar_t/alpha_bar_s would be gone, and each look-up would wait for the GPU."
     class Table:   # stands for alpha_bar on another device
         def to(self, *there):
             assert there == ('cpu', torch.float64)
             return LINEAR.alpha_bar
-    class Elsewhere: alpha_bar = Table()
-    ts = trailing(1000, 3)
+    elsewhere, ts = object.__new__(Schedule)._set(LINEAR.beta, LINEAR.alpha, Table()), trailing(1000, 3)
     for f in ddpm_coefs, ddim_coefs, lambda sched, ts: factors(sched, ts, torch.ones(3, dtype=torch.float64)):
-        for a, b in zip(f(Elsewhere, ts), f(LINEAR, ts)): assert torch.equal(torch.stack([*a]), torch.stack([*b]))
+        for a, b in zip(f(elsewhere, ts), f(LINEAR, ts)): assert torch.equal(torch.stack([*a]), torch.stack([*b]))
 
 
 @pytest.mark.parametrize('sampler, twin, options', [(ddim_sample, ddim_steps, dict(eta=0.6)), (ddpm_sample, ddpm_steps, dict(var='large')), (ddpm_sample, ddpm_steps, dict(var='small'))], ids=named)

@@ -2,6 +2,7 @@
 import importlib
 import inspect
 import pkgutil
+from functools import partial
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch.testing import assert_close
 
 import ddpm_lesson
 from conftest import Stub, normal
-from ddpm_lesson import dialects, edit, few_steps, likelihood, loss, metrics, sampler, score, solvers
+from ddpm_lesson import dialects, edit, few_steps, guidance, likelihood, loss, metrics, sampler, score, solvers
 from ddpm_lesson.loss import PredictsV
+from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.unet import UNet
 
@@ -99,7 +101,7 @@ def test_a_default_device_changes_no_number(name):
     finally: torch.set_default_device(None)
     assert torch.equal(got, wanted)
 
-MODELS = sorted(set(ASKED) - {'dsm_loss', 'noise_loss', 'image_loss', 'clean_image', 'two_step_target'})   # the names in one order in every process
+MODELS = sorted(set(ASKED) - {'dsm_loss', 'clean_image', 'two_step_target'})   # the names in one order in every process
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -112,10 +114,107 @@ def test_a_bare_network_is_asked_in_its_own_precision(name):
     assert_close(ASKED[name](net.double(), SCHED).double(), wanted, rtol=1e-3, atol=1e-3 if name != 'draw_pixels' else 1)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', sorted(ASKED))
 def test_a_model_may_spoil_what_it_is_shown(name):
     "Rejects images of ours, or the caller's, lent to a model that writes into them."
     before, model = X.clone(), PredictsV(Stub(), SCHED)
     wanted = ASKED[name](model, SCHED)
     assert_close(ASKED[name](Spoils(model), SCHED), wanted, rtol=1e-5, atol=1e-5)
     assert torch.equal(X, before)
+
+
+class Reader(Stub):
+    "A network that knows two labels, keeps one memory for all its answers, and writes into what it is shown."
+    classes, spoils = 2, False
+
+    def forward(self, x_t, t, y=None, *more):
+        said = super().forward(x_t.clone(), t) + (0 if y is None else y.to(x_t).reshape(-1, 1, 1, 1))
+        if not self.spoils: return said
+        with torch.no_grad():
+            x_t.mul_(0)
+            self.memory = getattr(self, 'memory', torch.empty_like(said)).copy_(said)
+        return self.memory
+
+
+LABELS = torch.tensor([0, 1])
+WRAPPED = {   # name -> network -> numbers
+    **{P.__name__: lambda net, P=P: P(net, SCHED)(X, T) for P in (loss.PredictsEps, loss.PredictsX0, PredictsV, dialects.PredictsFlow, dialects.PredictsEdm)},
+    **{f'{P.__name__}.x_0_hat': lambda net, P=P: P(net, SCHED).x_0_hat(X, T) for P in (loss.PredictsX0, PredictsV, dialects.PredictsFlow, dialects.PredictsEdm)},
+    'PredictsMeanFlow': lambda net: few_steps.PredictsMeanFlow(lambda z, r, tau: net(z, tau), SCHED)(X, T),
+    'Labelled': lambda net: guidance.Labelled(net, LABELS)(X, T), 'Guided': lambda net: guidance.Guided(net, LABELS, 3.0)(X, T),
+    'Guided, in between': lambda net: guidance.Guided(net, LABELS, 3.0, between=(15, 20))(X, T),
+    'Autoguided': lambda net: guidance.Autoguided(guidance.Labelled(net, LABELS), net, 3.0)(X, T),
+    'RescaledGuided': lambda net: dialects.RescaledGuided(net, SCHED, LABELS, 3.0)(X, T),
+    'clean_image': lambda net: few_steps.clean_image(net, SCHED, X, T), 'two_step_target': lambda net: few_steps.two_step_target(net, SCHED, X, T, T - 1, S),
+    'two_step_target of images': lambda net: few_steps.two_step_target(loss.PredictsX0(net, SCHED), SCHED, X, T, T - 1, S),
+    'distill_loss': lambda net: few_steps.distill_loss(PredictsV(Stub(), SCHED), net, SCHED, X, T, T - 1, S, EPS),
+    'consistency_loss': lambda net: few_steps.consistency_loss(PredictsV(Stub(), SCHED), SCHED, X, T, S, EPS, teacher=net),
+    'consistency_loss at 0': lambda net: few_steps.consistency_loss(PredictsV(net, SCHED), SCHED, X, T, 0, EPS),
+}
+
+
+@pytest.mark.parametrize('name', WRAPPED)
+def test_a_network_in_any_wrapper_may_spoil_what_it_is_shown_and_what_it_said(name):
+    "Rejects an image that is used after it was lent, and an answer that the next one is written over."
+    before, wanted, net = X.clone(), WRAPPED[name](Reader()), Reader()
+    net.spoils = True
+    assert_close(WRAPPED[name](net), wanted, rtol=1e-6, atol=1e-6)
+    assert torch.equal(X, before)
+
+
+@pytest.mark.parametrize('around', [metrics.Counted, lambda m: guidance.Autoguided(m, m), lambda m: partial(m), lambda m: m.__call__, lambda m: loss.PredictsEps(m, OTHER)],
+                         ids=['Counted', 'Autoguided', 'partial', 'method', 'PredictsEps'])
+def test_another_schedule_is_seen_through_what_is_around_a_model(around):
+    "Rejects a look at the parts of modules only: an oracle is none."
+    oracle = FiniteData(X, SCHED)
+    with pytest.raises(ValueError, match='the schedule that FiniteData was made with'): sampler.ddim_sample(around(oracle), OTHER, SHAPE, steps=3)
+    with pytest.raises(ValueError, match='the schedule that FiniteData was made with'): metrics.draw_pixels(oracle, OTHER, SHAPE, steps=3)
+
+
+HISTORY = {   # what takes images and keeps no history of them: images -> numbers
+    'sdedit': lambda x: edit.sdedit(Stub(), SCHED, x, steps=2), 'invert': lambda x: edit.invert(Stub(), SCHED, x, steps=2),
+    'inpaint_replace': lambda x: edit.inpaint_replace(Stub(), SCHED, x, HALF, steps=2), 'restore_dps': lambda x: edit.restore_dps(Stub(), SCHED, x, edit.masked(HALF), SHAPE, steps=2),
+    'Measured': lambda x: edit.Measured(Stub(), SCHED, edit.masked(HALF), x, 0.1), 'elbo_terms': lambda x: likelihood.elbo_terms(Stub(), SCHED, x, steps=2, bins=None),
+    'ode_log_likelihood': lambda x: likelihood.ode_log_likelihood(Stub(), SCHED, x, steps=2, probes=1),
+}
+
+
+@pytest.mark.parametrize('name', HISTORY)
+def test_a_gradient_that_would_be_lost_is_refused(name):
+    "Rejects images cut off from their history without a word."
+    x = X.clone().requires_grad_()
+    with pytest.raises(ValueError, match='wanted no gradient'): HISTORY[name](x)
+    with torch.no_grad(): HISTORY[name](x)
+
+
+SAID = {**{name: call for name, call in TAUGHT.items() if 'loss' in name and 'distill' not in name and 'consistency' not in name}, 'dsm_loss': ASKED['dsm_loss'], 'image_loss': ASKED['image_loss']}
+
+
+@pytest.mark.parametrize('name', SAID)
+@pytest.mark.parametrize('said', [lambda x, t: x[:, :, :1], lambda x, t: x[:1], lambda x, t: (x,), lambda x, t: x.long(), lambda x, t: None], ids=['narrow', 'one', 'tuple', 'whole', 'nothing'])
+def test_an_answer_of_another_shape_or_kind_is_refused(name, said):
+    "Rejects a difference that broadcasts, and torch's own words for a tuple."
+    with pytest.raises((ValueError, TypeError), match='wanted'): SAID[name](said, SCHED)
+
+
+@pytest.mark.parametrize('name', SAID)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16], ids=['float64', 'bfloat16'])
+def test_a_network_learns_in_its_own_precision(name, dtype):
+    "Rejects images of another dtype than the weights: 'mat1 and mat2'."
+    torch.manual_seed(0)
+    net = UNet(width=8, mults=(1,), blocks=1, attend=())
+    for p in net.parameters(): torch.nn.init.normal_(p, std=0.1)
+    wanted = SAID[name](net, SCHED)
+    assert_close(SAID[name](net.to(dtype), SCHED).double(), wanted.double(), rtol=0.1, atol=0.05)
+
+
+EXCHANGED = {
+    **{P.__name__: lambda P=P: P(SCHED, Stub()) for P in (loss.PredictsEps, PredictsV, dialects.PredictsEdm, few_steps.PredictsMeanFlow)},
+    **{f.__name__: lambda f=f: f(SCHED, Stub(), X, T, EPS) for f in (loss.eps_loss, loss.v_loss, dialects.flow_loss, dialects.edm_loss)},
+    'consistency_loss': lambda: few_steps.consistency_loss(SCHED, Stub(), X, T, S, EPS),
+}
+
+
+@pytest.mark.parametrize('name', EXCHANGED)
+def test_exchanged_arguments_are_named(name):
+    with pytest.raises(TypeError, match='sched wanted a Schedule, .*got Stub'): EXCHANGED[name]()
