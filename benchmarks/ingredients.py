@@ -2,12 +2,17 @@
 
     pip install -e ".[judge]"
     python -m benchmarks.ingredients --seconds 300 --out benchmarks/ingredients.csv
+    python -m benchmarks.ingredients --now --seconds 300 --out benchmarks/ingredients_now.csv
     python -m benchmarks.ingredients --five --seconds 600 --count 1000 --out benchmarks/five_minutes.csv
 
 Every training learns the 10,000 bundled garments in one process with one thread, until the processor (not the clock) has
 spent the given seconds on its steps. 'as it is' is the laptop preset as it was when this began: every time weighed alike,
 AdamW, no scaling by the time; trained from three seeds: as far apart as these lie, two rows may lie by chance. All are drawn alike (same seeds, same
 labels, DDIM) and judged by KID-Lite0. Other averages of the weights and other ways to draw need no training of their own.
+--now begins with the preset as it is today and adds what the literature promises: each once, then those that lie outside
+the band of its three seeds from two more seeds (--only NAME --seeds 1 2). Averages are kept beside the run for chosen shares of
+it, which is what averages chosen afterwards are rebuilt to be (Karras et al. 2024, section 3). Where noise is assigned to
+images the network learns no score, and where labels are set apart no mean: these rows are for this table alone.
 Several processes may write to one table, each with trainings of its own: --only times, --only 'batch|target'. On a busy
 machine a processor second does less: compare the images seen too.
 """
@@ -19,11 +24,12 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from scipy.optimize import linear_sum_assignment
 
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.files import read_table, write_table
 from ddpm_lesson.engine.presets import presets
-from ddpm_lesson.loss import PredictsV, targets, v_loss
+from ddpm_lesson.loss import PredictsV, PredictsX0, ask, targets, v_loss, x_0_loss
 from ddpm_lesson.metrics import evaluate, lite0_judge, reference
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.train import Ema
@@ -45,7 +51,37 @@ def v_at(times):
     return lambda net, sched, x_0, t, eps, *labels, distance: v_loss(net, sched, x_0, times(t, sched.T), eps, *labels, distance=distance)
 
 
-SPREAD = {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV)}   # targets of this table alone
+def nearest_noise(x_0, eps):
+    "The batch's noise, dealt out so that images and noise lie as near as they can. Li et al. 2024 (Immiscible Diffusion)."
+    return eps[linear_sum_assignment(torch.cdist(x_0.flatten(1), eps.flatten(1)).numpy())[1]]
+
+
+def immiscible(net, sched, x_0, t, eps, *labels, distance):
+    return x_0_loss(net, sched, x_0, t, nearest_noise(x_0, eps), *labels, distance=distance)
+
+
+def set_apart(net, sched, x_0, t, eps, labels, *, distance, share=0.05):
+    "Near its own image, far from the next image of another label in the batch. Stoica et al. 2025 (Contrastive Flow Matching), here for the image."
+    said, order = ask(net, sched, x_0, t, eps, (labels,)), torch.arange(len(x_0))
+    other = (labels[:, None] != labels) & (order != order[:, None])
+    turn = (order - order[:, None])%len(x_0)
+    pick = torch.where(other, turn, len(x_0)).argmin(1)
+    return distance(said, x_0) - share*distance(said, x_0[pick])*other.any(1)
+
+
+# targets of this table alone
+SPREAD = {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV),
+          'x_0, immiscible': (immiscible, PredictsX0), 'x_0, set apart': (set_apart, PredictsX0)}
+
+class LastShare(Ema):
+    "An average whose mean age is one share of the run, however long: weights k^g. Karras et al. 2024, section 3 (who name its width)."
+    def __init__(self, net, share):
+        super().__init__(net)
+        self.power = 1/share - 2
+
+    def share(self, step):
+        return 1 - (step/(step + 1))**(self.power + 1)
+
 
 BASE = dict(target='v', weight='uniform', optimizer='adamw', scale_shift=False)  # what the laptop preset was when this began
 NOW = {name: presets['laptop'][name] for name in BASE}
@@ -65,13 +101,26 @@ TRAININGS = [  # (part of the recipe, what it is here, how it differs from the p
     ('target', 'x_0, with min-SNR', dict(target='x_0', weight='min_snr')),
     ('together', 'all three, and x_0', NOW),
 ]
-AVERAGES = {'none': 0.0, 'memory of 100 steps': 0.99, 'memory of 10,000 steps': 0.9999}
+SINCE = [  # the same, beside the preset as it is today
+    ('as it is', 'seed 0', {}), ('as it is', 'seed 1', dict(seed=1)), ('as it is', 'seed 2', dict(seed=2)),
+    ('dropout', '0.1', dict(dropout=0.1)),
+    ('images', 'mirrored, too', dict(flip=True)),
+    ('noise', 'assigned in the batch', dict(target='x_0, immiscible')),
+    ('labels', 'set apart', dict(target='x_0, set apart')),
+    ('network', 'width 24, fewer levels of channels', dict(width=24, mults='1,2,3,4')),
+    ('network', 'two blocks, wide at the finest level', dict(blocks=2, mults='2,2,4,6')),
+    ('network', 'no attention', dict(attend='')),
+    ('network', 'attention at two levels', dict(attend='2,3')),
+    ('batch', '32', dict(batch=32)),
+]
+AVERAGES = {'none': lambda net: Ema(net, 0.0), 'memory of 100 steps': lambda net: Ema(net, 0.99), 'memory of 10,000 steps': lambda net: Ema(net, 0.9999)}
+SHARES = {f'the last {share:.0%}': lambda net, share=share: LastShare(net, share) for share in (0.03, 0.05, 0.2, 0.33)}
 DRAWN = {'guidance 2, half the steps': dict(guidance=2.0, steps=12), 'guidance 3, half the steps': dict(guidance=3.0, steps=12), 'guidance 2': dict(guidance=2.0),
          'eta 1': dict(eta=1.0), 'not clipped': dict(clip=None), 'twice the steps': dict(steps=50)}
 
 
 def training(changes, data, seconds):
-    make = lambda steps: preset_run('laptop', data, **BASE | changes, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
+    make = lambda steps: preset_run('laptop', data, **changes, steps=steps, warmup=max(1, steps//10))  # a tenth of the steps, as in the preset
     return make(steps_in(make, seconds))
 
 
@@ -102,7 +151,7 @@ def add(rows, path):
 def trained(changes, data, seconds, averages):
     "A run, the averages kept beside its own, and the seconds it took."
     run = training(changes, data, seconds)
-    beside, own = {name: Ema(run.net, decay) for name, decay in averages.items()}, run.ema.update
+    beside, own = {name: make(run.net) for name, make in averages.items()}, run.ema.update
     def update(net, step):
         own(net, step)
         for ema in beside.values(): ema.update(net, step)
@@ -110,11 +159,21 @@ def trained(changes, data, seconds, averages):
     return run, beside, train_for(run, seconds)
 
 
+def wanted(a):
+    "(part, what it is here, changes) of the trainings asked for."
+    base, table = ({}, SINCE) if a.now else (BASE, TRAININGS)
+    chosen = [(part, here, base | changes) for part, here, changes in table if re.search(a.only, f'{part}: {here}')]
+    if not a.seeds: return chosen
+    return [(part, f'{here}, seed {seed}', changes | dict(seed=seed)) for seed in a.seeds for part, here, changes in chosen]
+
+
 def main():
     say = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     say.add_argument('--seconds', type=float, default=300, help='processor seconds of training')
     say.add_argument('--count', type=int, default=300, help='samples')
     say.add_argument('--only', default='', help='trainings whose part or name contains this; several with | between')
+    say.add_argument('--now', action='store_true', help='instead: what may be added to the preset as it is now')
+    say.add_argument('--seeds', type=int, nargs='*', default=[], help='train the chosen ones from these seeds')
     say.add_argument('--five', action='store_true', help='instead: the preset as it is now, drawn as its card says')
     say.add_argument('--out', type=Path, default=Path('benchmarks/ingredients.csv'))
     a = say.parse_args()
@@ -123,17 +182,16 @@ def main():
     data = bundled_fashion()
     ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
     if a.five:
-        run, _, spent = trained(NOW, data, a.seconds, {})
+        run, _, spent = trained(BASE | NOW, data, a.seconds, {})
         return add([row('preset', 'as it is now', run, spent, judged(run, run.averaged(), ref, a.count, **run.card['sample']))], a.out)
-    for part, here, changes in TRAININGS:
-        if not re.search(a.only, f'{part}: {here}'): continue
+    for part, here, changes in wanted(a):
         if a.out.exists() and any((r['part'], str(r['here'])) == (part, here) for r in read_table(a.out)): continue
-        more = part == 'as it is' and not changes
-        run, beside, spent = trained(changes, data, a.seconds, AVERAGES if more else {})
+        more = part == 'as it is' and 'seed' not in changes
+        run, beside, spent = trained(changes, data, a.seconds, (SHARES if a.now else AVERAGES) if more else {})
         look = lambda model, **how: judged(run, model, ref, a.count, **how)
         add([row(part, here, run, spent, look(run.averaged()))], a.out)
         for name, ema in beside.items(): add([row('average', name, run, spent, look(with_weights(run, ema)))], a.out)
-        for name, how in DRAWN.items() if more else (): add([row('drawing', name, run, spent, look(run.averaged(), **how))], a.out)
+        for name, how in DRAWN.items() if more and not a.now else (): add([row('drawing', name, run, spent, look(run.averaged(), **how))], a.out)
 
 
 if __name__ == '__main__': main()

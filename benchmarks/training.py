@@ -15,8 +15,8 @@ from .measure import in_turns, middle
 STEPS = 4
 
 
-def make_run(device, precision):
-    card, data = preset_card('laptop', bundled_fashion(), labels=False, target='eps', optimizer='adamw', precision=precision, steps=10**9)
+def make_run(device, precision, optimizer='adamw'):
+    card, data = preset_card('laptop', bundled_fashion(), labels=False, target='eps', optimizer=optimizer, precision=precision, steps=10**9)
     run = Run(card, data, device)
     run.net.train()
     return run
@@ -62,15 +62,23 @@ def from_diffusers(run):
     return lambda: [step() for _ in range(STEPS)]
 
 
-def rows(device, rounds):
-    "One row a program: milliseconds a step, and how many times the bare step."
-    out = []
-    for precision in ('float32', 'bf16') if device == 'cuda' else ('float32',):
-        found = {'bare step': bare(make_run(device, precision)), 'ours': ours(make_run(device, precision))}
-        try: found['diffusers'] = from_diffusers(make_run(device, precision))
+def programs(device, precision, optimizer):
+    "name -> a function of no arguments; diffusers, where it is installed, with its own optimizer only."
+    make = lambda: make_run(device, precision, optimizer)
+    found = {'bare step': bare(make()), 'ours': ours(make())}
+    if optimizer == 'adamw':
+        try: found['diffusers'] = from_diffusers(make())
         except ImportError: print('diffusers is not installed: left out')
-        times = in_turns(found, rounds, device)
+    return found
+
+
+def rows(device, rounds):
+    "One row a program: milliseconds a step, and how many times the bare step, which has the same optimizer."
+    out = []
+    for precision, optimizer in [(p, o) for p in (('float32', 'bf16') if device == 'cuda' else ('float32',)) for o in ('adamw', 'muon')]:
+        times = in_turns(programs(device, precision, optimizer), rounds, device)
+        case = f'laptop network and batch, {precision}' + ', Muon'*(optimizer == 'muon')
         for who, spent in times.items():
             ratio = [a/b for a, b in zip(spent, times['bare step'])]
-            out.append(dict(what='training', case=f'laptop network and batch, {precision}', who=who, unit='ms a step') | middle([s/STEPS*1e3 for s in spent]) | {'times bare': middle(ratio)['median'], 'rounds': rounds})
+            out.append(dict(what='training', case=case, who=who, unit='ms a step') | middle([s/STEPS*1e3 for s in spent]) | {'times bare': middle(ratio)['median'], 'rounds': rounds})
     return out
