@@ -1,14 +1,16 @@
 "Programs of `benchmarks/` that lean on the package: a table may not come from a network that nobody trained."
 import importlib
+import time
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import dialects, same_minutes
+from benchmarks import dialects, ingredients, record, same_minutes
 from ddpm_lesson.data import Images
-from ddpm_lesson.loss import targets
+from ddpm_lesson.loss import mean_square, targets
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
 from ddpm_lesson.train import Recipe, weights
 
@@ -68,3 +70,41 @@ def test_dialects_are_judged_by_one_error_and_tuned_by_it():
     for sigma, error in zip(dialects.LEVELS, nothing): assert abs(error/sigma**2 - 1) < 0.08   # 4 standard errors of 10,800 squares, and the nearest step
     tried = [dict(dialect=name, lr=lr, error=abs(lr - best)) for name, best in zip(dialects.DIALECTS, (1, 2, 4, 2, 1)) for lr in (1, 2, 4)]
     assert list(dialects.best_rates(tried).values()) == [1, 2, 4, 2, 1]
+
+
+def test_noise_is_dealt_to_the_nearest_images():
+    "Rejects the dealing of images to noise in its place, noise given twice, any other order."
+    x_0, eps = torch.randn(5, 1, 2, 2), torch.randn(5, 1, 2, 2)
+    far = lambda noise: (x_0 - noise).flatten(1).norm(dim=1).sum().item()
+    assert far(ingredients.nearest_noise(x_0, eps)) == pytest.approx(min(far(eps[list(p)]) for p in permutations(range(5))), rel=1e-5)
+
+
+def test_labels_are_set_apart_from_images_of_another_label():
+    "Rejects the image itself or one of its own label as the one to be far from; and a push where there is no other."
+    x_0, t, eps = torch.randn(4, 1, 2, 2), torch.full((4,), 5), torch.randn(4, 1, 2, 2)
+    look = lambda labels: ingredients.set_apart(lambda x_t, t, y: torch.zeros_like(x_t), linear_schedule(50), x_0, t, eps, torch.tensor(labels), distance=mean_square, share=0.5)
+    size = x_0.square().mean((1, 2, 3))
+    assert torch.allclose(look([0, 0, 1, 1]), size - 0.5*size[[2, 2, 0, 0]]) and torch.allclose(look([3, 3, 3, 3]), size)
+
+
+@pytest.mark.parametrize('share', [0.03, 0.2, 0.33])
+def test_an_average_of_the_last_share_is_that_old(share):
+    "Rejects a power that is off by one: the mean age is the share of the run, however long."
+    net = nn.Linear(1, 1)
+    average, n = ingredients.LastShare(net, share), 3000
+    for k in range(n):
+        net.weight.data.fill_(k)
+        average.update(net, k)
+    assert 1 - average.shadow[0].item()/n == pytest.approx(share, rel=0.02)
+
+
+def test_the_record_board_stops_its_clock_and_says_what_a_rerun_should_bring(monkeypatch):
+    "Rejects a training that goes on after the time, a peer trained in the wrong precision, an interval of the mean in place of the next seed's."
+    run = record.of_peer(record.PEERS[0], DATA, 1, 'bf16') if importlib.util.find_spec('diffusers') else same_minutes.preset_run('debug', DATA, steps=10**6)
+    began = time.time()
+    record.train_until(run, began + 1)
+    assert 0 < len(run.losses) < 10**6 and time.time() - began < 30
+    rows = [dict(system=s, precision='bf16', KID=v) for s, v in (('a', 0.4), ('a', 0.5), ('a', 0.6), ('b', 0.1))]
+    first, second = record.board(rows)
+    assert (first['system'], first['half'], second['seeds']) == ('b', None, 3)
+    assert second['mean'] == pytest.approx(0.5) and second['half'] == pytest.approx(4.303*0.1*(4/3)**0.5)
