@@ -34,6 +34,12 @@ def settings():
     return config['DEFAULT']
 
 
+@pytest.fixture(autouse=True)
+def installed_only(monkeypatch):
+    "A reader's PYTHONPATH may hold another copy of the package."
+    monkeypatch.delenv('PYTHONPATH', raising=False)
+
+
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
     "Built from a copy, so that nothing an earlier build left behind gets in."
