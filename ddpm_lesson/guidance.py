@@ -139,6 +139,8 @@ def in_batches(
             raise ValueError(f'{name} wanted one an image, {n}, got {len(given)}')
     if labels is None and guidance != 1:
         raise ValueError(f'guidance {guidance:g} wanted labels to insist on, got none')
+    if between is not None and guidance == 1:
+        raise ValueError(f'between wanted guidance other than 1, got {between!r:.60} and guidance 1')
     with shown(n, 0, progress, desc='drawing') as note:
         for i in range(0, n, check_whole(batch, 'batch')):
             here = slice(i, i + batch)

@@ -295,6 +295,7 @@ def draw_pixels(
     sampler=ddim_sample,      # or any function called like it
     labels=None,              # (N,) int64, or None
     guidance:float=1.0,       # how strongly to insist on the label; 1: as learned
+    between=None,             # None, or (low, high): insist at these steps only
     seeds=None,               # one whole number an image; None: 0, 1, 2, ...
     batch:int=100,            # images at once
     device=None,              # None: where the model lives
@@ -303,7 +304,7 @@ def draw_pixels(
     "Samples as bytes, in batches. Each image depends on its own seed and label only."
     shape, device = check_shape(shape), device or device_of(model)
     counted, done = Counted(model), []
-    for asked, some in in_batches(counted, shape[0], labels, guidance, seeds, batch, progress):
+    for asked, some in in_batches(counted, shape[0], labels, guidance, seeds, batch, progress, between):
         shape_here, how = (len(some), *shape[1:]), dict(steps=steps, clip=clip, device=device)
         x = sampler(asked, sched, shape_here, seeds=some, **how)
         done.append(to_pixels(x).cpu())

@@ -308,6 +308,8 @@ def test_network_calls_are_counted_not_claimed():
     lazy = lambda model, sched, shape, steps, **kw: ddim_sample(model, sched, shape, steps=steps - 1, **kw)  # "n steps" that make n-1 calls
     assert draw_pixels(Stub(), SCHED, (4, 1, 6, 7), steps=5, sampler=lazy)[1] == 4
     assert draw_pixels(Speaks(), SCHED, (4, 1, 6, 7), steps=5, labels=torch.arange(4), guidance=2.0)[1] == 10
+    assert draw_pixels(Speaks(), SCHED, (4, 1, 6, 7), steps=5, labels=torch.arange(4), guidance=2.0, between=(1, 20))[1] == 7   # at 20 and 10 of 50, 40, ... 10
+    with pytest.raises(ValueError, match='between wanted guidance other than 1'): draw_pixels(Speaks(), SCHED, (4, 1, 6, 7), labels=torch.arange(4), between=(1, 20))
     assert draw_pixels(Speaks(), SCHED, (4, 1, 6, 7), steps=5, labels=torch.arange(4))[1] == 5
     assert draw_pixels(lambda x_t, t: 0.5*x_t, SCHED, (4, 1, 6, 7), steps=[50, 9])[1] == 2
 
