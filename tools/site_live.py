@@ -1,5 +1,4 @@
 """What the book computes for its moving parts: the network and the runtime, packed small; facts to compare with; the walk of the first page."""
-import base64
 import hashlib
 import inspect
 import json
@@ -39,24 +38,30 @@ def as_half(weight):
 
 
 def halve(path):
-    "Store the weights of an ONNX file in float16 where they are float16 numbers anyway; a Cast gives float32 back."
+    "Store the weights of an ONNX file in float16 where they are float16 numbers anyway; a Cast gives float32 back. What the exporter notes goes."
     import onnx
     from onnx import helper, numpy_helper
     model, casts = onnx.load(path), []
+    for node in model.graph.node: node.ClearField('metadata_props')
+    del model.graph.value_info[:]
     for weight in model.graph.initializer:
         if (half := as_half(weight)) is None: continue
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(half, f'{name}_half'))
         casts.append(helper.make_node('Cast', [f'{name}_half'], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    begin_with(model.graph, casts)
     onnx.save(model, path)
+
+
+def begin_with(graph, first):
+    nodes = [*first, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def onnx_file(folder, name='fashion'):
     "A network of the live page; made anew only when weights, exporter or PyTorch change."
-    makers = b''.join(p.read_bytes() for p in (weights_path(name), TOOLS/'export_onnx.py')) + inspect.getsource(halve).encode()
+    makers = b''.join(p.read_bytes() for p in (weights_path(name), TOOLS/'export_onnx.py')) + (inspect.getsource(halve) + inspect.getsource(begin_with)).encode()
     path = folder/f'{name}-{hashlib.sha256(makers + torch.__version__.encode()).hexdigest()[:16]}.onnx'
     if not path.exists():
         export(name, path)
@@ -69,20 +74,28 @@ def onnx_file(folder, name='fashion'):
 
 # The runtime
 
-def start(path):
-    "A network that does nothing: to load it starts the runtime, while a real one is still on its way."
+def start(path, network):
+    "A network with zeros for weights, made where it runs: it is small, and gets the runtime going while real weights are on their way."
     import onnx
-    from onnx import TensorProto, helper
-    a, b = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'ab')
-    graph = helper.make_graph([helper.make_node('Identity', ['a'], ['b'])], 'start', [a], [b])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10), path)
+    from onnx import helper, numpy_helper
+    model = onnx.load(network)
+    weights = [w for w in model.graph.initializer if w.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16) and w.dims]
+    zeros = []
+    for weight in weights:
+        model.graph.initializer.remove(weight)
+        shape, zero = np.array(weight.dims), np.zeros(1, helper.tensor_dtype_to_np_dtype(weight.data_type))
+        model.graph.initializer.append(numpy_helper.from_array(shape, f'{weight.name}_shape'))
+        zeros.append(helper.make_node('ConstantOfShape', [f'{weight.name}_shape'], [weight.name], value=numpy_helper.from_array(zero)))
+    begin_with(model.graph, zeros)
+    onnx.save(model, path)
     return path
 
 
 def runtime_file(runtime, build):
     "The program that runs the networks, without what they never use; made anew when it, they or this tool change."
     program, script = runtime/'dist'/'ort-wasm-simd-threaded.wasm', runtime/'dist'/'ort.wasm.bundle.min.mjs'
-    networks = [start(build/'start.onnx'), *(onnx_file(build, name) for name in NETWORKS.values())]
+    networks = [onnx_file(build, name) for name in NETWORKS.values()]
+    networks.append(start(build/'start.onnx', networks[0]))
     makers = [program, script, *networks, TOOLS/'site_trim.py', TOOLS/'trim.mjs']
     path = build/f'runtime-{hashlib.sha256(b"".join(p.read_bytes() for p in makers)).hexdigest()[:16]}.wasm'
     if not path.exists():
@@ -125,18 +138,19 @@ def stage_live(folder, build, runtime, unpacker):
     "Networks, runtime and facts for the live page, below `folder`; how many bytes come before the first garment."
     folder.mkdir(parents=True)
     for file, name in NETWORKS.items(): (folder/f'{file}.bin').write_bytes(packed_file(onnx_file(build, name), build, shuffle=True))
+    (folder/'start.bin').write_bytes(packed_file(start(build/'start.onnx', onnx_file(build)), build))
     (folder/'runtime.bin').write_bytes(packed_file(runtime_file(runtime, build), build))
     (folder/'whole.bin').write_bytes(packed_file(runtime/'dist'/'ort-wasm-simd-threaded.wasm', build))
     (folder/'ort.mjs').write_bytes((runtime/'dist'/'ort.wasm.bundle.min.mjs').read_bytes())
     (folder/'xz.mjs').write_text(as_module((unpacker/'dist'/'package'/'xz-decompress.min.js').read_text(encoding='utf-8')), encoding='utf-8')
     (model, sched), card = load_pretrained('fashion'), load_card('fashion')
     shape = (card['network']['channels'], card['size'], card['size'])
-    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'runtime', 'whole')}
+    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'start', 'runtime', 'whole')}
     version = lambda file: hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]
     versions = {name: version(f'{name}.bin') for name in sizes} | {name: version(f'{name}.mjs') for name in ('ort', 'xz')}
-    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, start=base64.b64encode((build/'start.onnx').read_bytes()).decode(), bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
+    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
     (folder/'facts.json').write_text(json.dumps(facts), encoding='utf-8')
-    return sizes['network'] + sizes['runtime']
+    return sizes['network'] + sizes['start'] + sizes['runtime']
 
 
 # The first page

@@ -17,36 +17,46 @@ let tries = 0;
 const program = (name, versions) => modules[name] ??= import(`./live/${name}.mjs?v=${versions[name]}${tries ? `&${tries}` : ''}`).catch(error => { again(name); throw error; });
 const again = name => { delete modules[name]; tries++; };
 
-// The runtime, started once: while weights are still coming it loads a network that does nothing. Its `part` leaves out what our
-// networks never use; should one ask for that all the same, the whole program is fetched.
-const CPU = {executionProviders: ['wasm'], graphOptimizationLevel: 'disabled'};
+// The runtime, started once. A browser compiles what runs, and again what runs often: so while weights are still coming, the network
+// runs on zeros, some steps or until they are here. The runtime's `part` leaves out what our networks never use; should one ask for
+// that all the same, the whole program is fetched.
+const CPU = {executionProviders: ['wasm'], graphOptimizationLevel: 'disabled'}, REHEARSALS = 3;
 let engine, part = 'runtime';
-const started = (facts, fetched) => engine ??= (async () => {
-  const [ort, wasm] = await Promise.all([program('ort', facts.versions), fetched(part)]);
+const started = (facts, fetched, arrived) => engine ??= (async () => {
+  const [ort, wasm, zeros] = await Promise.all([program('ort', facts.versions), fetched(part), fetched('start')]);
   Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
-  await ort.InferenceSession.create(Uint8Array.from(atob(facts.start), c => c.charCodeAt(0)), CPU);
+  const net = asNetwork(ort, facts, await ort.InferenceSession.create(zeros, CPU));
+  for (let k = 0; k < REHEARSALS && !arrived(); k++) {
+    await net(new Float32Array(SIDE**2), facts.T, [0]);
+    await nextFrame();
+  }
   return ort;
 })().catch(error => { engine = undefined; throw error; });
 
-// A network as a function (x, t, labels) -> eps_hat of as many images as labels; fetched once, when first asked for.
+// What a session computes, as a function (x, t, labels) -> eps_hat of as many images as labels.
+const asNetwork = (ort, facts, session) => async (x, t, labels) => {
+  const B = labels.length, tensor = (type, data, dims) => new ort.Tensor(type, data, dims);
+  const feeds = {x_t: tensor('float32', x, [B, ...facts.shape]), t: tensor('int64', BigInt64Array.from(labels, () => BigInt(t)), [B]), y: tensor('int64', BigInt64Array.from(labels, BigInt), [B])};
+  return (await session.run(feeds)).eps_hat.data;
+};
+
+// A network, fetched once, when first asked for.
 let networks = {};
 const there = new Set();
 const load = (facts, net, progress) => networks[net] ??= (async () => {
-  const wanted = engine ? [net] : [net, part], all = wanted.reduce((sum, name) => sum + facts.bytes[name], 0);
+  const wanted = engine ? [net] : [net, 'start', part], all = wanted.reduce((sum, name) => sum + facts.bytes[name], 0);
   let have = 0;
   const ended = new AbortController();  // one part that fails ends the others, and what they would say
   const count = n => ended.signal.aborted || progress(have += n, all);
   const xz = program('xz', facts.versions).then(({XzReadableStream}) => XzReadableStream);
   const fetched = name => unpacked(new URL(`${name}.bin?v=${facts.versions[name]}`, here), xz, count, ended.signal);
   count(0);
-  const parts = Promise.all([started(facts, fetched), fetched(net), xz]).catch(error => { ended.abort(); throw error; });
+  let arrived = false;
+  const coming = fetched(net).then(bytes => { arrived = true; return bytes; });
+  const parts = Promise.all([started(facts, fetched, () => arrived), coming, xz]).catch(error => { ended.abort(); throw error; });
   const [ort, weights] = await parts, session = await ort.InferenceSession.create(woven(weights), CPU);
   there.add(net);
-  return async (x, t, labels) => {
-    const B = labels.length, tensor = (type, data, dims) => new ort.Tensor(type, data, dims);
-    const feeds = {x_t: tensor('float32', x, [B, ...facts.shape]), t: tensor('int64', BigInt64Array.from(labels, () => BigInt(t)), [B]), y: tensor('int64', BigInt64Array.from(labels, BigInt), [B])};
-    return (await session.run(feeds)).eps_hat.data;
-  };
+  return asNetwork(ort, facts, session);
 })().catch(error => { delete networks[net]; throw error; });
 
 // Did the runtime come to something that its part leaves out? Then from now on the whole of it is wanted.
