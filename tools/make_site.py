@@ -1,4 +1,4 @@
-"""Build the book: python tools/make_site.py [--out FOLDER] [--repository URL] [--without-solutions]
+"""Build the book: python tools/make_site.py [--out FOLDER] [--repository URL] [--without-solutions] [--sharp]
 
 Lays out below build/site what Sphinx needs (the notebooks as nbdev means them, a page for each module, the frames of the sliders,
 the network of the live page) and turns it into a static site in _docs, warnings being errors. Needs `pip install -e ".[docs]"` and npm.
@@ -8,6 +8,7 @@ import ast
 import base64
 import hashlib
 import html
+import importlib
 import json
 import os
 import re
@@ -154,9 +155,10 @@ class Told:
         return classroom.page_as_copied(text, here, self, False) if path.suffix == '.ipynb' else classroom.unlinked(text, here, self)
 
 
-def stage_notebook(path, repository, branch, told):
+def stage_notebook(path, repository, branch, told, sharpen):
     raw = told.text(path)
     nb = json.loads(raw)
+    sharpen(nb['cells'], path)
     nb['cells'] = one_title([part for cell in map(shown, nb['cells']) if cell for part in anchored(cell)])
     if path.parent.name not in ('solutions', 'interface'): nb['cells'] = list(site_answers.with_boxes(nb['cells']))
     for cell in nb['cells']:
@@ -365,7 +367,7 @@ def claims(readme):
 def part(name): return (SITE/f'{name}.html').read_text(encoding='utf-8')
 
 
-def stage(repository, branch, told):
+def stage(repository, branch, told, sharpen):
     "Lay out everything for Sphinx."
     shutil.rmtree(MINE, ignore_errors=True)
     shutil.copytree(SITE, STAGE, ignore=shutil.ignore_patterns('__pycache__', 'sw.js', 'live.html', 'playground.html', 'designer.html'))
@@ -375,7 +377,7 @@ def stage(repository, branch, told):
     shutil.copy(SITE/'sw.js', EXTRA)  # at the root: it serves what lies below it
     stage_katex()
     books = notebooks(told)
-    for page in books: stage_notebook(page, repository, branch, told)
+    for page in books: stage_notebook(page, repository, branch, told, sharpen)
     for name in 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md':
         if (ROOT/name).exists():
             (STAGE/name).write_text(films(text := told.text(ROOT/name)), encoding='utf-8')
@@ -417,9 +419,11 @@ def main(argv=None):
     parser.add_argument('--repository', default=settings.get('git_url', ''), help='URL of the public repository, for the badges')
     parser.add_argument('--address', default='', help='URL where the book will stand, for what search engines read; by default the pages of the repository')
     parser.add_argument('--without-solutions', action='store_true', help='for a class: no solutions, no folded answers, no pages for teachers')
+    parser.add_argument('--sharp', action='store_true', help='run each page that has figures again, to draw them at twice the dots')
     args = parser.parse_args(argv)
     check_replaces(args.out)
-    stage(args.repository, settings.get('branch', 'main'), Told(not args.without_solutions))
+    sharpen = importlib.import_module('site_sharp').sharpen if args.sharp else lambda cells, path: None
+    stage(args.repository, settings.get('branch', 'main'), Told(not args.without_solutions), sharpen)
     made = MINE/'html'
     if subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html', '-d', MINE/'doctrees', STAGE, made]).returncode: sys.exit(f'the book was not built from {STAGE}')
     site_finish.finish(made, npm('katex'), settings['version'], args.repository, args.address or address_of(args.repository))

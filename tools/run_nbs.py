@@ -73,11 +73,16 @@ def shrink(nb):
         data['image/png'] = min(data['image/png'].replace('\n', ''), smaller(data['image/png']), key=len)
 
 
+def client(nb, path):
+    "What runs the cells of a notebook, where its file stands."
+    return Client(nb, timeout=3600, coalesce_streams=True, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}})
+
+
 def run(path):
     began, nb = time.time(), nbformat.read(path, 4)
     page, around = nb.cells, [nbformat.v4.new_code_cell(source) for source in (WATCH, UNSEEDED)]
     nb.cells = [around[0], *page, around[1]]
-    Client(nb, timeout=3600, coalesce_streams=True, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    client(nb, path).execute()
     nb.cells = page
     shrink(nb)
     nbformat.write(nb, path)

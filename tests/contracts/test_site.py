@@ -25,6 +25,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urldefrag, urlencode, urlparse
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -43,8 +44,8 @@ from ddpm_lesson.schedule import cosine_schedule, diagnose, linear_schedule, rat
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tools'))
-make_site, export_onnx, site_answers, site_finish, site_live, site_play, site_styles, site_trim = map(
-    importlib.import_module, ('make_site', 'export_onnx', 'site_answers', 'site_finish', 'site_live', 'site_play', 'site_styles', 'site_trim'))
+make_site, export_onnx, run_nbs, site_answers, site_finish, site_live, site_play, site_sharp, site_styles, site_trim = map(importlib.import_module, (
+    'make_site', 'export_onnx', 'run_nbs', 'site_answers', 'site_finish', 'site_live', 'site_play', 'site_sharp', 'site_styles', 'site_trim'))
 
 REPOSITORY = 'https://github.com/someone/ddpm_lesson'
 ADDRESS = 'https://someone.github.io/ddpm_lesson/'
@@ -668,6 +669,56 @@ def test_figures_keep_their_place_free(site, tags):
         with Image.open(path.parent/a['src']) as picture: assert abs(int(a['width'])*picture.height - int(a['height'])*picture.width) <= picture.width, (path, a['src'])
         assert a['fetchpriority'] == 'low', path
     assert not [path for path, found in tags.items() for tag, a in found if tag == 'link' and a.get('rel') == 'preload' and a.get('as') == 'script']
+
+
+DRAWS = 'import os\nimport matplotlib.pyplot as plt\n\nplt.figure(figsize=(4, 2), dpi=80)\nplt.plot([0, 1, int(os.environ.get("ANOTHER", 2))]);'
+
+
+@pytest.fixture(scope='session')
+def drawn_page(tmp_path_factory):
+    "A page with one figure, as it is committed; another line where ANOTHER says so."
+    path = tmp_path_factory.mktemp('sharp')/'page.ipynb'
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('# A page'), nbformat.v4.new_code_cell(DRAWS)]), path)
+    run_nbs.run(path)
+    return path
+
+
+def sharpened(path): return site_sharp.sharpen(cells := json.loads(path.read_text(encoding='utf-8'))['cells'], path) or cells
+
+
+def test_a_figure_gets_twice_the_dots_if_it_is_the_committed_one(drawn_page, monkeypatch, tmp_path, capsys):
+    "Wrong programs: one that shows a curve which the words beside it don't know; one that runs a page again which has not changed."
+    monkeypatch.setattr(site_sharp, 'KEPT', tmp_path/'one')
+    before, cells = json.loads(drawn_page.read_text(encoding='utf-8'))['cells'], sharpened(drawn_page)
+    once, twice = (site_sharp.grey(cell['outputs'][0]['data']['image/png']).shape for cell in (before[1], cells[1]))
+    size = cells[1]['outputs'][0]['metadata']['image/png']
+    assert set(size) == {'width', 'height'} and abs(size['width'] - once[1]) < 0.05*once[1] and twice[0] - 2*size['height'] in (0, 1) and twice[1] - 2*size['width'] in (0, 1)
+    with monkeypatch.context() as unable:
+        unable.setattr(site_sharp, 'run_again', None)
+        assert sharpened(drawn_page) == cells and not capsys.readouterr().out
+        unable.setattr(site_sharp, 'KEPT', tmp_path/'two')
+        assert sharpened(drawn_page) == before and 'page.ipynb could not be run again' in capsys.readouterr().out
+    monkeypatch.setattr(site_sharp, 'KEPT', tmp_path/'three')
+    monkeypatch.setenv('ANOTHER', '3')
+    assert sharpened(drawn_page) == before and '1 of 1 pictures stay as they are' in capsys.readouterr().out
+
+
+def test_a_sharp_figure_has_a_dot_for_each_of_a_sharp_screen(drawn_page, browser, monkeypatch, tmp_path):
+    "From the page's output to the screen. A wrong program: one that shows the larger picture in twice the room."
+    monkeypatch.setattr(site_sharp, 'KEPT', tmp_path/'kept')
+    source, made = tmp_path/'source', tmp_path/'made'
+    source.mkdir()
+    (source/'index.ipynb').write_text(json.dumps(json.loads(drawn_page.read_text(encoding='utf-8')) | {'cells': sharpened(drawn_page)}), encoding='utf-8')
+    subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-C', '-D', 'extensions=myst_nb', '-D', 'nb_execution_mode=off', source, made], check=True)
+    text = site_finish.sized((made/'index.html').read_text(encoding='utf-8'), 'index.html', made)
+    (made/'index.html').write_text(text, encoding='utf-8')
+    with serving(made) as address:
+        page = browser.new_page(device_scale_factor=2, viewport=dict(width=1300, height=900))
+        page.goto(address)
+        page.wait_for_function('document.querySelector("img")?.naturalWidth > 0')
+        dots, room = page.evaluate('() => { const i = document.querySelector("img"), box = i.getBoundingClientRect(); return [[i.naturalWidth, i.naturalHeight], [box.width, box.height]]; }')
+        page.close()
+    assert room[0] > 200 and all(0 <= d - 2*r <= 1 for d, r in zip(dots, room)), (dots, room)
 
 
 def test_only_the_search_page_loads_the_search(site):
