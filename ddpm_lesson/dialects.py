@@ -384,9 +384,10 @@ def _settings(thing)->dict:
         raise TypeError(f'scheduler wanted one of diffusers, or its config, got {type(thing).__name__}')
     given = dict(given)
     name = str(given.get('_class_name', type(thing).__name__))
+    has_betas = name == 'dict' or {'beta_start', 'beta_schedule'} & given.keys()
     if 'FlowMatch' in name: given['prediction_type'] = 'flow_prediction'
-    if 'EDM' in name or 'sigma_data' in given:
-        raise ValueError(f'wanted a scheduler with betas, got {name}, which has levels sigma; '
+    elif 'EDM' in name or 'sigma_data' in given or not has_betas:
+        raise ValueError(f'wanted a scheduler with betas, got {name}, which has none; '
                          'for EDM: schedule_from_alpha_bar(1/(1 + sigma**2)) and PredictsEdm')
     return _theirs | given
 
@@ -395,13 +396,21 @@ def _with_betas(betas)->Schedule:
     betas = _table([0, *betas], 'trained_betas')
     return _to_zero((1 - betas).cumprod(0)) if betas[-1] == 1 else Schedule(betas)
 
-def _schedule_of(c:dict)->Schedule:
-    "Its table, in float64, where theirs is float32."
+def _schedule_of(c:dict, scheduler=None)->Schedule:
+    "Its table, in float64, where theirs is float32; an error if `scheduler` holds another."
+    sched, theirs = _table_of(c), getattr(scheduler, 'alphas_cumprod', None)
+    if theirs is None or torch.allclose(sched.alpha_bar[1:].float(), theirs.cpu(), 1e-3, 1e-6):
+        return sched
+    raise ValueError('scheduler wanted the alphas_cumprod that its settings make, got others: '
+                     'schedule_from_alpha_bar([1, *scheduler.alphas_cumprod]) takes any')
+
+def _table_of(c:dict)->Schedule:
+    "What the settings make."
     T, low, high, kind = (c[k] for k in ('num_train_timesteps', 'beta_start', 'beta_end',
                                          'beta_schedule'))
     if c['prediction_type'] == 'flow_prediction': return flow_schedule(T, c['shift'])
-    if c['trained_betas'] is not None: return _with_betas(c['trained_betas'])
-    if kind == 'linear': sched = linear_schedule(T, low, high)
+    if c['trained_betas'] is not None: sched = _with_betas(c['trained_betas'])
+    elif kind == 'linear': sched = linear_schedule(T, low, high)
     elif kind == 'scaled_linear':
         low, high = _check_ends(low, high)
         sched = _with_betas((_line(low**0.5, high**0.5, _check_T(T))**2).tolist())
@@ -448,9 +457,8 @@ def from_diffusers(
     classes = getattr(net, 'config', {}).get('num_class_embeds') or 0
     ours = Foreign(net, 'class_labels' if classes else None, classes, **fixed)
     if c is None: return ours
-    sched = _schedule_of(c)
-    if c['prediction_type'] == 'flow_prediction':
-        ours.told = sched.T*_flow_rates(sched.signal_rate, sched.noise_rate)[1].float()
+    sched = _schedule_of(c, scheduler)
+    if c['prediction_type'] == 'flow_prediction': ours.told = _told_at(c, sched).float()
     return _wrapper(c['prediction_type'])(ours, sched)
 
 # %% ../nbs/16_dialects.ipynb #ead3884f
@@ -474,22 +482,45 @@ def _from_scheduler(thing)->Schedule:
     if said := _said_otherwise(c):
         warnings.warn('; '.join(said) + ': `options_of(scheduler, S)` for our samplers to do as '
                       'it does', stacklevel=3)
-    return _schedule_of(c)
+    return _schedule_of(c, thing)
+
+def _told_at(c:dict, sched)->Tensor:
+    "(T+1,) what their network is told at each of our steps; entry 0 is never used."
+    if c['prediction_type'] != 'flow_prediction': return torch.arange(sched.T + 1.) - 1
+    return sched.T*_flow_rates(sched.signal_rate, sched.noise_rate)[1]
 
 # %% ../nbs/16_dialects.ipynb #afbfc97c
+def _their_steps(c:dict, scheduler, S)->list:
+    "Our steps that are nearest to what a copy of their scheduler says it visits."
+    scheduler, sched = copy.deepcopy(scheduler), _schedule_of(c)
+    scheduler.set_timesteps(S)
+    off = (_told_at(c, sched)[1:] - scheduler.timesteps.cpu().double()[:, None]).abs()
+    near, steps = off.min(1)
+    steps = list(dict.fromkeys((steps + 1).tolist()))   # some ask twice at one level
+    if near.max() < 2 and steps == sorted(steps, reverse=True): return steps
+    raise ValueError(f'scheduler wanted one that visits falling timesteps in 0..{sched.T - 1}, '
+                     f'got {scheduler.timesteps.tolist()[:4]} of {type(scheduler).__name__}')
+
+def _spaced(c:dict, S)->list:
+    "What the settings of a DDIMScheduler or DDPMScheduler say; others have rules of their own."
+    T, kind, name = (c.get(k) for k in ('num_train_timesteps', 'timestep_spacing', '_class_name'))
+    if name not in (None, 'DDIMScheduler', 'DDPMScheduler'):
+        raise ValueError(f'scheduler wanted the {name} itself, not its settings alone')
+    if kind == 'leading': return [min(t + c['steps_offset'], T) for t in leading(T, S)]
+    if kind == 'linspace':
+        return [1 + round((T - 1)*(S - 1 - i)/max(1, S - 1)) for i in range(S)]
+    if kind == 'trailing': return trailing(T, S)
+    raise ValueError(f'timestep_spacing wanted leading, linspace or trailing, got {kind!r:.60}')
+
 def options_of(
     scheduler,  # of diffusers, or its config
     S:int,      # their num_inference_steps
 )->dict:        # steps and clip
     "What makes `ddim_sample` and `ddpm_sample` visit the steps that their scheduler visits."
     c = _settings(scheduler)
-    T, kind = c['num_train_timesteps'], c['timestep_spacing']
-    if kind == 'leading': steps = [min(t + c['steps_offset'], T) for t in leading(T, S)]
-    elif kind == 'linspace':
-        steps = [1 + round((T - 1)*(S - 1 - i)/max(1, S - 1)) for i in range(_check_count(T, S))]
-    elif kind == 'trailing': steps = trailing(T, S)
-    else: raise ValueError(f'timestep_spacing wanted leading, linspace or trailing, got {kind!r:.60}')
-    r = c['clip_sample_range']
+    _check_count(c['num_train_timesteps'], S)
+    asked = hasattr(scheduler, 'set_timesteps')
+    steps, r = _their_steps(c, scheduler, S) if asked else _spaced(c, S), c['clip_sample_range']
     return dict(steps=steps, clip=(-r, r) if c['clip_sample'] else None)
 
 # %% ../nbs/16_dialects.ipynb #83957ce4

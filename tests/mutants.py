@@ -289,6 +289,8 @@ MUTANTS = {
     'the schedule of a module, not of an oracle in it': ('sampler', 'for part in (*parts, *inside)', 'for part in parts', 'contracts/test_pairs.py::test_another_schedule_is_seen_through_what_is_around_a_model'),
     'a gradient lost without a word': ('sampler', "    if x.requires_grad and torch.is_grad_enabled():\n        raise ValueError(f'{name} wanted no gradient", "    if False:\n        raise ValueError(f'{name} wanted no gradient", 'contracts/test_pairs.py::test_a_gradient_that_would_be_lost_is_refused'),
     'steps that rise become NaN': ('sampler', '*_falling(check_schedule(sched).T, ts), 0', '*ts, 0', 'test_sampler.py::test_coefficients_of_steps_that_do_not_fall_are_refused'),
+    'the steps of DDIM for any scheduler': ('dialects', 'if asked else _spaced(c, S)', 'if False else _spaced(dict(c, _class_name=None), S)', 'test_dialects.py::test_options_visit_the_steps_of_any_scheduler'),
+    'betas of their own, never rescaled': ('dialects', "sched = _with_betas(c['trained_betas'])", "return _with_betas(c['trained_betas'])", 'test_dialects.py::test_betas_of_ones_own_are_rescaled_too'),
     'a loss of a model of another schedule': ('loss', '    _check_kept(net, sched)\n', '', 'contracts/test_pairs.py::test_another_schedule_is_refused'),
     'an audit that seeds the caller': ('audit_trace', '        with torch.random.fork_rng(gpus): yield\n', '        yield\n', 'test_audit.py::test_an_audit_leaves_the_callers_state'),
     'a law that gives a column': ('likelihood', 'if at_T.shape != x.shape[:1]:', 'if False:', 'test_likelihood.py::test_bad_input_is_named'),

@@ -1,8 +1,10 @@
 "Dialects: what is translated comes back, agrees with other libraries, and ends where it should."
 import copy
+import inspect
 import math
 import warnings
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -353,6 +355,52 @@ def test_options_visit_their_steps(spacing, kind, S):
     if spacing == 'linspace' and S == 1: assert got['steps'] in ([1], [1000])
     else: assert max(abs(a - b) for a, b in zip(got['steps'], wanted, strict=True)) <= (spacing != 'leading')   # halves are rounded their way
     assert got['clip'] == (-1, 1)
+
+
+SCHEDULERS = """DDIM DDPM PNDM EulerDiscrete EulerAncestralDiscrete HeunDiscrete LMSDiscrete DPMSolverMultistep DPMSolverSinglestep UniPCMultistep
+    DEISMultistep KDPM2Discrete SASolver LCM TCD FlowMatchEulerDiscrete""".split()
+SPACINGS = [{}, *(dict(timestep_spacing=s) for s in ('leading', 'linspace', 'trailing')), *({f'use_{s}_sigmas': True} for s in ('karras', 'exponential', 'beta')), dict(shift=3.0)]
+
+
+@pytest.mark.parametrize('options', SPACINGS, ids=lambda o: '-'.join(f'{k}={v}' for k, v in o.items()) or 'default')
+@pytest.mark.parametrize('name', SCHEDULERS)
+def test_options_visit_the_steps_of_any_scheduler(name, options):
+    "Rejects the formulas of DDIM for a scheduler that has others, Karras' levels left out, flow's time read as a count from 0."
+    kind = getattr(diffusers, f'{name}Scheduler')
+    if not options.keys() <= inspect.signature(kind).parameters.keys(): pytest.skip('it knows no such setting')
+    scheduler = kind(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        scheduler.set_timesteps(7)
+        before = copy.deepcopy(vars(scheduler))
+        got = options_of(scheduler, 7)['steps']
+    assert str(vars(scheduler)) == str(before)   # it is left as it was
+    wanted = list(dict.fromkeys(scheduler.timesteps.double().tolist()))
+    told = (lambda t: 1000/(1 + (1000 - t)/t/scheduler.config.shift)) if 'Flow' in name else (lambda t: t - 1)
+    assert len(got) == len(wanted) and all(abs(told(t) - v) < (1.6 if 'Flow' in name else 0.51) for t, v in zip(got, wanted))
+
+
+def test_steps_that_can_not_be_visited_or_known_are_refused():
+    for scheduler, said in (diffusers.DDIMInverseScheduler(), 'falling timesteps'), (dict(diffusers.EulerDiscreteScheduler().config, _class_name='EulerDiscreteScheduler'), 'EulerDiscreteScheduler itself'):
+        with pytest.raises(ValueError, match=said): options_of(scheduler, 7)
+    with pytest.raises(ValueError, match='steps wanted 1..1000'): options_of(DDIMScheduler(), 1001)
+
+
+def test_betas_of_ones_own_are_rescaled_too():
+    "Rejects a table without the rescaling that its settings ask for."
+    scheduler = DDIMScheduler(trained_betas=[0.001*(k + 1) for k in range(100)], num_train_timesteps=100, rescale_betas_zero_snr=True, timestep_spacing='trailing', clip_sample=False)
+    assert_close(quiet(scheduler).alpha_bar[1:].float(), scheduler.alphas_cumprod, rtol=1e-3, atol=1e-6)
+
+
+def test_a_scheduler_with_another_table_or_none_is_refused():
+    "Rejects settings that are read without a look at the table they should make, and DDPM's table where there is none."
+    scheduler = DDIMScheduler()
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod**2
+    for call in (lambda: from_diffusers(scheduler), lambda: from_diffusers(small_network(), scheduler)):
+        with pytest.raises(ValueError, match='alphas_cumprod'): call()
+    for kind in diffusers.IPNDMScheduler, diffusers.ScoreSdeVeScheduler, diffusers.DDPMWuerstchenScheduler:
+        with pytest.raises(ValueError, match='which has none'): from_diffusers(kind())
+    with pytest.raises(ValueError, match='which has none'): from_diffusers(diffusers.FlowMatchEulerDiscreteScheduler().config)
 
 
 def test_words_are_said_where_theirs_means_something_else():
