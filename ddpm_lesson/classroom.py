@@ -13,6 +13,7 @@ import ast
 import csv
 import hashlib
 import html
+import io
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from pathlib import Path
 from .data import assets
 from .engine.cards import parse_card
 from .engine.files import atomic_write, full_path, open_regular, printable
-from .exam.grade import exercises, lessons, read_progress
+from .exam.grade import called_now, exercises, lessons, read_progress
 
 # %% ../nbs/interface/classroom.ipynb #951afbd8
 def course()->Path:
@@ -477,13 +478,16 @@ def _read_one(path:Path):
     if len(raw) > 10**6: raise ValueError('too large')
     text = raw.decode('utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')   # PowerShell's `>` writes UTF-16
     if path.suffix.lower() == '.csv':
-        for row in csv.DictReader(text.splitlines()):
-            if not exercises.keys() & row.keys(): raise ValueError('no column of an exercise')
-            yield row['student'], {name for name in exercises if row.get(name) == '1'}
+        for row in csv.DictReader(io.StringIO(text, newline='')):
+            marks = {now: mark for name, mark in row.items() if (now := called_now(name)) in exercises}
+            if not marks: raise ValueError('no column of an exercise')
+            if not {*marks.values()} <= {'0', '1', ''}: raise ValueError('a mark that is neither 0 nor 1')
+            yield row['student'], {name for name, mark in marks.items() if mark == '1'}
         return
     said = parse_card(text, path.name)
-    if 'done' in said: yield path.stem, set(read_progress(path)) & exercises.keys()
-    else: yield str(said['student']), set(said['right']) & exercises.keys()
+    student, right = (path.stem, list(read_progress(path))) if 'done' in said else (said['student'], said['right'])
+    if not isinstance(right, list): raise ValueError('no list of names')
+    yield student, {*map(called_now, right)} & exercises.keys()
 
 def _name(student:str)->str:
     "A name as it is shown, or an error; one that a spreadsheet would take for a formula gets a quote in front."

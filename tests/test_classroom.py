@@ -433,6 +433,17 @@ def test_names_are_words_for_every_program(tmp_path):
     classroom.class_picture(classroom.class_table(done), tmp_path/'class.png')
 
 
+@pytest.mark.parametrize('name, raw, right', [
+    ('x.json', json.dumps(dict(student='bea', right=[f'97-{SENT[0][3:]}'])), True), ('x.csv', f'student,97-{SENT[0][3:]}\nbea,1\n', True), ('x.csv', f'student,{SENT[0]}\nbea,1.0\n', False),
+    ('x.csv', f'student,{SENT[0]}\nbea,TRUE\n', False), ('x.json', json.dumps(dict(student='bea', right=SENT[0])), False), ('x.json', json.dumps(dict(student=None, right=SENT)), False)])
+def test_what_was_answered_right_counts_or_the_file_is_named(name, raw, right, tmp_path):
+    "Rejects a 0 for who sent the names of an earlier edition, or a table that a spreadsheet wrote anew."
+    (tmp_path/'ana.json').write_text(json.dumps(dict(student='ana', right=SENT)), encoding='utf-8')
+    (tmp_path/name).write_text(raw, encoding='utf-8-sig')
+    done, bad, _ = classroom.gather(tmp_path)
+    assert (done.get('bea') == {SENT[0]} and not bad) if right else (bad == [name] and 'bea' not in done)
+
+
 def test_a_picture_of_thousands_is_bounded(tmp_path):
     "Rejects minutes of drawing, and rows left out without a word."
     rows = classroom.class_table({f's{k}': set() for k in range(3000)})

@@ -158,7 +158,7 @@ def test_only_right_answers_are_remembered_and_whole(tmp_path):
     assert check('03-std', exercises['03-std'].truth) and progress_file().read_bytes() == kept   # the day stays the first
     assert '[x] std' in repr(progress()) and repr(progress()).count('[x]') == 2                  # one, and the legend
     assert len(repr(progress()).splitlines()) == len(lessons) + 2
-    assert {p.name for p in tmp_path.iterdir()} <= {'progress.json', 'progress.lock'}
+    assert {p.name for p in tmp_path.iterdir()} <= {'progress.json', 'progress.json.lock'}
 
 
 def test_a_damaged_or_forbidden_file_is_said_and_left_alone(tmp_path, monkeypatch):
@@ -419,3 +419,15 @@ def test_importing_exercises_is_light():
     code = ('import sys, torch; before = set(sys.modules); import ddpm_lesson.exam.grade; assert len(ddpm_lesson.exam.grade.exercises) >= 58; '
             'heavy = {"torchvision", "matplotlib", "diffusers", "PIL", "tqdm", "einops", "safetensors"} & (set(sys.modules) - before); assert not heavy, heavy')
     subprocess.run([sys.executable, '-c', code], check=True, env={**os.environ})
+
+
+def test_who_has_no_name_on_this_computer_has_a_number(monkeypatch, tmp_path):
+    "Rejects a KeyError in a container whose user no file knows; and a lock that takes the place of what it locks, or of others' files."
+    def nobody(): raise KeyError('getpwuid(): uid not found: 12345')
+    monkeypatch.setattr('getpass.getuser', nobody)
+    monkeypatch.setenv('DDPM_LESSON_PROGRESS', str(tmp_path))
+    assert progress_file() == tmp_path/f'{os.getuid()}.json'
+    for name in 'p.lock', 'poetry.json':
+        monkeypatch.setenv('DDPM_LESSON_PROGRESS', str(tmp_path/name))
+        assert remember('00-ghost') == '' and list(read_progress()) == ['00-ghost']
+    assert {p.name for p in tmp_path.iterdir()} <= {'p.lock', 'p.lock.lock', 'poetry.json', 'poetry.json.lock'}
