@@ -427,6 +427,27 @@ def test_what_is_written_can_be_read_back(tmp_path):
     assert not (tmp_path/'x.safetensors').exists()
 
 
+def test_a_table_of_a_spreadsheet_and_a_return_are_read_back(tmp_path):
+    "Rejects a first column whose name begins with an invisible mark, and a text that is lost with its carriage return."
+    write_table([dict(a='x\ry', b=1)], tmp_path/'t.csv')
+    (tmp_path/'t.csv').write_bytes(b'\xef\xbb\xbf' + (tmp_path/'t.csv').read_bytes())
+    assert read_table(tmp_path/'t.csv') == [dict(a='x\ry', b=1)]
+
+
+@pytest.mark.parametrize('name', ['x'*255, 'x'*240 + '.png', 'é'*120 + '.safetensors', 'x.' + 'y'*250])
+def test_a_file_may_have_the_longest_name_that_there_is(name, tmp_path):
+    "Rejects a half-written file whose name is longer than that of the whole one, so that what was drawn can not be kept."
+    for text in 'old', 'new':
+        with atomic_write(tmp_path/name) as p: p.write_text(text)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, 'new')]
+
+
+def test_a_picture_of_floats_is_refused(tmp_path):
+    "Rejects bytes that wrapped round: -1 is no colour."
+    with pytest.raises(TypeError, match='wanted bytes'): save_png(tmp_path/'a.png', torch.zeros(1, 4, 4) - 1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_sheets_and_films_say_what_they_want(tmp_path):
     x = torch.zeros(3, 1, 4, 4)
     for wrong in (dict(cols=0), dict(cols=-1), dict(cols=2.0), dict(zoom=0), dict(zoom=True)):

@@ -75,11 +75,16 @@ def atomic_write(
         _sync_folder(path.parent)
 
 # %% ../../nbs/engine/files.ipynb #e58a2ca7
+def _half(path)->tuple:
+    "How the name of a half-written file begins and ends; shorter than a name may be, however long that of the file is."
+    return f'.{path.name[:40]}.half-', path.suffix[:20]
+
 def sweep(path)->None:
     "Remove what killed writers of a file left beside it, not what a living writer holds."
     path = Path(path)
     if fcntl is None: return
-    for half in path.parent.glob(f'.{glob.escape(path.name)}.half-????????{glob.escape(path.suffix)}'):
+    before, after = map(glob.escape, _half(path))
+    for half in path.parent.glob(f'{before}????????{after}'):
         if half.is_symlink(): continue
         with suppress(OSError), open_regular(half) as f:  # held by a living writer, or gone meanwhile
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +111,7 @@ def _sync_folder(folder):
 def _neighbour(path):
     "A new file beside `path`: locked while in use, removed afterwards if it is still there."
     while True:
-        beside = path.with_name(f'.{path.name}.half-{secrets.token_hex(4)}{path.suffix}')
+        beside = path.with_name(secrets.token_hex(4).join(_half(path)))
         handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if fcntl:
             with suppress(OSError): fcntl.flock(handle, fcntl.LOCK_EX)  # some file systems can't
@@ -189,6 +194,7 @@ def sheet(
 
 def to_pil(pixels:Tensor):
     "(C, H, W) bytes as a PIL image."
+    if pixels.dtype != torch.uint8: raise TypeError(f'pixels wanted bytes (uint8), got {pixels.dtype}: `sheet` makes them')
     from torchvision.transforms.v2.functional import to_pil_image
     return to_pil_image(pixels)
 
@@ -226,7 +232,7 @@ def _as_text(v)->str:
     "Text from which `_as_value` reads the value; a word that looks like another gets quotes."
     if hasattr(v, 'item'): v = v.item()  # numpy's numbers and torch's
     if isinstance(v, float): v = round(v, 5) if abs(v) >= 1 else float(f'{v:.5g}')
-    plain = v is None or isinstance(v, str) and v and _as_value(v) is v
+    plain = v is None or isinstance(v, str) and v and '\r' not in v and _as_value(v) is v
     return v if plain else json.dumps(v, ensure_ascii=False)
 
 def _as_value(text):
@@ -244,5 +250,5 @@ def write_table(rows:list, path)->None:
 
 def read_table(path)->list:
     "The rows that `write_table` wrote, dicts."
-    with open(full_path(path), newline='', encoding='utf-8') as f:
+    with open(full_path(path), newline='', encoding='utf-8-sig') as f:   # a spreadsheet may have put its mark in front
         return [{k: _as_value(v) for k, v in row.items() if v != ''} for row in csv.DictReader(f)]
