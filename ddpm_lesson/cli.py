@@ -7,7 +7,6 @@ __all__ = ['main', 'sample', 'edit_photo', 'train', 'find_lr', 'evaluate', 'expe
            'make_class', 'progress']
 
 # %% ../nbs/interface/cli.ipynb #88937b2b
-import getpass
 import importlib.util
 import inspect
 import json
@@ -31,7 +30,7 @@ from .data import Images, to_unit
 from .engine import draw, run as runs, sources
 from .engine.cards import limits, samplers, schedules, to_image_range, units
 from .engine.distributed import fit_here, launched_alone, process_group, rank_and_world, resume_here, run_here
-from .engine.files import save_png, sheet, to_pil, write_table, write_text
+from .engine.files import full_path, save_png, sheet, to_pil, write_table, write_text
 from .engine.presets import card_for, plan, prepared, presets
 from .engine.safety import checkpoints, latest_checkpoint, versions
 from .exam import grade
@@ -42,9 +41,9 @@ from .pretrained import load_pretrained, save_model, shipped
 from .sampler import ddim_sample
 from .schedule import diagnose as diagnosis
 from .sheets import check_pixels, check_sheets, compared, fingerprint, frames, not_flags, read_sheet
-from .sheets import recorded, same_weights, sheet_size, side_of, unlike, write_sheets
+from .sheets import recorded, same_weights, sheet_size, side_of, too_long, unlike, write_sheets
 from .terminal import Commands, Label, Named, Number, Place, Whole, at_terminal, check_ours, check_output
-from .terminal import check_apart, check_outputs, check_writable, fitting_threads, flag, flags, how_asked, joined
+from .terminal import check_outputs, check_writable, fitting_threads, flag, flags, how_asked, joined
 from .terminal import model_of, no_other
 
 # %% ../nbs/interface/cli.ipynb #21fba640
@@ -119,8 +118,8 @@ def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch
     # Which model, how to draw, and where its pictures go.
     weights = _weights_of(like, weights)
     now = {k: v for k, v in locals().items() if k in recorded}
-    check_outputs(out=(out, '.png'), gif=(gif, '.gif'), strip=(strip, '.png'))
-    if like: check_apart(out, like[0])
+    if wrong := too_long(now): raise ValueError(f'--{wrong}')
+    check_outputs(like and like[0], out=(out, '.png'), gif=(gif, '.gif'), strip=(strip, '.png'))
     device, (card, shape) = best_device(device), model_of(weights)
     labels = wanted_labels(label, card.get('classes', []), count)
     how = how_asked(card, labels, **asked)
@@ -174,8 +173,7 @@ def edit_photo(photo, weights, strength, mask, inverted, label, steps, count, se
     "Change a photo: draw it anew in part, make up what a mask hides, or invert it (lesson 18)."
     # What to do, and with which model.
     _check_edit(mask, inverted)
-    check_outputs(out=(out, '.png'))
-    check_apart(out, photo, mask)
+    check_outputs(photo, mask, out=(out, '.png'))
     device, (card, (channels, side, _)) = best_device(device), model_of(weights, photos=True)
     count = 1 if inverted else count
     labels = wanted_labels(label, card.get('classes', []), count)
@@ -227,7 +225,7 @@ def _recipe_flag(f):
 # %% ../nbs/interface/cli.ipynb #08c526e9
 def _anew(given:dict, preset:str, start=None)->tuple:
     "Images, card and source of a run that begins, perhaps with the weights of a model, whose images it draws."
-    if start: model_of(start, photos=True)
+    if start is not None: model_of(start, photos=True)
     settings = dict(given)
     source = plan(given, preset)['data'] if (named := settings.pop('data')) is None else named
     return *planned(source, preset, None, start, settings, at_terminal()), where_from(source)
@@ -249,14 +247,15 @@ def _run_folder(preset:str, folder, resume, start)->Path:
     if resume and folder and Path(resume) != Path(folder):
         raise ValueError(f'--resume {resume} wanted no other --folder, got {folder}')
     if resume: no_other('--resume FOLDER', 'preset')
-    if start and resume is not None: raise ValueError('--start wanted a run that begins, got --resume')
+    if None not in (start, resume): raise ValueError('--start wanted a run that begins, got --resume')
     folder = Path(resume or folder or f'runs/{preset}')
     if launched_alone() or os.environ.get('RANK') == '0': _check_folder(folder, resume is not None)
     return folder
 
 def _goes_on(folder)->str:
     if not checkpoints(folder): return 'the same command begins anew, nothing was kept yet'
-    return f'ddpm_lesson train --resume {shlex.quote(str(folder))} goes on'
+    named = f'./{folder}' if str(folder)[0] == '-' else str(folder)   # else it is taken for a flag
+    return f'ddpm_lesson train --resume {shlex.quote(named)} goes on'
 
 # %% ../nbs/interface/cli.ipynb #6771745a
 def _learn(run, folder:Path, every:int, tensorboard):
@@ -319,9 +318,9 @@ def train(preset, folder, resume, start, every, tensorboard, half, compiled, gra
 
     # The network, and what an earlier run has learned; then train.
     with process_group(device) as device:
-        (rank, world), began = rank_and_world(), time.time()
+        (rank, world), began = rank_and_world(), time.monotonic()
         run = run_here(card, data, device, compiled, graphs)
-        if start: begin_with(run, start)
+        if start is not None: begin_with(run, start)
         if again: resume_here(run, folder)
         if not rank:
             record(folder, run, source)
@@ -445,7 +444,7 @@ def diagnose(schedule, T, size, channels, **ends):
 def examine(where, from_zero, out, as_json):
     "What is wrong with a sampler (model, alpha_bar, x_T, steps, eta), or a scheduler as diffusers has them."
     from ddpm_lesson import audit
-    check_outputs(out=(out, '.json'))
+    check_outputs(out=(out := out and full_path(out), '.json'))   # a sampler may change the folder
     with redirect_stdout(sys.stderr):   # what a sampler prints is no part of the result
         sampler = audit.load_sampler(where)
         report = audit.audit(audit.from_zero(sampler) if from_zero else sampler, name=where)
@@ -519,7 +518,7 @@ def progress(folder, student, out, picture, as_json):
     check_outputs(out=(out, '.csv'), picture=(picture, '.png'))
     _named(student)
     if not folder:
-        who = student or getpass.getuser()
+        who = student or grade.account()
         _answers_of(student)
         return click.echo(grade.report(who, 'json') if as_json else repr(grade.progress()))
     done, bad, twice = classroom.gather(folder)

@@ -73,9 +73,7 @@ def record(
                  sessions=[*old.get('sessions', []), now | versions()])
     with locked(path.parent): write_text(path, json.dumps(about, indent=1) + '\n')
     with suppress(OSError, ValueError):   # without a home folder nothing is remembered
-        memory = _memory(about)
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_text(memory, json.dumps(dict(data=source)))
+        write_text(_memory(about), json.dumps(dict(data=source)))
 
 # %% ../nbs/interface/journal.ipynb #8a6bc39c
 def remembered(
@@ -93,7 +91,7 @@ def how_made(began:float, run, device:str)->dict:
     where = torch.cuda.get_device_name() if 'cuda' in device else f'{platform.machine()} {device}, {threads} threads'
     counts = [] if data.labels is None else data.labels.bincount(minlength=len(data.classes)).tolist()
     hashes = image_hashes(data) if len(data) <= _most_hashes else []
-    how = dict(command=shlex.join(['ddpm_lesson', *sys.argv[1:]]), seconds=round(time.time() - began), hardware=where,
+    how = dict(command=shlex.join(['ddpm_lesson', *sys.argv[1:]]), seconds=round(time.monotonic() - began), hardware=where,
                precision='bf16' if run.bf16 else 'float32', loss=round(torch.stack(run.losses[-500:]).mean().item(), 4))
     return dict(made=how | versions(), learned=dict(images=len(data), classes=counts, hashes=''.join(hashes)))
 

@@ -46,7 +46,9 @@ def data_of(weights, card:dict, data, size:int)->tuple:
     if known_set(label) == bundled:
         known = known or set(image_hashes(load_images(bundled, size)))
         data = data or bundled
-    if data := data or remembered(weights_path(weights).parent): return data, known
+    if not data and (there := remembered(weights_path(weights).parent)):
+        data = there if find_source(there).name == label else None   # else of another model in that folder
+    if data: return data, known
     raise ValueError(f'--data wanted real images to judge by, a folder or a set; the model learned from {label!r:.60}')
 
 def to_judge_by(data, size:int, channels:int, progress:bool=False)->Images:
@@ -101,12 +103,12 @@ def judged(weights, card, shape, data, known, count, seed, batch, device, judge,
     labels = labels_like(other, card, count)
     with joined(weights, device) as (model, sched, device, rank):
         ref = None if rank else reference(real, judges()[judge or 'lite0'](device=device), other, len(other))
-        began = time.time()
+        began = time.monotonic()
         drawn, _ = draw.draw_images(model, sched, (count, *shape), how, labels, range(seed, seed + count), batch,
                                     shared=True, device=device, progress=at_terminal(rank))
     if rank: return {}
     about = dict(NFE=how.calls(sched.T), guidance=how.guidance, between=how.between, sampler=how.sampler,
-                 seconds=round(time.time() - began, 1), against=real.name, learned=seen, device=device)
+                 seconds=round(time.monotonic() - began, 1), against=real.name, learned=seen, device=device)
     return evaluate_samples(to_pixels(to_image_range(card, drawn)), ref) | about
 
 # %% ../nbs/interface/judging.ipynb #9b21cdfd
@@ -145,7 +147,7 @@ def bits(weights, card, shape, data, known, count, seed, batch, device, steps=No
     offered = to_judge_by(data, shape[-1], shape[0], at_terminal())
     images, seen = unlearned(offered, known, card.get('classes', []), 2)
     images = subset(images, shuffled(len(images))[:count or 20])
-    y, began = own_labels(images, card), time.time()
+    y, began = own_labels(images, card), time.monotonic()
     with joined(weights, device) as (model, sched, device, rank):
         def part(i):
             asked = model if y is None else Labelled(model, y[i])
@@ -154,7 +156,7 @@ def bits(weights, card, shape, data, known, count, seed, batch, device, steps=No
     if rank: return {}
     (elbo, elbo_half), (ode, ode_half) = map(mean_and_interval, found.T)
     return {'ELBO': elbo, 'ELBO interval': elbo_half, 'ODE': ode, 'ODE interval': ode_half, 'N': len(images),
-            'steps': steps, 'seconds': round(time.time() - began, 1), 'against': images.name, 'learned': seen,
+            'steps': steps, 'seconds': round(time.monotonic() - began, 1), 'against': images.name, 'learned': seen,
             'device': device}
 
 # %% ../nbs/interface/judging.ipynb #5e16505b

@@ -10,7 +10,7 @@ __all__ = ['best_device', 'to_images', 'card_from', 'begin_with', 'planned', 'ca
 import inspect
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .checks import check_whole
 from .data import Images, check_unit, fit_square, to_pixels
 from .engine.cards import as_size, differences, schedule_entry
 from .engine.files import full_path
-from .engine.presets import card_for, every_network, in_steps, numbers, plan, prepared, recipe_of
+from .engine.presets import card_for, every_network, in_steps, numbers, one_length, plan, prepared, recipe_of
 from .engine.run import Run, fit, make_card, resume
 from .engine.safety import checkpoints
 from .engine.sources import load_images
@@ -104,7 +104,7 @@ def _label(y)->int:
 def _item(ds, k):
     "Item k, or an error that reaches the caller: Python's loops take these for an end."
     try: return ds[k]
-    except (StopIteration, IndexError) as e:
+    except (StopIteration, LookupError) as e:
         raise ValueError(f'the data set wanted {len(ds)} items, as its len says, got {type(e).__name__} at item {k}') from e
 
 # %% ../nbs/interface/own.ipynb #714e0e16
@@ -149,6 +149,8 @@ def to_images(
     if isinstance(source, Tensor): return _of_tensor(source, 'tensor')
     if isinstance(source, np.ndarray): return _of_array(source, 'array')
     if _is_pair(source): return _of_pair(*source, size)
+    if isinstance(source, Mapping):
+        raise TypeError(f'images wanted one thing, got {type(source).__name__} of {", ".join(map(str, source)):.60}: name one')
     if hasattr(source, '__getitem__') and hasattr(source, '__len__'): return _of_dataset(source, size, type(source).__name__)
     if isinstance(source, torch.utils.data.DataLoader): return to_images(source.dataset, size, channels, progress)
     raise TypeError('images wanted a folder, the name of a set, a tensor, an array or a torch Dataset, got '
@@ -240,10 +242,10 @@ def planned(images, preset, net, start, settings, progress=False)->tuple:
     settings = {k: v for k, v in settings.items() if v is not None}
     if 'data' in settings: raise ValueError(f'data wanted no second word: the images come first, got {settings["data"]!r:.60}')
     if net is not None: _check_network(net, settings)
-    p, old = plan(settings, preset), load_card(start) if start and net is None else None
+    p, old = plan(settings, preset), load_card(start) if start is not None and net is None else None
     size, channels = (old.get('size'), old['network'].get('channels')) if old else (p['size'], p.get('channels'))
     data = prepared(to_images(images, size, channels, progress), p, settings)
-    if net is None: card = card_from(start, data, p, settings) if start else card_for(data, p)
+    if net is None: card = card_for(data, p) if start is None else card_from(start, data, p, settings)
     _check_asked(data, settings)
     if net is None: return data, card
     if data.labels is not None and not _takes_labels(net): data = Images(data.pixels, name=data.name)
@@ -256,7 +258,7 @@ def card_again(
 )->dict:
     "The card of a run that goes on, with what is said now."
     said = dict(said)
-    if 'epochs' in said: said['steps'] = max(1, said['epochs']*(len(data)//card['recipe']['batch']))
+    if 'epochs' in said: said = in_steps(data, dict(batch=card['recipe']['batch']) | one_length(said))
     for k in 'mults', 'attend': said |= {k: numbers(said[k])} if k in said else {}
     parts = dict(recipe=[f.name for f in fields(Recipe)], schedule=['T'],
                  network=['width', 'mults', 'blocks', 'attend', 'patch', 'dropout', 'scale_shift', 'layers', 'heads'])
@@ -283,9 +285,9 @@ def train_on(
     """Train on your images. With a folder: go on with the run that is there.
     Raises ValueError for settings that contradict each other, the images or that run; FloatingPointError if the loss diverges."""
     data, card = planned(images, preset, net, start, settings)
-    device, began = best_device(device), time.time()
+    device, began = best_device(device), time.monotonic()
     run = Run(card, data, device, net=net)
-    if start: begin_with(run, start)
+    if start is not None: begin_with(run, start)
     if folder is None: return fit(run, None, every, progress, each=each)
     folder = full_path(folder)
     if others := strangers(folder): raise ValueError(f'folder wanted another, got {folder}: {others[0]} is there, and not of this run')
@@ -310,16 +312,20 @@ def wanted_labels(
     count:int,
 ):                  # (count,) int64, or None
     "The label of each image: all in turn, none, or one for every image; of several, each in turn."
+    if hasattr(label, 'tolist'): label = label.tolist()
+    if label in ('all', 'none') and label in classes:
+        warnings.warn(f'label {label} is no class here; the class of that name is drawn by {label},{label}', stacklevel=2)
     if label == 'none' or label == 'all' and not classes: return None
     if not classes: raise ValueError(f'this model knows no labels, got {label!r:.60}')
-    number = {str(k): k for k in range(len(classes))} | {name: k for k, name in enumerate(classes)}
-    if hasattr(label, 'tolist'): label = label.tolist()
+    number = {name: k for k, name in enumerate(classes)}
+    if not any(map(str.isdecimal, classes)): number |= {str(k): k for k in range(len(classes))}   # else 3 is the class called 3
     if isinstance(label, (list, tuple, range)): names = [*map(str, label)]
     else: names = classes if label == 'all' else [label] if label in classes else str(label).split(',')
     chosen = [number.get(name) for name in names]
     if None in chosen or not chosen:
         known = ', '.join(classes[:20]) + ' ...'*(len(classes) > 20)
-        raise ValueError(f'label wanted all, none, {known}, or a number below {len(classes)}, got {label!r:.60}')
+        numbers_too = f', or a number below {len(classes)}'*('0' in number)
+        raise ValueError(f'label wanted all, none, {known}{numbers_too}, got {label!r:.60}')
     return torch.tensor(chosen)[torch.arange(count) % len(chosen)]
 
 # %% ../nbs/interface/own.ipynb #f47a3004

@@ -19,7 +19,7 @@ from .checks import moved_to, torch_defaults
 from .engine.cards import build, check_card, decisive, describe_mismatch, differences, dtypes
 from .engine.cards import image_shape, make_schedule, outline, parse_card, sampling_of, to_image_range
 from .engine.draw import draw_images
-from .engine.files import load_tensors, save_tensors, writable, write_text
+from .engine.files import full_path, load_tensors, save_tensors, writable, write_text
 from .engine.safety import OwnDraws
 from .loss import PredictsEps, targets
 
@@ -39,7 +39,7 @@ def weights_path(
         if os.path.isfile(f'{wanted}/model.safetensors'):
             warnings.warn(f'{wanted!r} is the shipped model of that name; the folder here is ./{wanted}', stacklevel=3)
         return path
-    path = Path(os.path.expanduser(str(wanted)))
+    path = full_path(wanted if isinstance(wanted, Path) else str(wanted))
     if os.path.isfile(path/'model.safetensors'): return path/'model.safetensors'
     named = path.suffix == '.safetensors'
     if named and os.path.isfile(path): return path
@@ -153,7 +153,7 @@ def save_model(
 )->None:
     """Write weights with their card inside, and a copy beside.
     Raises ValueError, and writes nothing, if `load_pretrained` would refuse them."""
-    path = Path(os.path.expanduser(path))
+    path = full_path(path)
     if path.suffix != '.safetensors': raise ValueError(f'wanted a name that ends in .safetensors, got {str(path)!r}')
     try: text = json.dumps(card, indent=1) + '\n'
     except (TypeError, ValueError, RecursionError) as e:

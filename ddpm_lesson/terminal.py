@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['clean', 'Screen', 'sentence', 'Commands', 'Place', 'Named', 'Label', 'Number', 'Whole', 'flag', 'flags', 'no_other',
-           'check_writable', 'check_output', 'check_apart', 'check_outputs', 'check_ours', 'model_of', 'how_asked',
-           'fitting_threads', 'at_terminal', 'joined']
+           'check_writable', 'check_output', 'check_outputs', 'check_ours', 'model_of', 'how_asked', 'fitting_threads',
+           'at_terminal', 'joined']
 
 # %% ../nbs/interface/terminal.ipynb #3b3ec9f0
 import math
@@ -109,7 +109,9 @@ class Place(click.Path):
     "A path, or a name that may be one, in which ~ stands for the home folder."
     def convert(self, value, param, ctx):
         value = os.fspath(value)
-        if value.startswith('~'): value = str(full_path(value))
+        if not value and getattr(param, 'flag_value', None) != '':   # as of a variable that is not set
+            self.fail('a path wanted a name, got nothing.', param, ctx)
+        if str(Path(value)).startswith('~'): value = str(full_path(value))   # ./~, too, which a Path would cut to ~
         return super().convert(value, param, ctx)
 
 def _offered(words, begun:str, before:str='')->list:
@@ -182,7 +184,9 @@ _marks = {'.png': [b'tEXtddpm_lesson\0'], '.gif': [b'ddpm_lesson'], '.json': [b'
 def check_writable(path:Path, flag:str):
     "Raise unless a file can be made beside `path`, or in the nearest folder above that is there."
     folder = next(p for p in path.absolute().parents if p.exists())
-    try: tempfile.TemporaryFile(dir=folder, prefix=f'.{path.name}.half-', suffix=path.suffix).close()
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+        with suppress(FileNotFoundError): path.lstat()   # an error where a name is too long
     except OSError as e: raise ValueError(f'{flag} wanted a place to write to, got {path} ({e.strerror})') from e
 
 def check_output(path:Path, marks:list, flag:str):
@@ -195,14 +199,8 @@ def check_output(path:Path, marks:list, flag:str):
     check_writable(writable(path), flag)
 
 # %% ../nbs/interface/terminal.ipynb #eb61b89e
-def check_apart(out, *sources):
-    "Raise if a command would replace what it reads."
-    for path in filter(None, sources):
-        if os.path.exists(out) and os.path.samefile(out, path):
-            raise ValueError(f'--out wanted another file than {path}, which it is made from')
-
-def check_outputs(**files):   # flag -> (path or None, ending wanted)
-    "Raise, before any work, unless each file has its ending, its own name, and replaces nothing of others."
+def check_outputs(*read, **files):   # files that the command reads, or None; flag -> (path or None, ending wanted)
+    "Raise, before any work, unless each file has its ending, its own name, and replaces nothing of others or that is read."
     taken = {}
     for flag, (path, ending) in files.items():
         if path is None: continue
@@ -210,6 +208,9 @@ def check_outputs(**files):   # flag -> (path or None, ending wanted)
             raise ValueError(f'--{flag} wanted a name that ends in {ending}, got {str(path)!r}')
         if (other := taken.setdefault(str(path.resolve()).lower(), flag)) != flag:
             raise ValueError(f'--{flag} wanted another file than --{other}, got {str(path)!r}')
+        for source in filter(None, read):
+            if path.exists() and path.samefile(source):
+                raise ValueError(f'--{flag} wanted another file than {source}, which it is made from')
         check_output(path, _marks[ending], f'--{flag}')
 
 # %% ../nbs/interface/terminal.ipynb #7afdb42e

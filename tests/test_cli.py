@@ -839,7 +839,7 @@ def test_a_photo_is_edited_and_the_sheet_begins_with_it(here, flags, made):
     assert pictures[0].size == (18*(made + 1) + 2, 20) and pictures[0].tobytes() == pictures[1].tobytes()
 
 
-@pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--mask', 'photo.png', '--strength', 1], '--mask wanted no --strength'), (['--invert', '--seed', 3], '--invert wanted no --seed'), (['--out', 'photo.png'], 'wanted a new name'), (['--steps', 51], 'steps')])
+@pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--mask', 'photo.png', '--strength', 1], '--mask wanted no --strength'), (['--invert', '--seed', 3], '--invert wanted no --seed'), (['--out', 'photo.png'], 'wanted another file'), (['--steps', 51], 'steps')])
 def test_an_edit_that_cannot_be_says_why(here, flags, error):
     save_png('photo.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
     status, said = call('edit', 'photo.png', '--weights', 'm.safetensors', *flags)
@@ -907,7 +907,8 @@ def test_bash_itself_completes(tmp_path):
     assert done.stdout.splitlines() == ['[flowers]', r'[sneaker,ankle\ boot]'], done
 
 
-@pytest.mark.parametrize('args', [('edit', 'edited.png'), ('edit', 'a.png', '--mask', 'edited.png'), ('sample', '--like', 'edited.png', '--out', 'edited.png'), ('edit', 'link.png')])
+@pytest.mark.parametrize('args', [('edit', 'edited.png'), ('edit', 'a.png', '--mask', 'edited.png'), ('sample', '--like', 'edited.png', '--out', 'edited.png'), ('edit', 'link.png'),
+                                  ('sample', '--like', 'edited.png', '--strip', 'edited.png'), ('sample', '--like', 'edited.png', '--strip', 'link.png')])
 def test_no_command_replaces_what_it_reads(args, here, monkeypatch):
     "Rejects an edit of an edit that writes over its own source, since both are pictures of ours."
     assert call('sample', '--count', '1', '--steps', '1', '--out', 'edited.png')[0] == 0
@@ -915,3 +916,27 @@ def test_no_command_replaces_what_it_reads(args, here, monkeypatch):
     Path('link.png').symlink_to('edited.png')
     status, said = call(*args)
     assert status == 1 and 'wanted another file' in said and Path('edited.png').read_bytes() == before, said
+
+
+def test_a_sheet_that_could_not_be_read_again_is_not_drawn(here, monkeypatch):
+    "Rejects a label of more letters than --like takes, which is noticed only by who wants to repeat the sheet."
+    forbid_work(monkeypatch)
+    small_model('ab.safetensors', classes=('a', 'b'))
+    status, said = call('sample', '--weights', 'ab.safetensors', '--label', ','.join('ab'*300), '--device', 'cpu')
+    assert status == 1 and '--label wanted a word, got 1,199 letters' in said, said
+
+
+def test_a_name_longer_than_any_file_has_is_noticed_before_any_work(here, monkeypatch):
+    "Rejects a picture that is drawn, and then can not be kept."
+    forbid_work(monkeypatch)
+    status, said = call('sample', '--weights', 'm.safetensors', '--out', 'x'*300 + '.png', '--device', 'cpu')
+    assert status == 1 and 'File name too long' in said, said
+
+
+def test_a_sampler_that_changes_the_folder_does_not_move_the_report(here):
+    "Rejects a report that goes wherever the sampler went."
+    (here/'elsewhere').mkdir()
+    Path('s.py').write_text('import os\nos.chdir("elsewhere")\ndef f(model, alpha_bar, x_T, steps, eta): return x_T\n')
+    try: assert call('audit', 's.py:f', '--out', 'r.json')[0] == 1
+    finally: os.chdir(here)
+    assert (here/'r.json').exists() and not list((here/'elsewhere').iterdir())

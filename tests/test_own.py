@@ -22,11 +22,12 @@ from ddpm_lesson import (
     linear_schedule,
     load_card,
     load_pretrained,
+    save_model,
     train_on,
 )
 from ddpm_lesson.data import Images
 from ddpm_lesson.engine.cards import check_card, make_schedule
-from ddpm_lesson.engine.run import Run
+from ddpm_lesson.engine.run import Run, make_card, resume
 from ddpm_lesson.engine.safety import latest_checkpoint
 from ddpm_lesson.journal import remembered
 from ddpm_lesson.own import card_from, to_images, wanted_labels
@@ -497,3 +498,104 @@ def test_a_device_may_be_torchs(tmp_path):
     "Rejects a training that ends before its model is kept."
     train_on(PIXELS, folder=tmp_path, steps=1, **(TINY | dict(device=torch.device('cpu'))))
     assert (tmp_path/'model.safetensors').is_file()
+
+
+@pytest.mark.parametrize('classes, label, wanted', [
+    (['3', '8'], 8, [1]), (['3', '8'], '3', [0]), (['a', 'b'], np.array([1, 0]), [1, 0]), (['none', 'crack'], 'none,none', [0]), (['none', 'crack'], ['none'], [0])])
+def test_a_label_is_looked_up_by_one_rule(classes, label, wanted):
+    "Rejects a 0 that draws the class called 3, where a 3 draws it too; and an array of labels that is compared with a word."
+    assert wanted_labels(label, classes, len(wanted)).tolist() == wanted
+
+
+def test_a_label_that_is_a_word_for_labels_and_a_class_says_so():
+    "Rejects images without a label for whom asks for the class called none."
+    for label, got in ('none', None), ('all', [0, 1]):
+        with pytest.warns(UserWarning, match=f'drawn by {label},{label}'): y = wanted_labels(label, [label, 'crack'], 2)
+        assert y is got or y.tolist() == got
+    with pytest.raises(ValueError, match='all, none, 3, 8, got 0'): wanted_labels(0, ['3', '8'], 1)
+
+
+def test_classes_have_names_of_their_own_and_are_not_without_end():
+    "Rejects a class that no name draws, and a label of 1,000,000,000 that makes as many names."
+    y = torch.tensor([0, 1]*6)
+    for wrong, said in ((y, ('a', 'a')), 'different names'), ((y*10**9, ()), 'up to 99,999'):
+        with pytest.raises(ValueError, match=said): Images(PIXELS, *wrong)
+    card = make_card(dict(channels=1, classes=2), classes=('a', 'a'))
+    with pytest.raises(ValueError, match='different names'): check_card(card)
+
+
+def test_several_things_by_name_are_not_taken_for_a_set(tmp_path):
+    "Rejects a KeyError of 0."
+    np.savez(tmp_path/'x.npz', images=PIXELS.numpy())
+    for given in dict(images=PIXELS), np.load(tmp_path/'x.npz'):
+        with pytest.raises(TypeError, match='one thing, got .* of images: name one'): to_images(given)
+
+
+@pytest.mark.parametrize('setting', ['labels', 'standardise'])
+def test_yes_and_no_are_true_and_false(setting):
+    "Rejects 'no', which Python takes for yes."
+    with pytest.raises(ValueError, match=f'{setting} wanted true or false'): train_on(PIXELS, steps=1, **(TINY | {setting: 'no'}))
+
+
+def test_no_model_to_start_with_is_not_an_empty_name(tmp_path, monkeypatch):
+    "Rejects a variable that is not set, and a training from nothing in place of a fine-tuning, or from whatever model is here."
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match='a path wanted a name'): train_on(PIXELS, start='', steps=1, **TINY)
+    for flag in '--start', '--folder', '--data':
+        status, said = call('train', flag, '', '--device', 'cpu')
+        assert status == 2 and 'a path wanted a name' in said, said
+    assert call('sample', '--weights', '')[0] == call('evaluate', '--data', '')[0] == 2
+
+
+def test_a_run_that_goes_on_is_as_long_as_one_setting_says(tmp_path, monkeypatch):
+    "Rejects --steps that --epochs overrules without a word, and seconds by a clock that is set back."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('time.time', lambda now=iter(range(10**6, 0, -1000)): next(now))
+    train_on(PIXELS, folder='run', steps=1, **TINY)
+    assert load_card('run')['made']['seconds'] >= 0
+    Path('run/run.json').unlink()
+    status, said = call('train', '--resume', 'run', '--data', 'fashion', '--steps', 9, '--epochs', 3, '--device', 'cpu')
+    assert status == 1 and 'wanted steps or epochs, got both' in said, said
+
+
+@pytest.mark.parametrize('folder', ['./~/run', '~/run'])
+def test_a_tilde_behind_a_dot_is_a_name(folder, tmp_path, monkeypatch):
+    "Rejects a folder called ~ that is looked up as text and then as a Path, which has lost its ./ and means the home folder."
+    monkeypatch.setenv('HOME', str(tmp_path/'home'))
+    monkeypatch.setenv('XDG_DATA_HOME', '~/data')
+    monkeypatch.chdir(tmp_path)
+    status, said = call('train', '--preset', 'debug', '--size', 8, '--width', 8, '--mults', '1', '--attend', '', '--steps', 1, '--folder', folder, '--device', 'cpu', '--no-tensorboard')
+    assert status == 0, said
+    place = tmp_path/'home' if folder[0] == '~' else tmp_path/'~'
+    assert sorted(p.parent for p in tmp_path.rglob('*.safetensors')) == [place/'run']*2
+    assert load_pretrained(folder)[1].T == load_pretrained(place/'run')[1].T and remembered(folder if folder[0] == '.' else place/'run')
+    save_model('./~/m.safetensors', load_pretrained(folder)[0].net, load_card(folder))
+    assert (tmp_path/'~'/'m.safetensors').exists() and not (tmp_path/'~'/'data').exists()
+
+
+def test_a_folder_that_begins_with_a_dash_is_in_the_command_that_is_printed(tmp_path, monkeypatch):
+    "Rejects --resume -x, in which -x is a flag."
+    monkeypatch.chdir(tmp_path)
+    train_on(PIXELS, folder='-x', steps=1, **TINY)
+    said = cli._goes_on(Path('-x'))
+    status, words = call(*said.split()[1:-2], '--data', 'fashion', '--device', 'cpu')
+    assert status == 1 and 'another run' in words, words   # it was found
+
+
+def test_a_model_beside_another_run_is_not_judged_by_its_images(tmp_path, monkeypatch):
+    "Rejects the images of the run in that folder for a model that learned from others."
+    monkeypatch.setenv('XDG_DATA_HOME', str(tmp_path/'home'))
+    for name, seed in ('A', 0), ('B', 1):
+        (tmp_path/name).mkdir()
+        for k in range(4): Image.fromarray(np.random.default_rng(4*seed + k).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path/name/f'{k}.png')
+        train_on(tmp_path/name, size=8, folder=tmp_path/f'run {name}', steps=1, **TINY)
+    there = (tmp_path/'run B'/'model.safetensors').rename(tmp_path/'run A'/'other.safetensors')
+    own = tmp_path/'run A'/'model.safetensors'
+    assert judging.data_of(own, load_card(own), None, 8)[0] == str(tmp_path/'A')
+    with pytest.raises(ValueError, match="learned from 'B'"): judging.data_of(there, load_card(there), None, 8)
+
+
+def test_a_folder_that_is_not_there_is_not_made_by_looking(tmp_path):
+    "Rejects an empty folder left behind by a name with a slip."
+    with pytest.raises(ValueError, match='whole checkpoint'): resume(Run(make_card(dict(channels=1, width=8, mults=[1], attend=[]), Recipe(steps=1, batch=4)), Images(PIXELS)), tmp_path/'rnu')
+    assert not (tmp_path/'rnu').exists()

@@ -298,6 +298,7 @@ def check_card(card)->dict:
     for each in side if isinstance(side, list) and len(side) == 2 else [side]: _need_whole('size', each)
     _need(_shown(card.get('data', '')), 'data a name that can be shown', card.get('data'))
     _need_list('classes', names := card.get('classes', []), _shown, 'names that can be shown', limits['classes'][1])
+    _need(len({*names}) == len(names), 'classes of different names', names)
     if 'classes' in card and len(names) != (n := network.get('classes', 0)):
         raise ValueError(f'the card wanted a name for each class, got {len(names)} classes named and {n} in the network')
     sampling_of(card)

@@ -25,7 +25,7 @@ from .cards import build, describe_mismatch, differences, schedule_entry, settle
 from .files import full_path, load_tensors, save_tensors
 from .graphs import Replayed, scalars
 from .muon import JoinedOptimizer, Muon, between_channels
-from .safety import Listener, OwnDraws, Stopped, add_to_error, diverged, latest_checkpoint, locked
+from .safety import Listener, OwnDraws, Stopped, add_to_error, checkpoints, diverged, latest_checkpoint, locked
 from .safety import newest_name, out_of_memory, previous_name, versions
 from ..sampler import shown
 from ..train import Batch, Ema, Recipe, adamw, batch_indices, draw, float_state, generator
@@ -348,7 +348,7 @@ def resume(
     if not isinstance(run, Run):
         raise TypeError(f'resume wanted a Run, got {type(run).__name__}: resume(Run(card, data), folder)')
     folder = full_path(folder)
-    with locked(folder):
+    with locked(folder) if checkpoints(folder) else nullcontext():   # which would make the folder
         found = latest_checkpoint(folder)
         if found is None: raise ValueError(f'{folder} wanted a whole checkpoint to go on from, and there is none')
         _go_on(run, *found)
