@@ -65,8 +65,7 @@ def main():
         x, y, steps, calls = drawn(model, sched, judge, w, between, seed, asked.count)
         plain.setdefault(seed, x)
         (value, half), (gap, gap_half) = kid_interval(x, real, BLOCKS), difference(x, plain[seed], real)
-        low, high = between or ('', '')
-        rows.append({'w': w, 'low': low, 'high': high, 'noise seed': seed, 'steps': steps, 'calls': calls, 'N': len(x), 'KID': value, 'interval': half,
+        rows.append({'w': w, **dict(zip(('low', 'high'), between or ())), 'noise seed': seed, 'steps': steps, 'calls': calls, 'N': len(x), 'KID': value, 'interval': half,
                      'minus none': gap, 'its interval': gap_half, 'variety': variety(x, y)/of_real, 'judge': judge.name,
                      'machine': f'{platform.machine()}, {os.cpu_count()} cores', 'torch': torch.__version__})
         write_table(rows, asked.out)
@@ -74,7 +73,7 @@ def main():
 
     for w, between in TRIED: row(w, between, 0)
     best = min(rows, key=lambda r: r['KID'])
-    for w, between in dict.fromkeys([NONE, (best['w'], (best['low'], best['high']) if best['low'] else None)]): row(w, between, 1)
+    for w, between in dict.fromkeys([NONE, (best['w'], (best['low'], best['high']) if 'low' in best else None)]): row(w, between, 1)
 
 
 if __name__ == '__main__': main()
