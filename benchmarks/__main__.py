@@ -16,7 +16,7 @@ from ddpm_lesson.engine.files import write_table
 from . import sampler, training
 from .measure import where
 
-PARTS = dict(sampler=sampler.rows, solvers=sampler.solver_rows, training=training.rows)
+PARTS = dict(sampler=sampler.rows, solvers=sampler.solver_rows, training=training.rows, sizes=training.size_rows)
 
 
 def versions():
@@ -38,7 +38,7 @@ def main():
     say.add_argument('--rounds', type=int, default=21, help='times each program runs')
     say.add_argument('--threads', type=int, default=torch.get_num_threads())
     say.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    say.add_argument('--only', choices=list(PARTS), help='one part of the table')
+    say.add_argument('--only', choices=list(PARTS), help='one part: speed_solvers.csv and speed_sizes.csv were made so, with --threads 1')
     say.add_argument('--out', type=Path, default=Path('benchmarks/speed.csv'))
     a = say.parse_args()
     torch.set_num_threads(a.threads)

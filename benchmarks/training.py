@@ -3,10 +3,12 @@
 Ours draws images, times and noise, computes the loss, clips, averages the weights, keeps the losses. The diffusers loop does the same with that
 library's parts, as its unconditional training script does: a DataLoader, DDPMScheduler.add_noise, clipping, EMAModel. All train the same network.
 """
+import time
+
 import torch
 from torch import nn
 
-from ddpm_lesson.data import bundled_fashion, to_unit
+from ddpm_lesson.data import Images, bundled_fashion, to_unit
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.run import Run, make_optimizer
 
@@ -82,3 +84,17 @@ def rows(device, rounds):
             ratio = [a/b for a, b in zip(spent, times['bare step'])]
             out.append(dict(what='training', case=case, who=who, unit='ms a step') | middle([s/STEPS*1e3 for s in spent]) | {'times bare': middle(ratio)['median'], 'rounds': rounds})
     return out
+
+
+def size_rows(device, rounds):
+    "What the laptop preset learns from in a second of the processor, in float32, by size and channels: images."
+    runs = {}
+    for size, channels in (28, 1), (32, 3), (64, 3):
+        pixels = torch.randint(0, 256, (64, channels, size, size), dtype=torch.uint8)
+        card, data = preset_card('laptop', Images(pixels), size=size, precision='float32', steps=10**9)
+        run = Run(card, data, device)
+        run.net.train()
+        runs[f'{channels}x{size}x{size}'] = ours(run)
+    times, n = in_turns(runs, rounds, device, time.process_time), STEPS*run.recipe.batch
+    return [dict(what='size', case=name, who='ours', unit='images a second of the processor') | middle([n/s for s in spent])
+            | dict(rounds=rounds) for name, spent in times.items()]

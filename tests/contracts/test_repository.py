@@ -1,4 +1,5 @@
 "What is committed must be what the notebooks say, and fit to be read."
+import csv
 import filecmp
 import json
 import os
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from ddpm_lesson.engine.presets import presets
+from ddpm_lesson.pretrained import load_card
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT/'tools'))
@@ -42,6 +46,23 @@ def test_the_minutes_of_the_index_are_those_of_the_pages():
 
 
 def test_readme_is_made_from_the_index(): subprocess.run([sys.executable, ROOT/'tools'/'readme.py', '--check'], check=True)
+
+
+def test_numbers_of_the_first_page_come_from_files():
+    "Rejects a number in the prose of the README that outlived what it was measured on."
+    text = '\n'.join(source(c) for c in read(ROOT/'nbs'/'index.ipynb') if c['cell_type'] == 'markdown')
+    table = lambda name: list(csv.DictReader((ROOT/name).open(encoding='utf-8')))
+    fashion, few, flowers = (load_card(name) for name in ('fashion', 'fashion-fast', 'flowers'))
+    five, same, sizes = (table(f) for f in ('benchmarks/five_minutes.csv', 'benchmarks/same_minutes.csv', 'records/sizes.csv'))
+    words, laptop = 'no one two three four five'.split(), presets['laptop']
+    minutes = lambda card: round(card['made']['seconds']/60)
+    assert fashion['made']['hardware'].endswith('2 threads') and flowers['made']['hardware'].startswith('NVIDIA') and five[0]['threads'] == '1'
+    assert all(225 < int(r['train_cpu_seconds']) < 315 for r in same) and {r['seed'] for r in same} == {'0', '1', '2'}
+    for said in (f'learned for {minutes(fashion)} minutes on two CPU cores', f"the flowers' for {words[minutes(flowers)]} minutes on one GPU",
+                 f"in {words[few['quality']['network calls']]} network calls instead of fifty", f"{laptop['steps']*laptop['batch']:,} images",
+                 f"{sum(int(r['MB']) for r in sizes if r['needed'] == 'by a GPU')/1000:.1f} GB on disk (version {sizes[0]['version'].rpartition('.')[0]})",
+                 'ten processor minutes on one thread', 'about five minutes of one core, three times'): assert text.count(said) == 1, said
+    assert fashion['quality']['network calls'] == 50 and round(int(five[0]['train_cpu_seconds'])/60) == 10 and sizes[0]['package'] == 'torch'
 
 
 @pytest.mark.skipif(not (ROOT/'.git').exists() or not shutil.which('git'), reason='no clone of the repository')
