@@ -237,6 +237,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'ddpm_lesson.classroom.for_otter': ( 'interface/classroom.html#for_otter',
                                                                             'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom.gather': ('interface/classroom.html#gather', 'ddpm_lesson/classroom.py'),
+                                       'ddpm_lesson.classroom.in_lab': ('interface/classroom.html#in_lab', 'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom.make_class': ( 'interface/classroom.html#make_class',
                                                                              'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom.make_slides': ( 'interface/classroom.html#make_slides',

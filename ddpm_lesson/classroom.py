@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['graders', 'course', 'course_files', 'shows_answers', 'without_answers', 'unlinked', 'page_as_copied', 'new_folder',
-           'missing_from', 'with_note', 'copy_course', 'working_copy', 'as_tracked', 'fold_marked', 'make_class',
-           'follows_data', 'teaching_notes', 'make_slides', 'asked_in', 'for_nbgrader', 'for_otter', 'exercise_page',
-           'nbgrader_course', 'otter_course', 'gather', 'class_table', 'class_picture']
+           'missing_from', 'with_note', 'copy_course', 'working_copy', 'as_tracked', 'fold_marked', 'in_lab',
+           'make_class', 'follows_data', 'teaching_notes', 'make_slides', 'asked_in', 'for_nbgrader', 'for_otter',
+           'exercise_page', 'nbgrader_course', 'otter_course', 'gather', 'class_table', 'class_picture']
 
 # %% ../nbs/interface/classroom.ipynb #4f8e7247
 import ast
@@ -237,6 +237,18 @@ def _lessons_manager():
             if model.get('type') == 'notebook' and model.get('content'): as_tracked(model['content'])
             return await super().save(model, path)
     return LessonsManager
+
+# %% ../nbs/interface/classroom.ipynb #4c2e9b17
+def in_lab(
+    root:Path,   # of the course, or of a copy
+    *flags:str,  # more of JupyterLab's
+)->list:         # a command, word by word
+    "What opens the pages in JupyterLab, where a save keeps them as they are tracked."
+    first = str(root/'nbs'/'00_start.ipynb')
+    ours = ['--ServerApp.contents_manager_class=ddpm_lesson.classroom.LessonsManager',
+            '--LabApp.default_url=/lab/tree/00_start.ipynb']   # the address that is printed leads there, too
+    anyone = ['--allow-root']*(os.name != 'nt' and os.geteuid() == 0)   # as in most containers
+    return [sys.executable, '-m', 'jupyterlab', first, *flags, *ours, *anyone]
 
 # %% ../nbs/interface/classroom.ipynb #aa7358a3
 _torch = 'pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu'

@@ -487,11 +487,7 @@ def lessons(folder, in_place, student, no_browser, port, ip):
     root = classroom.course() if in_place else classroom.working_copy(folder)
     click.echo(f'{root}: ' + ('the pages themselves' if in_place else 'a working copy, yours to change'))
     flags = ['--no-browser']*bool(no_browser) + [f'--port={port}']*bool(port) + [f'--ip={ip}']*bool(ip)
-    flags += ['--ServerApp.contents_manager_class=ddpm_lesson.classroom.LessonsManager']
-    flags += ['--LabApp.default_url=/lab/tree/00_start.ipynb']       # the address that is printed leads there, too
-    if os.name != 'nt' and os.geteuid() == 0: flags += ['--allow-root']  # as in most containers
-    done = subprocess.run([sys.executable, '-m', 'jupyterlab', str(root/'nbs'/'00_start.ipynb'), *flags])
-    raise SystemExit(done.returncode)
+    raise SystemExit(subprocess.run(classroom.in_lab(root, *flags)).returncode)
 
 # %% ../nbs/interface/cli.ipynb #d144f653
 @main.command('class')
