@@ -376,6 +376,7 @@ def _read_settings(path)->dict:
     raise ValueError(f'wanted the file of a scheduler, or its folder, got {str(path)!r:.90}; '
                      'for a pipeline: from_diffusers(DiffusionPipeline.from_pretrained(...))')
 
+# %% ../nbs/16_dialects.ipynb #411f28e6
 def _settings(thing)->dict:
     "The settings of a scheduler of diffusers, or of the file it was saved in."
     if isinstance(thing, (str, Path)): thing = _read_settings(thing)

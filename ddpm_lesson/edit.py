@@ -100,16 +100,13 @@ def _each_step(sample, order='T to 0'):
 # %% ../nbs/18_edit.ipynb #8076894a
 @_to_end
 def sdedit(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     x_0:Tensor,       # (B, ...) images in [-1, 1]: photos, or strokes of a brush
     *,
     strength=0.5,     # above 0, at most 1: the walk begins at step strength T
     steps=50,         # of the whole walk, of which those from strength T on are done; or a list
     eta=1.0,          # 0: no fresh noise; 1: as much as DDPM
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    seeds=None,       # one whole number an image
-    progress=False,   # show a bar
+    clip=None, seeds=None, progress=False,  # as for `ddim_sample`
 )->Tensor:            # shape and device of x_0
     "Noise a picture part of the way, and walk back. Meng et al. 2022 (SDEdit)."
     _check_match(model, sched)
@@ -128,8 +125,7 @@ sdedit_steps = _each_step(sdedit)
 # %% ../nbs/18_edit.ipynb #ce9adb43
 @_to_end
 def invert(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     x_0:Tensor,       # (B, ...) images in [-1, 1]
     *,
     steps=50,         # of the walk that should lead back; a count 1..T, or falling timesteps
@@ -222,18 +218,14 @@ def _prepare(model, sched, y, shape, steps, eta, clip, x_T, seeds):
 # %% ../nbs/18_edit.ipynb #e461fdae
 @_to_end
 def inpaint_resample(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     y:Tensor,         # (B, ...) images, of which what the mask leaves out does not matter
     mask:Tensor,      # 1 where y is known, 0 where it is to be made up; broadcasts to y
     *,
     times:int=10,     # how often each step is done; 1: `inpaint_replace`
     steps=50,         # a count 1..T, or falling timesteps
     eta=1.0,          # 0: no fresh noise; 1: as much as DDPM
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,         # noise to start from
-    seeds=None,       # one whole number an image
-    progress=False,   # show a bar
+    clip=None, x_T=None, seeds=None, progress=False,  # as for `ddim_sample`
 )->Tensor:            # shape and device of y
     "Paste the known part, noised, after each step; go up again; repeat. Lugmayr et al. 2022."
     y, mask = _check_known(y, mask)
@@ -342,6 +334,7 @@ def _check_seen(seen, y)->Tensor:
     raise ValueError(f'y wanted the shape that the operator makes, {tuple(seen.shape)}, '
                      f'or one for all, got {tuple(y.shape)}')
 
+# %% ../nbs/18_edit.ipynb #a66358e4
 class Measured(nn.Module):
     "A model that knows a measurement: again a model, of the noise given x_t and y."
     def __init__(self,
@@ -393,8 +386,8 @@ def restore_guided(
     sigma_y=0.05,     # standard deviation of the measurement's error, data units
     spread=tweedie_spread, # see `Measured`
     rounds=8,         # of conjugate gradients
-    # as in `ddim_sample`
-    steps=50, eta=1.0, clip=None, x_T=None, seeds=None, device=None, progress=False,
+    steps=50, eta=1.0,  # as for `ddim_sample`
+    clip=None, x_T=None, seeds=None, device=None, progress=False,  # these, too
 )->Tensor:            # shape
     "Images that are likely and fit a measurement: DDIM with the model `Measured`."
     given = Measured(model, sched, operator, y, sigma_y, spread, rounds)

@@ -57,11 +57,7 @@ def consistency_sample(
     shape,                  # (B, C, H, W), or any (B, ...)
     *,
     steps=1,                # a count 1..T, or falling timesteps: as many calls
-    clip=None,              # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,               # noise to start from
-    seeds=None,             # one whole number an image
-    device=None,            # None: where the model lives
-    progress=False,         # show a bar
+    clip=None, x_T=None, seeds=None, device=None, progress=False,  # as for `ddim_sample`
 )->Tensor:                  # of this shape, float32 (float64 if x_T is)
     "Images by jumps to the end, each but the last followed by fresh noise. Song et al. 2023."
     return last(_walk_from(model, sched, shape, steps, consistency_coefs, clip, x_T, seeds,

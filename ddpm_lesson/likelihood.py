@@ -25,6 +25,7 @@ def _rows(x)->Tensor:
     "Images, (B, ...), as rows of float64."
     return check_float(x, 'x').double()[..., None].flatten(1)
 
+# %% ../nbs/17_likelihood.ipynb #d9bc1079
 def log_density(
     world:GaussianMixture, # std > 0, unless t > 0
     x_t:Tensor,            # (B, ...) images at step t

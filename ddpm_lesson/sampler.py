@@ -217,6 +217,7 @@ def _dtype_for(model, dtype):
     plain = own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model)
     return dtype if plain else own
 
+# %% ../nbs/06_ddpm.ipynb #e363ef28
 def _with_history(model, x_t, t)->Tensor:
     "The model's answer to a copy of `x_t`, (B, ...) with a gradient: differentiable in it."
     eps_hat = _checked(model(x_t.to(_dtype_for(model, x_t.dtype), copy=True), t), x_t)
@@ -240,6 +241,7 @@ def _in_a_log()->bool:
     try: return not (sys.stderr.isatty() or 'ipykernel' in sys.modules)
     except (AttributeError, ValueError): return False  # there is no screen, or it is closed
 
+# %% ../nbs/06_ddpm.ipynb #8a093c3d
 @contextmanager
 def shown(
     total:int, done:int,  # units to do; those done already

@@ -52,6 +52,7 @@ def _jacobian(model, x_t, t)->Tensor:
         rows = [torch.autograd.grad(o.sum(), x, retain_graph=True)[0] for o in out.unbind(1)]
     return torch.stack([row[..., None].flatten(1) for row in rows], 1)
 
+# %% ../nbs/14_score.ipynb #0376a5a3
 def tweedie_cov(
     model,          # (x_t, t) -> eps_hat, differentiable
     sched:Schedule, # alpha_bar, entries 0..T
@@ -70,8 +71,7 @@ def tweedie_cov(
 
 # %% ../nbs/14_score.ipynb #f0a19dc9
 def dsm_loss(
-    model,          # (x_t, t) -> eps_hat
-    sched:Schedule, # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     x_0:Tensor,     # (B, ...) clean images
     t,              # int or (B,) int64, 1..T
     eps:Tensor,     # shape of x_0, standard normal
@@ -178,19 +178,14 @@ def _sde_from(model, sched, shape, steps, eta=1.0, corrections=0, size=0.05, **o
 
 # %% ../nbs/14_score.ipynb #610f584a
 def sde_sample(
-    model,           # (x_t, t) -> eps_hat
-    sched:Schedule,  # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     shape,           # (B, C, H, W), or any (B, ...)
     *,
     steps=None,      # None: all T; a count 1..T; or falling timesteps
     eta=1.0,         # 1: the reverse SDE; 0: the probability-flow ODE
     corrections=0,   # Langevin steps after each step but the last
     size=0.05,       # of a Langevin step, as a share of 1 - alpha_bar; in (0, 1)
-    clip=None,       # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,        # noise to start from
-    seeds=None,      # one whole number an image
-    device=None,     # None: where the model lives
-    progress=False,  # show a bar
+    clip=None, x_T=None, seeds=None, device=None, progress=False,  # as for `ddim_sample`
 )->Tensor:           # shape, float32 (float64 if x_T is)
     "Images by Euler-Maruyama, in S + corrections (S - 1) network calls. Song et al. 2021, 4.2."
     return last(_sde_from(model, sched, shape, steps, eta, corrections, size, clip=clip, x_T=x_T,
@@ -207,16 +202,11 @@ def sde_steps(
 
 # %% ../nbs/14_score.ipynb #0c296ddb
 def pf_ode(
-    model,           # (x_t, t) -> eps_hat
-    sched:Schedule,  # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     shape,           # (B, C, H, W), or any (B, ...)
     *,
     steps=50,        # a count 1..T, or falling timesteps
-    clip=None,       # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,        # noise to start from
-    seeds=None,      # one whole number an image
-    device=None,     # None: where the model lives
-    progress=False,  # show a bar
+    clip=None, x_T=None, seeds=None, device=None, progress=False,  # as for `ddim_sample`
 )->Tensor:           # shape, float32 (float64 if x_T is)
     "Images by Euler's method in `sde_time`, in `steps` network calls. Song et al. 2021, Eq. 13."
     return last(_sde_from(model, sched, shape, steps, 0.0, clip=clip, x_T=x_T, seeds=seeds,

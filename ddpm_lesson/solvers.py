@@ -156,16 +156,11 @@ def follow(
 
 # %% ../nbs/15_solvers.ipynb #c5affd17
 def dpm_solver_sample(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     shape,            # (B, C, H, W), or any (B, ...)
     *,
     steps=20,         # a count S in 1..T, or S falling timesteps: S calls
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,         # noise to start from
-    seeds=None,       # one whole number an image
-    device=None,      # None: where the model lives
-    progress=False,   # show a bar
+    clip=None, x_T=None, seeds=None, device=None, progress=False,  # as for `ddim_sample`
 )->Tensor:            # shape, float32 (float64 if x_T is)
     "Images from noise by DPM-Solver++(2M), in `steps` network calls. Lu et al. 2022."
     return last(_walk_from(model, sched, shape, steps, multistep_plan,
@@ -182,16 +177,11 @@ def dpm_solver_steps(
 
 # %% ../nbs/15_solvers.ipynb #14e81d3c
 def dpm_single_sample(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     shape,            # (B, C, H, W), or any (B, ...)
     *,
     steps=20,         # a count S in 1..T, or S falling timesteps: S calls, two a step
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,         # noise to start from
-    seeds=None,       # one whole number an image
-    device=None,      # None: where the model lives
-    progress=False,   # show a bar
+    clip=None, x_T=None, seeds=None, device=None, progress=False,  # as for `ddim_sample`
 )->Tensor:            # shape, float32 (float64 if x_T is)
     "Images from noise by DPM-Solver++(2S), in `steps` network calls. Lu et al. 2022."
     return last(_walk_from(model, sched, shape, steps, single_step_plan,
@@ -208,17 +198,12 @@ def dpm_single_steps(
 
 # %% ../nbs/15_solvers.ipynb #c4c0e0b7
 def heun_sample(
-    model,            # (x_t, t) -> eps_hat
-    sched:Schedule,   # alpha_bar, entries 0..T
+    model, sched:Schedule,  # (x_t, t) -> eps_hat; its schedule
     shape,            # (B, C, H, W), or any (B, ...)
     *,
     steps=25,         # a count S in 1..T, or S falling timesteps: 2S - 1 calls
     churn=0.0,        # EDM's S_churn: fresh noise before each step; 0: deterministic
-    clip=None,        # None, or (lo, hi) to clamp x_0_hat
-    x_T=None,         # noise to start from
-    seeds=None,       # one whole number an image
-    device=None,      # None: where the model lives
-    progress=False,   # show a bar
+    clip=None, x_T=None, seeds=None, device=None, progress=False,  # as for `ddim_sample`
 )->Tensor:            # shape, float32 (float64 if x_T is)
     "Images from noise by Heun's method, in 2 `steps` - 1 network calls. EDM Algorithm 2."
     return last(_walk_from(model, sched, shape, steps, partial(heun_plan, churn=churn),
