@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_sizes
+from .checks import check_channels, check_sizes
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/20_transformer.ipynb #7cc2f179
@@ -145,9 +145,7 @@ class DiT(nn.Module):
         y:Tensor=None,         # (B,) int64 labels; None: without
     )->Tensor:                 # (B, C, H, W)
         "Cut into patches, say where each lies, let them look at each other, put them together."
-        channels = self.settings['channels']
-        if x_t.ndim != 4 or x_t.shape[1] != channels:
-            raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
+        check_channels(x_t, self.settings['channels'])
         (h, w), z = x_t.shape[2:], self.stem(patchify(x_t, self.patch))
         emb, p = self.embed(t, y), self.patch
         z = z + position_code(h//p, w//p, self.width, z.device).to(z.dtype)

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .checks import check_known, check_number, check_sizes
+from .checks import check_channels, check_known, check_number, check_sizes
 
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
@@ -217,9 +217,8 @@ class UNet(nn.Module):
         y:Tensor=None,  # (B,) int64 labels; None: without
     )->Tensor:  # (B, C, H, W)
         "Down with the skips kept, across the middle, up with each skip beside what is below."
-        channels, (h, w) = self.settings['channels'], x_t.shape[-2:]
-        if x_t.ndim != 4 or x_t.shape[1] != channels:
-            raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
+        check_channels(x_t, self.settings['channels'])
+        h, w = x_t.shape[-2:]
         if h % self.patch or w % self.patch:
             raise ValueError(f'sides wanted a multiple of {self.patch}, got {h}x{w}')
         emb, skips = self.embed(t, y), [self.stem(F.pixel_unshuffle(x_t, self.patch))]

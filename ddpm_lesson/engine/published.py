@@ -12,6 +12,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
+from ..checks import check_channels
 from ..loss import KeepsTables
 from ..schedule import Schedule, linear_schedule, schedule_from_alpha_bar
 from ..unet import time_embedding, zeroed
@@ -60,11 +61,6 @@ def _level(c_first, c_next, c_out, depth)->nn.ModuleList:
     "The blocks of one level: `c_first` channels into the first, `c_next` into each other."
     return nn.ModuleList([PositBlock(c_next if k else c_first, c_out) for k in range(depth)])
 
-def _check_channels(x_t, channels)->None:
-    "Raise unless a network of so many channels can look at this."
-    if x_t.ndim != 4 or x_t.shape[1] != channels:
-        raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
-
 # %% ../../nbs/engine/published.ipynb #1e3408f8
 def grown(
     x:Tensor, multiple:int,  # (B, C, H, W); what both sides should be a multiple of
@@ -100,7 +96,7 @@ class PositUNet(KeepsTables):
 
     def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "Down with the output of every block kept, across the middle, up with each put beside: last in, first out."
-        _check_channels(x_t, self.channels)
+        check_channels(x_t, self.channels)
         x, cut = grown(x_t, 2**len(self.down))
         emb = repeat(variance_embedding(self.told[t], self.width), 'b c -> b c h w', h=x.shape[2], w=x.shape[3])
         x, skips = torch.cat([self.lift(x), emb.to(x.dtype)], 1), []
@@ -151,7 +147,7 @@ class SimpleUNet(nn.Module):
 
     def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "Down with every level's result kept, and up with each put beside what comes from below."
-        _check_channels(x_t, self.channels)
+        check_channels(x_t, self.channels)
         big, cut = grown(x_t, 2**len(self.down))
         emb, x, skips = F.relu(self.time(time_embedding(t, 32).to(x_t.dtype))), self.first(big), []
         for block in self.down: skips.append(x := block(x, emb))
