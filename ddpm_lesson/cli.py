@@ -44,7 +44,7 @@ from .sheets import check_pixels, check_sheets, compared, fingerprint, frames, n
 from .sheets import recorded, same_weights, sheet_size, side_of, too_long, unlike, write_sheets
 from .terminal import Commands, Label, Named, Number, Place, Whole, at_terminal, check_ours, check_output
 from .terminal import check_outputs, check_writable, fitting_threads, flag, flags, how_asked, joined
-from .terminal import model_of, no_other
+from .terminal import counted, model_of, no_other
 
 # %% ../nbs/interface/cli.ipynb #21fba640
 _settings = dict(help_option_names=['-h', '--help'], show_default=True, max_content_width=100)
@@ -137,7 +137,7 @@ def sample(like, weights, count, label, seed, out, gif, strip, cols, zoom, batch
     now |= {k: getattr(how, k) for k in asked} | fingerprint(weights, card) | versions()
     write_sheets(pixels, way, now, out, gif, strip)
     written = ', '.join(filter(None, (out, gif, strip)))
-    click.echo(f'{count} images, {how.calls(sched.T)} network calls each: {written}')
+    click.echo(f'{counted(count, "image")}, {counted(how.calls(sched.T), "network call")} each: {written}')
     if like: _say_if_same(like, now, out, pixels)
 
 # %% ../nbs/interface/cli.ipynb #053f2dc0
@@ -521,7 +521,7 @@ def progress(folder, student, out, picture, as_json):
     rows = classroom.class_table(done)
     if out: write_table(rows, out)
     if picture: classroom.class_picture(rows, picture)
-    if bad: click.echo(f'Warning: {len(bad)} files can not be read: {", ".join(bad[:5])}', err=True)
+    if bad: click.echo(f'Warning: {counted(len(bad), "file")} can not be read: {", ".join(bad[:5])}', err=True)
     for who, files in twice.items(): click.echo(f'Warning: {who!r} is in {", ".join(files[:5])}: taken for one student', err=True)
     if as_json: return click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     for row in rows: click.echo(f'{row["student"]:24.24} {row["right"]:3} of {row["of"]}   at {row["at"]}')

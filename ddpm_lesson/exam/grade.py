@@ -359,7 +359,8 @@ def sharp(
     for said, wrong in ex.mutants.items():
         got = mistake(ex, wrong) or 'passes for right'
         if got != said: raise ValueError(f'{ex.name} wanted the mistake {said!r} told by its name, got: {got}')
-    print(f'{ex.name}: {max(1, len(_cases(ex)))} cases, {len(ex.mutants)} mistakes, each told by its name')
+    n = max(1, len(_cases(ex)))
+    print(f'{ex.name}: {n} case{"s"*(n > 1)}, {len(ex.mutants)} mistakes, each told by its name')
 
 # %% ../../nbs/interface/exercises.ipynb #d8de1319
 def user_folder()->Path:
