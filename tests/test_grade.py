@@ -280,7 +280,7 @@ def test_a_number_read_wrongly_is_never_judged_right(name):
 def test_the_judge_that_only_tried_one_half_let_a_mistake_pass():
     ex = exercises['06-sigma']
     old = replace(ex, inputs=lambda g: [Case((s, [s.T, 1], 0.5), '') for s in (linear_schedule(),)])
-    wrong = lambda sched, ts, s: ex.truth(sched, ts, (s/2)**0.5)   # s/2 where s**2 belongs
+    wrong = lambda sched, ts, d: ex.truth(sched, ts, (d/2)**0.5)   # d/2 where d**2 belongs
     assert mistake(old, wrong) == '' and mistake(ex, wrong)
 
 

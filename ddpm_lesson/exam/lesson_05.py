@@ -64,34 +64,34 @@ ex_coin = Exercise('05-coin', 'x_0 is -1 or +1, equally often. Which noise is ex
     })
 
 # %% ../../nbs/solutions/05_oracle.ipynb #b4a7bba7
-def _variance_left(sched, s, t, known=lambda a, s: s**2*(1 - a)/(a*s**2 + 1 - a)):
-    "Var(x_0 | x_t) for data of standard deviation s."
-    return known(sched.alpha_bar[t], s)
+def _variance_left(sched, d, t, known=lambda a, d: d**2*(1 - a)/(a*d**2 + 1 - a)):
+    "Var(x_0 | x_t) for data of standard deviation d."
+    return known(sched.alpha_bar[t], d)
 
 # %% ../../nbs/solutions/05_oracle.ipynb #c790815e
 ex_doubt = Exercise('05-doubt',
-    'Data are N(m, s^2). What variance is left in x_0 once x_t is known?',
+    'Data are N(m, d^2). What variance is left in x_0 once x_t is known?',
     paper=True,
     inputs=lambda g:
-        [Case((sch, s, t), f'{name}, s={s}, t={t}') for name, sch in schedules().items()
-            for s in (0.3, 1.0, 5.0) for t in (1, sch.T//2, sch.T)],
-    truth=lambda sched, s, t: _variance_left(sched, s, t),
+        [Case((sch, d, t), f'{name}, d={d}, t={t}') for name, sch in schedules().items()
+            for d in (0.3, 1.0, 5.0) for t in (1, sch.T//2, sch.T)],
+    truth=lambda sched, d, t: _variance_left(sched, d, t),
     mutants={
-        'Precisions add, and the data bring one of their own: 1/s^2 is missing.':
-            lambda sched, s, t: _variance_left(sched, s, t, lambda a, s: (1 - a)/a),
+        'Precisions add, and the data bring one of their own: 1/d^2 is missing.':
+            lambda sched, d, t: _variance_left(sched, d, t, lambda a, d: (1 - a)/a),
         'This is what was there before x_t was seen.':
-            lambda sched, s, t: _variance_left(sched, s, t, lambda a, s: a*0 + s**2),
+            lambda sched, d, t: _variance_left(sched, d, t, lambda a, d: a*0 + d**2),
         'This is the variance of x_t, not what x_t leaves open.':
-            lambda *args: _variance_left(*args, lambda a, s: a*s**2 + 1 - a),
+            lambda *args: _variance_left(*args, lambda a, d: a*d**2 + 1 - a),
         'This is what is left open of eps, in its own units; of x_0 it is larger by (1 - '
         'alpha_bar)/alpha_bar.':
-            lambda *args: _variance_left(*args, lambda a, s: a*s**2/(a*s**2 + 1 - a)),
-        's is a standard deviation: square it.':
-            lambda sched, s, t: _variance_left(sched, s**0.5, t),
+            lambda *args: _variance_left(*args, lambda a, d: a*d**2/(a*d**2 + 1 - a)),
+        'd is a standard deviation: square it.':
+            lambda sched, d, t: _variance_left(sched, d**0.5, t),
         'This is a standard deviation; a variance was asked for.':
-            lambda sched, s, t: _variance_left(sched, s, t).sqrt(),
-        'Right only for s = 1.':
-            lambda sched, s, t: _variance_left(sched, s, t, lambda a, s: 1 - a),
+            lambda sched, d, t: _variance_left(sched, d, t).sqrt(),
+        'Right only for d = 1.':
+            lambda sched, d, t: _variance_left(sched, d, t, lambda a, d: 1 - a),
     })
 
 # %% ../../nbs/solutions/05_oracle.ipynb #48131567
@@ -107,7 +107,7 @@ def _centre_cases(g):
 
 def _shares(
     sched, x_t, t, weights, means, std,
-    var=lambda a, s: a*s**2 + 1 - a, move=lambda a: a.sqrt(), half=2, dim=1,
+    var=lambda a, d: a*d**2 + 1 - a, move=lambda a: a.sqrt(), half=2, dim=1,
 ):
     "Responsibilities (5.6), with places for mistakes."
     a = sched.alpha_bar[t]
@@ -130,10 +130,10 @@ ex_shares = Exercise('05-shares', 'How likely is each centre, once x_t is seen? 
         'The weights are forgotten: common centres are likelier.':
             lambda sched, x_t, t, weights, means, std:
                 _shares(sched, x_t, t, weights*0 + 1, means, std),
-        'The spread of the data is forgotten: v = alpha_bar s^2 + 1 - alpha_bar.':
-            lambda *args: _shares(*args, var=lambda a, s: 1 - a),
+        'The spread of the data is forgotten: v = alpha_bar d^2 + 1 - alpha_bar.':
+            lambda *args: _shares(*args, var=lambda a, d: 1 - a),
         'The spread of the data is a standard deviation: square it.':
-            lambda *args: _shares(*args, var=lambda a, s: a*s + 1 - a),
+            lambda *args: _shares(*args, var=lambda a, d: a*d + 1 - a),
         'The centres have faded too: multiply them by the signal rate.':
             lambda *args: _shares(*args, move=lambda a: 1),
         'The 2 in the exponent of a Gaussian is missing.':

@@ -108,37 +108,37 @@ ex_clamp = Exercise('06-clamp',
     })
 
 # %% ../../nbs/solutions/06_ddpm.ipynb #1c8ff236
-def _known(a, s): return s**2*(1 - a)/(a*s**2 + 1 - a)
+def _known(a, d): return d**2*(1 - a)/(a*d**2 + 1 - a)
 
-def _exact_sigma(sched, ts, s, of_x_0=_known, power=2, root=0.5):
-    "Standard deviation of the fresh noise that is right for data of standard deviation s."
+def _exact_sigma(sched, ts, d, of_x_0=_known, power=2, root=0.5):
+    "Standard deviation of the fresh noise that is right for data of standard deviation d."
     a_t, a_s = hops(sched, ts)
     beta = 1 - a_t/a_s
     weight = a_s**(power/2)*(beta/(1 - a_t))**power
-    return (beta*(1 - a_s)/(1 - a_t) + weight*of_x_0(a_t, s))**root
+    return (beta*(1 - a_s)/(1 - a_t) + weight*of_x_0(a_t, d))**root
 
 _small = lambda sched, ts: _exact_sigma(sched, ts, 0.0)
 
 # %% ../../nbs/solutions/06_ddpm.ipynb #95d74933
 ex_sigma = Exercise('06-sigma',
-    'For data N(m, s^2): how much fresh noise makes every visited step exactly right?',
+    'For data N(m, d^2): how much fresh noise makes every visited step exactly right?',
     paper=True,
-    inputs=each_list(s=(0.4, 1.7, 3.0)),
-    truth=lambda sched, ts, s: _exact_sigma(sched, ts, s),
+    inputs=each_list(d=(0.4, 1.7, 3.0)),
+    truth=lambda sched, ts, d: _exact_sigma(sched, ts, d),
     mutants={
         "This is 'small', right for a single point: add "
         'what the variance of x_0, given x_t, brings.':
-            lambda sched, ts, s: _small(sched, ts),
-        "This is 'large', right for s = 1 only.":
-            lambda sched, ts, s: (1 - hops(sched, ts)[0]/hops(sched, ts)[1]).sqrt(),
+            lambda sched, ts, d: _small(sched, ts),
+        "This is 'large', right for d = 1 only.":
+            lambda sched, ts, d: (1 - hops(sched, ts)[0]/hops(sched, ts)[1]).sqrt(),
         'The last step needs noise here too: x_0 is not known exactly.':
-            lambda sched, ts, s: _exact_sigma(sched, ts, s)*torch.tensor([1.]*(len(ts) - 1) + [0.]),
+            lambda sched, ts, d: _exact_sigma(sched, ts, d)*torch.tensor([1.]*(len(ts) - 1) + [0.]),
         'This is a variance; a standard deviation was asked for.':
-            lambda sched, ts, s: _exact_sigma(sched, ts, s, root=1),
+            lambda sched, ts, d: _exact_sigma(sched, ts, d, root=1),
         'The weight of x_0 must be squared: a variance is scaled by the square.':
-            lambda sched, ts, s: _exact_sigma(sched, ts, s, power=1),
-        'This takes s^2 for the variance of x_0; but given x_t it is smaller.':
-            lambda sched, ts, s: _exact_sigma(sched, ts, s, lambda a, s: s**2),
-        'Precisions add, and the data bring one of their own: 1/s^2 is missing in Var(x_0 | x_t).':
-            lambda sched, ts, s: _exact_sigma(sched, ts, s, lambda a, s: (1 - a)/a),
+            lambda sched, ts, d: _exact_sigma(sched, ts, d, power=1),
+        'This takes d^2 for the variance of x_0; but given x_t it is smaller.':
+            lambda sched, ts, d: _exact_sigma(sched, ts, d, lambda a, d: d**2),
+        'Precisions add, and the data bring one of their own: 1/d^2 is missing in Var(x_0 | x_t).':
+            lambda sched, ts, d: _exact_sigma(sched, ts, d, lambda a, d: (1 - a)/a),
     })

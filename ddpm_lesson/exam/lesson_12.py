@@ -75,22 +75,22 @@ ex_clip = Exercise('12-clip',
 
 # %% ../../nbs/solutions/12_experiments.ipynb #c7a2f64a
 ex_mean = Exercise('12-mean',
-    'Data N(m, s^2), an exact denoiser, infinitely many DDIM steps from a start of mean 0 '
+    'Data N(m, d^2), an exact denoiser, infinitely many DDIM steps from a start of mean 0 '
     'that should have had mean a m (a: signal rate at T). Which mean is reached?',
     paper=True,
     inputs=few((0.14, 1.0, 1.0), (0.14, 2.0, 0.5), (0.5, -1.0, 3.0), (0.02, 1.5, 0.1)),
-    truth=lambda a, m, s: m*(1 - a*s/(a**2*s**2 + 1 - a**2)**0.5),
+    truth=lambda a, m, d: m*(1 - a*d/(a**2*d**2 + 1 - a**2)**0.5),
     mutants={
-        'Right for s = 1 only: x_T has variance a^2 s^2 + 1 - a^2.':
-            lambda a, m, s: m*(1 - a),
-        'The spread at T is the root of a^2 s^2 + 1 - a^2.':
-            lambda a, m, s: m*(1 - a*s/(a**2*s**2 + 1 - a**2)),
-        'A standard deviation of data maps to s over the spread at T, not to 1 over it.':
-            lambda a, m, s: m*(1 - a/(a**2*s**2 + 1 - a**2)**0.5),
+        'Right for d = 1 only: x_T has variance a^2 d^2 + 1 - a^2.':
+            lambda a, m, d: m*(1 - a),
+        'The spread at T is the root of a^2 d^2 + 1 - a^2.':
+            lambda a, m, d: m*(1 - a*d/(a**2*d**2 + 1 - a**2)),
+        'A standard deviation of data maps to d over the spread at T, not to 1 over it.':
+            lambda a, m, d: m*(1 - a/(a**2*d**2 + 1 - a**2)**0.5),
         'This is what is lost; what is reached was asked for.':
-            lambda a, m, s: m*a*s/(a**2*s**2 + 1 - a**2)**0.5,
+            lambda a, m, d: m*a*d/(a**2*d**2 + 1 - a**2)**0.5,
         'Too far: the start falls short of a m, so the end falls short of m.':
-            lambda a, m, s: m*(1 + a*s/(a**2*s**2 + 1 - a**2)**0.5),
+            lambda a, m, d: m*(1 + a*d/(a**2*d**2 + 1 - a**2)**0.5),
         'Only noise was counted at T: part of the spread there is the data.':
-            lambda a, m, s: m*(1 - a*s/(1 - a**2)**0.5),
+            lambda a, m, d: m*(1 - a*d/(1 - a**2)**0.5),
     })
