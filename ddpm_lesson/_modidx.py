@@ -1611,6 +1611,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_lesson.train.Ema.update': ('train.html#ema.update', 'ddpm_lesson/train.py'),
                                    'ddpm_lesson.train.Recipe': ('train.html#recipe', 'ddpm_lesson/train.py'),
                                    'ddpm_lesson.train.Recipe.__post_init__': ('train.html#recipe.__post_init__', 'ddpm_lesson/train.py'),
+                                   'ddpm_lesson.train._check_data': ('train.html#_check_data', 'ddpm_lesson/train.py'),
                                    'ddpm_lesson.train._epoch_order': ('train.html#_epoch_order', 'ddpm_lesson/train.py'),
                                    'ddpm_lesson.train._or_of_a_run': ('train.html#_or_of_a_run', 'ddpm_lesson/train.py'),
                                    'ddpm_lesson.train._parts': ('train.html#_parts', 'ddpm_lesson/train.py'),

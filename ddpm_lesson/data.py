@@ -34,7 +34,7 @@ class Images:
         x, y = self.pixels, self.labels
         if not isinstance(x, Tensor) or x.ndim != 4 or x.dtype != torch.uint8:
             self._refuse('pixels wanted a tensor (N, C, H, W) uint8', _said(x))
-        if not len(x): self._refuse('wanted at least one image', 'none')
+        if not x.numel(): self._refuse('wanted at least one image, of one pixel', _said(x))
         if y is None: return
         if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
             self._refuse('wanted one label an image', f'{_said(y)} for {len(x)}')
@@ -96,6 +96,7 @@ def to_pixels(
     "Back to bytes, rounded and clamped: without the clamp, -1.3 wraps round to 218."
     if not x.is_floating_point():
         raise TypeError(f'x wanted floating point in [-1, 1], got {x.dtype}')
+    if x.isnan().any(): raise ValueError('x wanted numbers, got NaN, which would become black')
     return ((x.float() + 1)*127.5).round().clamp(0, 255).to(torch.uint8)
 
 # %% ../nbs/01_data.ipynb #070ff623

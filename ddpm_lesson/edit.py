@@ -277,7 +277,11 @@ def shrunk(
 ):              # an operator for `Measured`
     "Means of squares of pixels: super-resolution undoes it."
     check_whole(factor, 'factor')
-    return lambda x: F.avg_pool2d(_check_sides(x, factor), factor)
+    def shrink(x):
+        if any(side % factor for side in _check_sides(x, factor).shape[-2:]):
+            raise ValueError(f'images wanted sides a multiple of {factor}, got {tuple(x.shape)}')
+        return F.avg_pool2d(x, factor)
+    return shrink
 
 # %% ../nbs/18_edit.ipynb #058f5da0
 def blurred(
@@ -285,7 +289,8 @@ def blurred(
 ):               # an operator for `Measured`
     "A Gaussian blur, dark beyond the edges: deblurring undoes it."
     reach = int(3*check_number(width, 'width', 0)) + 1
-    line = torch.exp(-torch.arange(-reach, reach + 1.)**2/(2*width**2))
+    places = torch.arange(-reach, reach + 1., dtype=torch.float32, device='cpu')
+    line = torch.exp(-places**2/(2*width**2))
     line = line/line.sum()
     def blur(x):
         alone = _check_sides(x).reshape(-1, 1, *x.shape[-2:])   # each channel

@@ -28,6 +28,11 @@ def _times(x, *times)->list:
 
 def _path(z, tau, mean, std):
     "Distance from the mean, and its spread, at a flow time shaped to multiply z."
+    for value, name in (mean, 'mean'), (std, 'std'):
+        shape = getattr(value, 'shape', ())
+        if shape not in ((), z.shape[1:]):
+            raise ValueError(f'{name} wanted one number or the shape {tuple(z.shape[1:])}, '
+                             f'got {tuple(shape)}')
     if not (torch.as_tensor(std, device=z.device) > 0).all():
         raise ValueError(f'std wanted numbers above 0, got {std}')
     return z - (1 - tau)*mean, ((1 - tau)**2*std**2 + tau**2)**0.5

@@ -42,7 +42,8 @@ class LinearAutoencoder:
 
     def decode(self, z:Tensor)->Tensor:
         "Latents (B, size) to pictures (B, ...)."
-        check_float(z, 'latents')
+        if check_float(z, 'latents').ndim != 2 or z.shape[1] != self.size:
+            raise ValueError(f'latents wanted (B, {self.size}), got {tuple(z.shape)}')
         return (self.mean + (z.double()*self.std) @ self.axes).reshape(-1, *self.shape).to(z.dtype)
 
 # %% ../nbs/22_text_to_image.ipynb #c0d3274e

@@ -204,7 +204,7 @@ def features(
     if not callable(judge):
         raise TypeError(f'judge wanted a function from uint8 pixels to features, got {judge!r}')
     pixels, name = _as_pixels(images), f'the judge {_name(judge)}'
-    x = _check_features(judge(pixels), name, least=1)
+    x = _check_features(judge(pixels.clone()), name, least=1)   # it may write into what it sees
     n = len(pixels)
     if len(x) != n: raise ValueError(f'{name} wanted one row an image, {n}, got {len(x)}')
     return x
@@ -307,6 +307,7 @@ def draw_pixels(
     for asked, some in in_batches(counted, shape[0], labels, guidance, seeds, batch, progress, between):
         shape_here, how = (len(some), *shape[1:]), dict(steps=steps, clip=clip, device=device)
         x = sampler(asked, sched, shape_here, seeds=some, **how)
+        _check_shapes(x.shape, shape_here, 'what the sampler returned and shape')
         done.append(to_pixels(x).cpu())
     return torch.cat(done), counted.seen//shape[0]
 

@@ -9,10 +9,13 @@ __all__ = ['styles', 'to_show', 'draw_image', 'show_rows', 'show_lines']
 from itertools import cycle
 import matplotlib.pyplot as plt
 from torch import Tensor
+from .checks import check_float
 
 # %% ../nbs/interface/plot.ipynb #39f42743
 def to_show(x:Tensor):
     "(C, H, W) in [-1, 1] as matplotlib wants it: (H, W) or (H, W, 3) in [0, 1], clamped."
+    if check_float(x, 'images').ndim != 3 or len(x) not in (1, 3):
+        raise ValueError(f'images wanted shape (1, H, W) or (3, H, W) each, got {tuple(x.shape)}')
     x = ((x.detach().float().cpu() + 1)/2).clamp(0, 1)
     return x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy()
 
@@ -30,7 +33,10 @@ def show_rows(
     side:float=0.8,   # inches an image
 ):                    # the figure
     "Images in rows and columns, with names for both."
-    h, w = len(rows), len(rows[0])
+    h, w = len(rows), max((len(row) for row in rows), default=0)
+    if not w: raise ValueError('rows wanted at least one image, got none')
+    for names, n, name in (titles, w, 'titles'), (labels, h, 'labels'):
+        if names is not None and len(names) < n: raise ValueError(f'{name} wanted {n}, got {len(names)}')
     fig, axes = plt.subplots(h, w, figsize=(side*w, side*h + 0.25), dpi=80, squeeze=False)
     for r, row in enumerate(rows):
         for c, x in enumerate(row): draw_image(axes[r, c], x, titles[c] if titles is not None and not r else None)

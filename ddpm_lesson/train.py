@@ -16,11 +16,13 @@ from numbers import Integral, Real
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
-from .checks import moved_to
+from ddpm_lesson.checks import (
+    check_float, check_number, check_pair, check_t, check_whole, moved_to, torch_defaults,
+)
 from .data import Images, to_unit
 from .forward import at, shaped
 from .loss import distances, targets
-from .schedule import Schedule
+from .schedule import Schedule, check_schedule
 
 # %% ../nbs/10_train.ipynb #49b34ef4
 # how many times the mean square in x_0 the loss of each target is: (9.9)
@@ -37,7 +39,8 @@ def min_snr(
     most:float=5.0,   # largest weight
 )->Tensor:            # (B,)
     "A mean square in x_0 counts as much as its snr, at most `most`. Hang et al. 2023."
-    snr = at(sched.snr, t)
+    t = check_t(t, sched.T, len(losses), low=1)
+    snr = at(sched.snr, t).clamp(min=1e-30)   # 0 where nothing of the image is left: no 0/0
     return losses*shaped(snr.clamp(max=most)/_per_x_0[target](snr), losses)
 
 weights = dict(uniform=uniform, min_snr=min_snr)  # what a settings file calls them
@@ -125,9 +128,11 @@ def batch_indices(
     step:int, seed:int,  # which batch, from 0
 )->Tensor:  # (batch,) int64
     "The images of batch `step`: none twice in an epoch, in an order drawn anew each epoch."
-    if batch > n: raise ValueError(f'batch wanted at most {n}, the number of images, got {batch}')
+    if step < 0: raise ValueError(f'step wanted at least 0, got {step}')
+    if check_whole(batch, 'batch') > n:
+        raise ValueError(f'batch wanted at most {n}, the number of images, got {batch}')
     epoch, i = divmod(step, n//batch)
-    return _epoch_order(n, seed, epoch)[i*batch:(i + 1)*batch]
+    return _epoch_order(n, seed, epoch)[i*batch:(i + 1)*batch].clone()   # the order is kept
 
 # %% ../nbs/10_train.ipynb #7a2f497c
 class Batch(NamedTuple):
@@ -138,6 +143,7 @@ class Batch(NamedTuple):
     y:Tensor = None   # (B,) int64 labels, the number of classes: no label; None: no labels at all
 
 # %% ../nbs/10_train.ipynb #b00c59f8
+@torch_defaults()
 def draw(
     data:Images, recipe:Recipe,  # the images on the device to train on
     T:int, step:int,  # steps of the schedule; which batch, from 0
@@ -145,7 +151,7 @@ def draw(
     "All that is random in a step: which images, times, noise, which labels are dropped."
     device, g = data.pixels.device, generator(recipe.seed, 1, step)
     i = batch_indices(len(data), recipe.batch, step, recipe.seed)
-    t = torch.randint(1, T + 1, (recipe.batch,), generator=g)
+    t = torch.randint(1, check_whole(T, 'T') + 1, (recipe.batch,), generator=g)
     luck = [torch.rand(len(i), generator=g) for _ in range(2)]
     i, mirrored, dropped = (v.to(device, non_blocking=device.type == 'cuda') for v in (i, *luck))
     x_0, y = to_unit(data.pixels[i]), None
@@ -173,7 +179,8 @@ def float_state(net:nn.Module)->dict:
 class Ema:
     "A running average of a network's numbers (never of tables), with a short memory at first."
     def __init__(self, net:nn.Module, decay:float=0.999):
-        self.decay = decay
+        self.decay = check_number(decay, 'decay')
+        if not 0 <= self.decay <= 1: raise ValueError(f'decay wanted 0..1, got {decay}')
         self.shadow = [v.clone() for v in float_state(net).values()]
 
     def share(self, step:int)->float:
@@ -240,6 +247,16 @@ def train_step(
     return gradient_step(net, sched, opt, recipe, batch, bf16)
 
 # %% ../nbs/10_train.ipynb #475bb9ba
+def _check_data(net, data)->None:
+    "Raise unless it is a set of images whose labels, if it has any, mean to the network what they mean here."
+    if not isinstance(data, Images): raise TypeError(f'data wanted Images, got {type(data).__name__}')
+    named, known = len(data.classes), getattr(net, 'classes', None)
+    if data.labels is not None and known is not None and known != named:
+        raise ValueError(f'net wanted {named} classes, as {data.name} has, got {known}; '
+                         'without labels: Images(data.pixels)')
+
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(
     net:nn.Module,   # (x_t, t, ...) -> what `recipe.target` says; changed in place
     sched:Schedule,  # of the noise it learns from
@@ -248,6 +265,7 @@ def fit(
     opt=None,        # an optimizer; None: AdamW
 )->tuple:            # a copy of the network, weights averaged, in eval mode; losses, (steps,)
     "Train to the end, with nothing around the loop; checkpoints and signals are in `engine.run`."
+    check_schedule(sched), _check_data(net, data)
     if opt is None and recipe.optimizer != 'adamw':
         raise ValueError(f'opt wanted an optimizer: {recipe.optimizer} is made by engine.run')
     opt = opt or adamw(list(net.parameters()), recipe)
@@ -269,8 +287,10 @@ def smoothed(
     memory:float=0.9,  # share of the past that each step keeps, in [0, 1)
 )->Tensor:  # (N,)
     "A running mean without the pull to zero: Adam's correction (Kingma and Ba 2015, section 3)."
+    if not 0 <= check_number(memory, 'memory') < 1:
+        raise ValueError(f'memory wanted a share in [0, 1), got {memory}')
     mean, out = 0.0, []
-    for k, loss in enumerate(losses.tolist()):
+    for k, loss in enumerate(check_float(losses, 'losses').tolist()):
         mean = memory*mean + (1 - memory)*loss
         out.append(mean/(1 - memory**(k + 1)))
     return losses.new_tensor(out)
@@ -283,19 +303,22 @@ def lr_sweep(
 )->tuple:                         # (rates tried, their losses), each (N,) float64, N <= steps
     """The loss while the learning rate grows by equal factors;
     stops when its running average is four times its best. After Smith 2017, section 3.3, whose rate grows linearly."""
-    if not 0 < lo < hi: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
-    rates, losses = torch.logspace(math.log10(lo), math.log10(hi), steps, dtype=torch.float64), []
+    low, high = check_number(lo, 'lo'), check_number(hi, 'hi')
+    if not 0 < low < high < math.inf: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
+    ends, own = (math.log10(low), math.log10(high)), dict(dtype=torch.float64, device='cpu')
+    rates, losses = torch.logspace(*ends, check_whole(steps, 'steps'), **own), []
     for step, lr in enumerate(rates.tolist()):
-        losses.append(loss_at(step, lr))
-        averages = smoothed(torch.tensor(losses))[9:]  # of ten losses at least: fewer are luck
+        losses.append(check_number(loss_at(step, lr), 'the loss'))
+        averages = smoothed(torch.tensor(losses, **own))[9:]  # of ten losses at least: fewer are luck
         if len(averages) and not averages[-1] <= 4*averages.min(): break
-    return rates[:len(losses)], torch.tensor(losses, dtype=torch.float64)
+    return rates[:len(losses)], torch.tensor(losses, **own)
 
 # %% ../nbs/10_train.ipynb #5e0ac33e
 def suggest_lr(
     rates:Tensor, losses:Tensor,  # (N,) each, from `lr_sweep`
 )->float:
     "A tenth of the rate at which the smoothed loss is least: large, and far from the edge."
+    check_pair(rates, losses, 'rates', 'losses')
     known = losses.isfinite()
     if known.sum() < 10:
         raise ValueError(f'wanted at least 10 steps to judge by, got {known.sum()}: start lower')

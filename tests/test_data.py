@@ -34,7 +34,7 @@ from ddpm_lesson.engine.files import (
 )
 from ddpm_lesson.engine.run import Run, fit, make_card, resume
 from ddpm_lesson.engine.sources import Unreadable, find_source, image_files, known_set, read_image
-from ddpm_lesson.plot import show_rows
+from ddpm_lesson.plot import show_rows, to_show
 from ddpm_lesson.train import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -507,3 +507,14 @@ def test_names_that_may_mean_parts_are_refused_and_trains_are_not(tmp_path):
     for k, names in enumerate([('seg_train', 'seg_test'), ('trainA', 'testA'), ('train', 'test_hard')]):
         with pytest.raises(ValueError, match='side by side'): load_images(tree(tmp_path/str(k), *(f'{n}/1.png' for n in names)), 8)
     assert load_images(tree(tmp_path/'k', 'freight train/1.png', 'steam train/1.png'), 8).classes == ('freight train', 'steam train')
+
+
+@pytest.mark.parametrize('call, error', [
+    (lambda: show_rows([torch.zeros(2, 1, 3, 3, dtype=torch.uint8)]), '`to_unit` makes images of bytes'), (lambda: to_show(torch.zeros(1, 3, 3) > 0), 'floating-point'),
+    *((lambda s=s: to_show(torch.zeros(s)), 'images wanted shape') for s in ((3, 3), (2, 3, 3), (1, 1, 3, 3))), (lambda: show_rows(torch.zeros(2, 1, 3, 3)), 'images wanted shape'),
+    *((lambda rows=rows: show_rows(rows), 'at least one image') for rows in ([], [[]])),
+    *((lambda names=names: show_rows([torch.zeros(2, 1, 3, 3)]*2, **names), f'{[*names][0]} wanted 2, got 1') for names in (dict(titles=['a']), dict(labels=['a']))),
+])
+def test_what_is_no_picture_is_not_shown(call, error):
+    "Rejects bytes shown as white, and matplotlib's words for a shape."
+    with pytest.raises((TypeError, ValueError), match=error): call()

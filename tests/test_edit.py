@@ -288,6 +288,7 @@ def test_what_is_known_stays_and_what_is_hidden_does_not_matter():
     (lambda: masked(torch.ones(2, *PHOTOS.shape))(PHOTOS), 'mask wanted a shape'),
     (lambda: shrunk(PHOTOS.shape[-1] + 1)(PHOTOS), 'images wanted shape'),
     (lambda: shrunk(2)(PHOTOS[0, 0]), 'images wanted shape'),
+    (lambda: shrunk(3)(torch.zeros(1, 1, 9, 8)), 'sides a multiple of 3'),
     (lambda: blurred(1.5)(PHOTOS[0, 0]), 'images wanted shape'),
     (lambda: blurred(1.5)(PHOTOS.long()), 'floating-point'),
     (lambda: interpolate(PHOTOS, PHOTOS, math.nan), 'share wanted'),

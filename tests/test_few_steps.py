@@ -269,6 +269,8 @@ Z = normal(2, 3).float()
     (lambda: few_steps.consistency_function(Z, math.nan), 'flow times 0 <='),
     (lambda: few_steps.consistency_function(Z, 0.5, std=0.), 'std wanted numbers above 0'),
     (lambda: few_steps.consistency_function(Z.long(), 0.5), 'floating-point'),
+    (lambda: few_steps.consistency_function(Z[:1], 0.5, mean=torch.zeros(5, 3)), 'mean wanted one number or the shape'),
+    (lambda: few_steps.average_velocity(Z, 0.1, 0.5, std=torch.ones(1)), 'std wanted one number or the shape'),
     (lambda: few_steps.average_velocity(Z, 0.9, 0.1), 'flow times 0 <='),
     (lambda: few_steps.average_velocity(Z, torch.tensor([0.1]*3), 0.9), 'one for each of 2 images'),
     (lambda: few_steps.mean_flow_loss(lambda z, r, tau: z, Z, 0.9, 0.1, Z), 'flow times 0 <='),

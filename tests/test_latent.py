@@ -163,3 +163,9 @@ def test_the_number_after_the_last_caption_means_none():
     assert torch.equal(reads(x, t, torch.tensor([2])), reads(x, t)) and not torch.equal(reads(x, t, torch.tensor([1])), reads(x, t))
     for label in -1, 3:
         with pytest.raises(ValueError, match='labels wanted'): reads(x, t, torch.tensor([label]))
+
+
+@pytest.mark.parametrize('shape', [(3,), (2, 4), (2, 3, 1)], ids=str)
+def test_latents_of_another_shape_are_refused(shape):
+    "Rejects a single latent read as a batch."
+    with pytest.raises(ValueError, match='latents wanted'): LinearAutoencoder(normal(9, 2, 4), 3).decode(normal(*shape))

@@ -37,6 +37,7 @@ from ddpm_lesson.metrics import (
 )
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample
+from ddpm_lesson.schedule import linear_schedule
 
 SCHED = SCHEDULES['rescaled 50']
 
@@ -448,3 +449,15 @@ def test_everything_is_measured_where_there_is_no_float64():
     assert kid(away(rows(x).float()), away(rows(x[:20]).float())) == kid(rows(x).float(), rows(x[:20]).float())
     judge = lambda p: away(p.flatten(1).float()/255)
     assert features(judge, x).dtype == torch.float64
+
+
+def test_a_judge_may_write_into_what_it_sees():
+    pixels = torch.full((4, 1, 2, 2), 7, dtype=torch.uint8)
+    features(lambda x: x.zero_().double().flatten(1), pixels)
+    assert (pixels == 7).all()
+
+
+@pytest.mark.parametrize('made, error', [(lambda shape: torch.zeros(1, *shape[1:]), 'wanted one shape'), (lambda shape: torch.full(shape, float('nan')), 'NaN')], ids=['too few', 'NaN'])
+def test_what_a_sampler_of_ones_own_returns_is_looked_at(made, error):
+    "Rejects fewer images than were asked for, and NaN that becomes black."
+    with pytest.raises(ValueError, match=error): draw_pixels(lambda x, t: x, linear_schedule(5), (3, 1, 4, 4), sampler=lambda model, sched, shape, **how: made(shape))

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson import train
 from ddpm_lesson.data import Images, bundled_fashion, check_unit, to_pixels, to_unit
+from ddpm_lesson.dialects import zero_terminal_snr
 from ddpm_lesson.engine.run import Run, fit, make_card
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss, v_loss, x_0_loss
@@ -20,8 +21,10 @@ from ddpm_lesson.train import (
     draw,
     gradient_step,
     learning_rate,
+    lr_sweep,
     min_snr,
     smoothed,
+    suggest_lr,
     train_step,
     uniform,
     weights,
@@ -339,3 +342,68 @@ def test_a_batch_is_drawn_where_the_images_are(monkeypatch):
     copies = [(where, more) for name, where, more in asked if name == 'to' and more]
     assert len(copies) == 3 and all(where == (home,) and more == dict(non_blocking=False) for where, more in copies)
     assert all(a[1] != (None,) for a in asked)
+
+
+def small(**options):
+    torch.manual_seed(0)
+    net = UNet(width=8, mults=(1,), patch=1, blocks=1, attend=(), **options)
+    for p in net.parameters(): torch.nn.init.normal_(p, std=0.1)
+    return net
+
+
+LABELLED = Images(DATA.pixels, torch.arange(64) % 2, ('a', 'b'))
+FLIPPED = Recipe(steps=2, batch=16, warmup=1, flip=True, label_drop=0.5, precision='float32')
+
+
+@pytest.mark.parametrize('around', [torch.no_grad, lambda: torch.device('meta'), lambda: torch.autocast('cpu', torch.bfloat16)], ids=['no_grad', 'meta', 'autocast'])
+def test_whatever_the_caller_has_set_the_plain_loop_learns_alike(around):
+    wanted, net = train.fit(small(classes=2), SCHED, LABELLED, FLIPPED)[1], small(classes=2)
+    with around(): got = train.fit(net, SCHED, LABELLED, FLIPPED)[1]
+    assert_close(got, wanted, rtol=1e-5, atol=0)
+
+
+def test_a_batch_is_the_same_whatever_the_callers_defaults():
+    "Rejects random numbers in the caller's dtype, which are others, or on the caller's device."
+    wanted = draw(LABELLED, FLIPPED, 1000, 1)
+    torch.set_default_dtype(torch.float64)
+    try: got = draw(LABELLED, FLIPPED, 1000, 1)
+    finally: torch.set_default_dtype(torch.float32)
+    for a, b in zip(got, wanted): assert torch.equal(a, b) and a.dtype == b.dtype
+
+
+@pytest.mark.parametrize('classes', [1, 5])
+def test_labels_mean_to_the_network_what_they_mean_in_the_set(classes):
+    "Rejects 'no label', 2 in a set of two classes, read as the third class of five."
+    with pytest.raises(ValueError, match=f'net wanted 2 classes, .* got {classes}'): train.fit(small(classes=classes), SCHED, LABELLED, FLIPPED)
+    train.fit(small(classes=classes), SCHED, DATA, FLIPPED)
+    with pytest.raises(TypeError, match='data wanted Images'): train.fit(small(), SCHED, DATA.pixels, FLIPPED)
+    with pytest.raises(TypeError, match='sched wanted a Schedule'): train.fit(small(), None, DATA, FLIPPED)
+
+
+def test_min_snr_is_a_number_where_nothing_is_left():
+    "Rejects 0/0 at the last step of a schedule that ends in noise."
+    zero, t = zero_terminal_snr(SCHED), torch.tensor([1000, 1])
+    at_T = {target: min_snr(torch.ones(2), zero, t, target)[0].item() for target in ('eps', 'x_0', 'v')}
+    assert at_T['eps'] == 1 and 0 <= at_T['x_0'] < 1e-20 and 0 <= at_T['v'] < 1e-20
+    for wrong in 0, -1, 1001:
+        with pytest.raises(ValueError, match='t wanted 1..1000'): min_snr(torch.ones(1), SCHED, wrong, 'eps')
+
+
+def test_the_order_of_an_epoch_is_not_the_callers_to_change():
+    first = batch_indices(64, 8, 0, 5).clone()
+    batch_indices(64, 8, 0, 5).zero_()
+    assert torch.equal(batch_indices(64, 8, 0, 5), first)
+
+
+@pytest.mark.parametrize('call, error', [
+    (lambda: smoothed(torch.tensor([3, 2, 1])), 'floating-point'), (lambda: smoothed([3., 2.]), 'losses wanted a floating-point'),
+    *((lambda m=m: smoothed(torch.ones(3), m), 'memory wanted') for m in (1., -1., float('nan'), 2., 'a')),
+    *((lambda d=d: Ema(torch.nn.Linear(1, 1), d), 'decay wanted') for d in (-1., 2., float('nan'), '0.9')),
+    (lambda: batch_indices(64, 0, 0, 0), 'batch wanted at least 1'), (lambda: batch_indices(64, 8, -1, 0), 'step wanted at least 0'),
+    (lambda: draw(DATA, FLIPPED, 0, 0), 'T wanted at least 1'), (lambda: lr_sweep(lambda step, lr: 1., steps=0), 'steps wanted at least 1'),
+    (lambda: lr_sweep(lambda step, lr: 1., hi=float('inf')), '0 < lo < hi'), (lambda: lr_sweep(lambda step, lr: None), 'the loss wanted a number'),
+    (lambda: suggest_lr(torch.ones(20), torch.ones(15)), 'rates and losses wanted one shape'),
+    (lambda: to_pixels(torch.full((2, 2), float('nan'))), 'NaN, which would become black'), (lambda: Images(torch.zeros(2, 1, 0, 4, dtype=torch.uint8)), 'of one pixel'),
+])
+def test_what_no_training_can_use_is_named(call, error):
+    with pytest.raises((ValueError, TypeError), match=error): call()

@@ -33,6 +33,7 @@ ASKED = {   # asked for its noise: name -> (model, sched) -> numbers
     'inpaint_guided': lambda m, s: edit.inpaint_guided(m, s, X, HALF, steps=3, **SEEDS),
     'restore_guided': lambda m, s: edit.restore_guided(m, s, X*HALF, edit.masked(HALF), SHAPE, steps=3, **SEEDS),
     'restore_dps': lambda m, s: edit.restore_dps(m, s, X*HALF, edit.masked(HALF), SHAPE, steps=3, **SEEDS),
+    'blurred': lambda m, s: edit.restore_dps(m, s, X, edit.blurred(1.0), SHAPE, steps=3, **SEEDS),
     'Measured': lambda m, s: edit.Measured(m, s, edit.masked(HALF), X*HALF, 0.1)(X, T),
     'clean_image': lambda m, s: few_steps.clean_image(m, s, X, T),
     'two_step_target': lambda m, s: few_steps.two_step_target(m, s, X, T, T - 1, S),
