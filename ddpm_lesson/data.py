@@ -8,6 +8,7 @@ __all__ = ['assets', 'garments', 'Images', 'bundled_fashion', 'to_unit', 'to_pix
 
 # %% ../nbs/01_data.ipynb #dfa755fc
 import importlib.resources
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
@@ -132,6 +133,8 @@ def upright(
     return image.convert('RGB' if channels == 3 else 'L')
 
 # %% ../nbs/01_data.ipynb #c4fd06dc
+_dark = 'a picture of 16 bits has no grey above 4095 of 65535 and is nearly black here: were 8 or 12 bits kept in it?'
+
 def _eight_bit(image):
     "Greys 0..65535 as bytes. Pillow's own `convert` would cut everything above 255 to white."
     from PIL import Image
@@ -140,6 +143,7 @@ def _eight_bit(image):
     kind = f'floats, {lo:g}..{hi:g}' if image.mode == 'F' else f'greys {lo}..{hi}'
     if image.mode == 'F' or lo < 0 or hi > 65535:
         raise ValueError(f'{kind}: save it with 8 or 16 bits a channel')
+    if hi < 4096: warnings.warn(_dark, stacklevel=4)
     return Image.fromarray(np.divide(grey, 257, dtype=np.float32).round().astype(np.uint8))
 
 # %% ../nbs/01_data.ipynb #39d217e7

@@ -1,4 +1,5 @@
 "Names of data sets, folders of pictures, and every file that is written: one door in, one door out."
+import errno
 import io
 import math
 import os
@@ -7,6 +8,7 @@ import struct
 import sys
 import threading
 import types
+import warnings
 import zlib
 from pathlib import Path
 
@@ -425,6 +427,25 @@ def test_what_is_written_can_be_read_back(tmp_path):
     assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in kept.items()) and torch.equal(back['f'], kept['a'])
     with pytest.raises(ValueError): save_tensors(tmp_path/'x.safetensors', kept, {'loss': float('nan')})   # JSON has no NaN, and no reader takes it
     assert not (tmp_path/'x.safetensors').exists()
+
+
+@pytest.mark.parametrize('lack', [MemoryError(), OSError(errno.EMFILE, 'Too many open files'), OSError(errno.ENFILE, 'Too many open files'), OSError(errno.ENOMEM, 'Cannot allocate memory')])
+def test_what_the_machine_lacks_is_no_fault_of_a_picture(lack, tmp_path, monkeypatch):
+    "Rejects a training on whatever pictures could be opened while another program had all files open, or all memory."
+    Image.new('RGB', (8, 8)).save(tmp_path/'a.png')
+    def fail(*a): raise lack
+    monkeypatch.setattr(sources, 'open_regular', fail)
+    with pytest.raises(type(lack)): load_images(tmp_path, 8)
+
+
+@pytest.mark.parametrize('most, dark', [(255, True), (4095, True), (4096, False), (65535, False)])
+def test_greys_of_eight_bits_kept_in_sixteen_are_said_to_be_dark(most, dark, tmp_path):
+    "Rejects a folder of nearly black pictures, without a word, of a camera or a scanner that writes 12 bits in 16."
+    Image.fromarray(np.array([[0, most]]*2, np.uint16)).save(tmp_path/'a.png')
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        load_images(tmp_path, 4, channels=1)
+    assert ['nearly black' in str(w.message) for w in said] == [True]*dark
 
 
 def test_a_table_of_a_spreadsheet_and_a_return_are_read_back(tmp_path):

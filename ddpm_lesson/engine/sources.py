@@ -7,6 +7,7 @@ __all__ = ['Source', 'known_set', 'find_source', 'image_files', 'Unreadable', 'r
            'open_torchvision', 'load_images', 'debug_images', 'course_images']
 
 # %% ../../nbs/engine/sources.ipynb #d405c3f5
+import errno
 import importlib.util
 import io
 import math
@@ -150,6 +151,8 @@ def _reason(path, error)->str:
     return 'not an image' if head else 'empty'
 
 # %% ../../nbs/engine/sources.ipynb #1b82f721
+_of_this_machine = errno.EMFILE, errno.ENFILE, errno.ENOMEM   # lacks of its own, for which no picture is to blame
+
 class Unreadable(ValueError): "Why an image file can't be read, and what helps."
 
 def read_image(
@@ -165,7 +168,9 @@ def read_image(
                 f.opened = True
                 _check_claims(image, size)
                 image = upright(image, channels)
-    except Exception as e: raise Unreadable(_reason(path, e)) from e  # Pillow raises a dozen kinds
+    except Exception as e:   # Pillow raises a dozen kinds
+        if isinstance(e, MemoryError) or getattr(e, 'errno', None) in _of_this_machine: raise
+        raise Unreadable(_reason(path, e)) from e
     return middle_square(image, size)
 
 # %% ../../nbs/engine/sources.ipynb #6d5b66ec
