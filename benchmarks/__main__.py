@@ -41,6 +41,7 @@ def main():
     say.add_argument('--only', choices=list(PARTS), help='one part: speed_solvers.csv and speed_sizes.csv were made so, with --threads 1')
     say.add_argument('--out', type=Path, default=Path('benchmarks/speed.csv'))
     a = say.parse_args()
+    if a.rounds < 2 or a.threads < 1: say.error(f'wanted --rounds 2 or more and --threads 1 or more, got {a.rounds} and {a.threads}')
     torch.set_num_threads(a.threads)
     rows = [row | where(a.device) | versions() for part, make in PARTS.items() if a.only in (None, part) for row in make(a.device, a.rounds)]
     for row in rows: show(row)

@@ -108,3 +108,13 @@ def test_the_record_board_stops_its_clock_and_says_what_a_rerun_should_bring(mon
     first, second = record.board(rows)
     assert (first['system'], first['half'], second['seeds']) == ('b', None, 3)
     assert second['mean'] == pytest.approx(0.5) and second['half'] == pytest.approx(4.303*0.1*(4/3)**0.5)
+
+
+@pytest.mark.parametrize('asked', [['--rounds', '1'], ['--threads', '0']])
+def test_a_number_that_gives_no_table_is_refused_before_any_work(asked, monkeypatch, capsys):
+    "Rejects an hour of measuring that ends in 'must have at least two data points'."
+    from benchmarks import __main__ as program
+    monkeypatch.setattr('sys.argv', ['benchmarks', *asked])
+    monkeypatch.setattr(program, 'PARTS', dict(sampler=lambda *a: pytest.fail('work was begun')))
+    with pytest.raises(SystemExit): program.main()
+    assert 'wanted --rounds 2 or more' in capsys.readouterr().err
