@@ -128,7 +128,7 @@ def reporter(
     log = _Log(folder, card, done) if tensorboard else None
     def report(run):
         n, how, classes, done = 40, quick_look(run.card), len(run.card['classes']), len(run.losses)
-        y = torch.arange(n) % classes if classes else None
+        y = torch.arange(n, device='cpu') % classes if classes else None
         images = draw_as_card(run.averaged(), run.sched, run.card, n, y, device=run.data.pixels.device, **how)
         about = {'step': str(done), 'seeds': f'0 to {n - 1}', 'run': run.card} | how | versions()
         (folder/'samples').mkdir(parents=True, exist_ok=True)

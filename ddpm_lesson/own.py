@@ -117,7 +117,7 @@ def _of_dataset(ds, size, name)->Images:
     if len(short := min(pairs, key=len)) < 2:
         if len(max(pairs, key=len)) < 2: return data
         raise ValueError(f'the data set wanted a label for each image or for none, got {type(short[0]).__name__} alone')
-    y = torch.tensor([_label(pair[1]) for pair in pairs])
+    y = torch.tensor([_label(pair[1]) for pair in pairs], device='cpu')
     return Images(data.pixels, y, tuple(map(str, getattr(ds, 'classes', ()))), name)
 
 def _is_pair(source)->bool:
@@ -326,7 +326,7 @@ def wanted_labels(
         known = ', '.join(classes[:20]) + ' ...'*(len(classes) > 20)
         numbers_too = f', or a number below {len(classes)}'*('0' in number)
         raise ValueError(f'label wanted all, none, {known}{numbers_too}, got {label!r:.60}')
-    return torch.tensor(chosen)[torch.arange(count) % len(chosen)]
+    return torch.tensor(chosen, device='cpu')[torch.arange(count, device='cpu') % len(chosen)]
 
 # %% ../nbs/interface/own.ipynb #f47a3004
 def draw_from(

@@ -431,3 +431,9 @@ def test_who_has_no_name_on_this_computer_has_a_number(monkeypatch, tmp_path):
         monkeypatch.setenv('DDPM_LESSON_PROGRESS', str(tmp_path/name))
         assert remember('00-ghost') == '' and list(read_progress()) == ['00-ghost']
     assert {p.name for p in tmp_path.iterdir()} <= {'p.lock', 'p.lock.lock', 'poetry.json', 'poetry.json.lock'}
+
+
+def test_no_number_is_no_factor():
+    "Rejects 'yours is nan times what was asked for'."
+    said = grade('03-std', lambda sched, t: float('nan')).said
+    assert 'nan times' not in said and 'it holds NaN' in said

@@ -599,3 +599,11 @@ def test_a_folder_that_is_not_there_is_not_made_by_looking(tmp_path):
     "Rejects an empty folder left behind by a name with a slip."
     with pytest.raises(ValueError, match='whole checkpoint'): resume(Run(make_card(dict(channels=1, width=8, mults=[1], attend=[]), Recipe(steps=1, batch=4)), Images(PIXELS)), tmp_path/'rnu')
     assert not (tmp_path/'rnu').exists()
+
+
+def test_labels_are_drawn_whatever_the_default_device(tmp_path):
+    "Rejects labels made where the caller happens to make tensors: on 'meta' they have no numbers."
+    with torch.device('meta'):
+        run = train_on((PIXELS, [0, 1]*6), folder=tmp_path, steps=1, **TINY)
+        images = draw_from(run, 2, steps=1)
+    assert images.device.type == 'cpu' and torch.equal(images, draw_from(run, 2, steps=1))

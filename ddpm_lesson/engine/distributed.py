@@ -27,8 +27,8 @@ def training_flops(
 )->int:         # floating-point operations, a product and a sum counted as two
     "What one image costs in training, forward and backward. Kaplan et al. 2020, section 2.1, count alike."
     from torch.utils.flop_counter import FlopCounterMode
-    model, _ = build(card)
-    net, x = model.net.to('meta'), torch.zeros(image_shape(card, 1), device='meta')
+    with torch.random.fork_rng(devices=[]): net = build(card)[0].net.to('meta')
+    x = torch.zeros(image_shape(card, 1), device='meta')
     t = torch.ones(1, dtype=torch.int64)
     with torch_defaults(), FlopCounterMode(display=False) as count:
         net(x, t.to('meta')).sum().backward()

@@ -211,7 +211,7 @@ def _relation(
             return 'Upside down: this is one over what was asked for.'
     if close(a, 1 - b): return 'This is 1 minus what was asked for.'
     factor = (a @ b)/(b @ b)
-    if factor and len(b) > 1 and close(a, factor*b):
+    if factor and factor.isfinite() and len(b) > 1 and close(a, factor*b):
         return f'A constant factor: yours is {factor:.4g} times what was asked for, everywhere.'
     return ''
 

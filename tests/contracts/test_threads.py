@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from ddpm_lesson.data import Images, bundled_fashion
+from ddpm_lesson.engine.distributed import training_flops
 from ddpm_lesson.engine.run import Run, fit, make_card
 from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import PredictsV
+from ddpm_lesson.metrics import lite0_judge
+from ddpm_lesson.pretrained import load_card
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample, eval_mode
 from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import Recipe
@@ -141,6 +144,13 @@ def test_fresh_weights_come_from_no_shared_stream(network):
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(4)
     assert alike(first, Run(make_card(NETWORKS[network], Recipe(batch=8)), DATA).state())
+
+
+def test_what_only_measures_draws_none_of_the_callers_numbers():
+    "Wrong program: a judge or a count of operations that builds its network from the caller's stream."
+    before = torch.get_rng_state()
+    lite0_judge(), training_flops(load_card('fashion'))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_callers_defaults_are_left_and_do_not_matter(tmp_path):
