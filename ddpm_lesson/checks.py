@@ -66,7 +66,9 @@ def whole_numbers(
     numbers, wanted:str,  # a list, range, tensor or array; what the error says was wanted
 )->list:
     "The same numbers as ints, or a `TypeError`."
-    try: return [_index(n) for n in numbers]
+    try:
+        if isinstance(numbers, (set, frozenset, dict)): raise TypeError   # these have no order
+        return [_index(n) for n in numbers]
     except TypeError: raise TypeError(f'{wanted}, got {numbers!r:.60}') from None
 
 # %% ../nbs/reference/checks.ipynb #69b0e2c2

@@ -111,7 +111,8 @@ def sdedit(
     "Noise a picture part of the way, and walk back. Meng et al. 2022 (SDEdit)."
     _check_match(model, sched)
     x_0, clip = _check_images(x_0, 'x_0'), _check_clip(clip)
-    if not 0 < check_number(strength, 'strength') <= 1:
+    strength = check_number(strength, 'strength')
+    if not 0 < strength <= 1:
         raise ValueError(f'strength wanted a number above 0 and at most 1, got {strength}')
     ts = [t for t in timesteps(sched.T, steps) if t <= max(1, round(strength*sched.T))]
     if not ts: raise ValueError(f'steps wanted one at or below strength T = {strength*sched.T:g}')
@@ -185,6 +186,7 @@ def _mask_for(x, mask)->Tensor:
 
 def _check_known(y, mask)->tuple:
     "The picture, and the mask as booleans of its shape; what is not known is set to 0."
+    check_float(y, 'y')
     if not isinstance(mask, Tensor) or not ((mask == 0) | (mask == 1)).all():
         raise ValueError('mask wanted a tensor of ones (known) and zeros (to be made up)')
     mask = _mask_for(y, mask).bool()

@@ -302,6 +302,7 @@ MUTANTS = {
     'fewer samples than were asked for': ('metrics', "        _check_shapes(x.shape, shape_here, 'what the sampler returned and shape')\n", '', 'test_metrics.py::test_what_a_sampler_of_ones_own_returns_is_looked_at'),
     'pixels lent to a judge': ('metrics', 'judge(pixels.clone())', 'judge(pixels)', 'test_metrics.py::test_a_judge_may_write_into_what_it_sees'),
     'NaN drawn as black': ('data', "    if x.isnan().any(): raise", "    if False: raise", 'test_metrics.py::test_what_a_sampler_of_ones_own_returns_is_looked_at'),
+    'seeds in the order of a set': ('checks', 'if isinstance(numbers, (set, frozenset, dict)): raise TypeError', 'if False: raise TypeError', 'test_checks.py::test_what_is_no_list_of_whole_numbers_is_named'),
     'a loss of a model of another schedule': ('loss', '    _check_kept(net, sched)\n', '', 'contracts/test_pairs.py::test_another_schedule_is_refused'),
     'an audit that seeds the caller': ('audit_trace', '        with torch.random.fork_rng(gpus): yield\n', '        yield\n', 'test_audit.py::test_an_audit_leaves_the_callers_state'),
     'a law that gives a column': ('likelihood', 'if at_T.shape != x.shape[:1]:', 'if False:', 'test_likelihood.py::test_bad_input_is_named'),

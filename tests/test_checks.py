@@ -133,7 +133,7 @@ def test_whole_numbers_are_python_ints_afterwards(kind):
     assert got == [3, 1] and {type(n) for n in got} == {int}
 
 
-@pytest.mark.parametrize('wrong', [7, [1.0], [True], np.array([True]), torch.tensor([True]), np.zeros((2, 2), int), torch.zeros(2, 2, dtype=torch.int64), torch.tensor(3), ['1'], None], ids=lambda _: '')
+@pytest.mark.parametrize('wrong', [7, [1.0], [True], np.array([True]), torch.tensor([True]), np.zeros((2, 2), int), torch.zeros(2, 2, dtype=torch.int64), torch.tensor(3), ['1'], None, {3, 1}, {3: 1}], ids=lambda _: '')
 def test_what_is_no_list_of_whole_numbers_is_named(wrong):
     with pytest.raises(TypeError, match=r'^steps wanted a list, got '): whole_numbers(wrong, 'steps wanted a list')
 
