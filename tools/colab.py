@@ -66,6 +66,6 @@ def main(check=False):
 
 
 if __name__ == '__main__':
-    changed = main('--check' in sys.argv)
-    if '--check' in sys.argv and changed: sys.exit(f'without the cell for Colab, or with an old one: {", ".join(changed)}: python tools/colab.py')
+    changed = main(check := pages.checking())
+    if check and changed: sys.exit(f'without the cell for Colab, or with an old one: {", ".join(changed)}: python tools/colab.py')
     print(f'{len(changed)} pages changed')

@@ -151,4 +151,4 @@ def main(check):
     sys.exit('\n'.join(wrong) or 0)
 
 
-if __name__ == '__main__': main('--check' in sys.argv)
+if __name__ == '__main__': main(pages.checking())

@@ -6,6 +6,7 @@ Where anything is left to do stands TO DO; the tests do not let it land.
 """
 import hashlib
 import json
+import keyword
 import re
 import sys
 from pathlib import Path
@@ -155,8 +156,8 @@ def with_row(text, page, after):
 
 def begin(page, question, root=ROOT):
     "Write all that a lesson has; gives the files."
-    found = re.fullmatch(r'(\d\d)_([a-z]\w*)', page)
-    if not found: raise SystemExit(f'wanted a name as 15_flow, got {page}')
+    found = re.fullmatch(r'(\d\d)_([a-z]\w*)', page, re.ASCII)
+    if not found or keyword.iskeyword(found[2]): raise SystemExit(f'wanted a name as 15_flow, got {page}')
     number, name = found.groups()
     if not re.fullmatch(r'[^|"\\\n]+\?', question): raise SystemExit(f'wanted a question in one line that ends with ?, got {question!r}')
     words = dict(number=number, n=int(number), name=name, page=page, title=name.replace('_', ' ').capitalize(), question=question, todo=TO_DO)
@@ -164,7 +165,7 @@ def begin(page, question, root=ROOT):
         root/'nbs'/f'{page}.ipynb': notebook(PAGE, page, words), root/'nbs'/'solutions'/f'{page}.ipynb': notebook(SOLUTIONS, f'solutions/{page}', words),
         root/'tests'/f'test_{name}.py': TEST.format(**words),
     }
-    taken = [p for p in [*new, root/'ddpm_lesson'/f'{name}.py', *(root/'nbs').glob(f'{number}_*.ipynb')] if p.exists()]
+    taken = [p for p in [*new, root/'ddpm_lesson'/f'{name}.py', root/'ddpm_lesson'/name, *(root/'nbs').glob(f'{number}_*.ipynb')] if p.exists()]
     if taken: raise SystemExit(f'wanted a free number and name, got {page}; there is {taken[0].relative_to(root).as_posix()}')
     index, start = root/'nbs'/'index.ipynb', next((root/'nbs').glob('00_*.ipynb'))
     new[index] = with_row(index.read_text(encoding='utf-8'), page, f'{question} | 20 | {TO_DO} | `{name}`')

@@ -1,10 +1,18 @@
 "The pages of the course, in one place: which there are, in what order, and what their equations and exercises are numbered by."
 import json
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = 'reference', 'engine', 'interface', 'solutions'   # below nbs/, in the order of the contents
+
+
+def checking():
+    "Whether a tool that was asked with --check, or nothing, may only look; another word ends it, lest it write."
+    for word in sys.argv[1:]:
+        if word != '--check': sys.exit(f'wanted --check or nothing, got {word}')
+    return '--check' in sys.argv
 
 
 def found(folder):

@@ -76,9 +76,10 @@ def test_nothing_is_still_to_do():
 
 @pytest.mark.parametrize('name, question, words', [
     ('sums', 'How?', 'wanted a name as 15_flow'), ('88_sums', 'How far', 'ends with ?'), ('88_sums', 'A | b?', 'ends with ?'), ('88_sums', 'A "b"?', 'ends with ?'),
-    ('03_sums', 'How?', 'there is nbs/03_'), ('88_forward', 'How?', 'there is ddpm_lesson/forward.py'), ('88_metrics', 'How?', 'there is')])
+    ('03_sums', 'How?', 'there is nbs/03_'), ('88_forward', 'How?', 'there is ddpm_lesson/forward.py'), ('88_metrics', 'How?', 'there is'),
+    ('88_class', 'How?', 'wanted a name as 15_flow'), ('\u0668\u0668_sums', 'How?', 'wanted a name as 15_flow'), ('88_s\u00fcm', 'How?', 'wanted a name as 15_flow'), ('88_engine', 'How?', 'there is ddpm_lesson/engine')])
 def test_a_lesson_that_cannot_be_begun_changes_nothing(name, question, words, tmp_path):
-    for folder in 'nbs', 'ddpm_lesson', 'tests': (tmp_path/folder).mkdir()
+    for folder in 'nbs', 'ddpm_lesson/engine', 'tests': (tmp_path/folder).mkdir(parents=True)
     for path in 'nbs/03_forward.ipynb', 'ddpm_lesson/forward.py', 'tests/test_metrics.py': (tmp_path/path).write_text('{}')
     with pytest.raises(SystemExit, match=re.escape(words)): new_lesson.begin(name, question, tmp_path)
     assert sum(p.is_file() for p in tmp_path.rglob('*')) == 3
@@ -191,3 +192,10 @@ def test_this_course_survives_a_move_and_its_return(page, to, mark, back, tmp_pa
     again = held(here)
     made = {'nbs/reference/equations.ipynb'} if '/' in page else set()   # its links go round by ../reference; tools/equations.py makes it again
     assert [name for name in {**texts, **again} if texts.get(name) != again.get(name) and name not in made] == []
+
+
+@pytest.mark.parametrize('tool', ['equations', 'readme', 'colab'])
+def test_a_slip_in_check_writes_nothing(tool):
+    "Rejects a tool that takes any other word for no flag, and writes where it was to look."
+    run = subprocess.run([sys.executable, ROOT/'tools'/f'{tool}.py', '--chek'], capture_output=True, encoding='utf-8')
+    assert run.returncode == 1 and 'wanted --check or nothing, got --chek' in run.stderr
