@@ -16,6 +16,8 @@ from ddpm_lesson.pretrained import load_card
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT/'tools'))
+from mutants import MUTANTS  # noqa: E402
+
 import pages  # noqa: E402
 
 PAGES, SOLUTIONS = pages.pages(), pages.solutions()
@@ -143,3 +145,9 @@ def test_importing_the_sampler_costs_little_more_than_torch():
     code = ('import sys, time; import torch; before = set(sys.modules); t = time.perf_counter(); import ddpm_lesson.sampler; '
             'heavy = {"torchvision", "matplotlib", "diffusers", "einops", "PIL", "tqdm"} & (set(sys.modules) - before); assert not heavy, heavy')
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_each_wrong_program_has_its_place():
+    "Rejects a mutant whose line was rewritten: it would be found only where all of them are run, hours later."
+    of = {module: (ROOT/'ddpm_lesson'/f'{module.replace(".", "/")}.py').read_text(encoding='utf-8') for module in {m[0] for m in MUTANTS.values()}}
+    assert [name for name, (module, right, _, _) in MUTANTS.items() if of[module].count(right) != 1] == []
