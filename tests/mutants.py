@@ -196,7 +196,7 @@ MUTANTS = {
     'min-SNR of x_0 on noise': ('train', 'eps=lambda snr: snr', 'eps=lambda snr: 1', 'test_train.py::test_min_snr_weighs_the_error_in_x_0_whatever_is_predicted'),
     'a weight that is never used': ('train', 'loss = weights[recipe.weight](losses, sched, t, recipe.target).mean()', 'loss = losses.mean()', 'test_train.py::test_a_step_follows_the_weight_of_its_recipe'),
     'average without warm-up': ('train', '1 - min(self.decay, (1 + step)/(10 + step))', '1 - self.decay', 'test_train.py::test_ema_is_the_geometric_sum'),
-    't = T never trained': ('train', 'torch.randint(1, T + 1,', 'torch.randint(1, T,', 'test_train.py::test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone'),
+    't = T never trained': ('train', "check_whole(T, 'T') + 1,", "check_whole(T, 'T'),", 'test_train.py::test_every_step_from_1_to_T_is_drawn_and_draws_depend_on_the_step_alone'),
     'one coin for a whole batch': ('train', 'torch.rand(len(i), generator=g) for _ in', 'torch.rand(1, generator=g).expand(len(i)) for _ in', 'test_museum.py::test_each_label_is_dropped_by_its_own_throw'),
     'moments not resumed': ('engine.run', "out |= {f'opt.{k}.{n}': v for k, v in run.opt.state.get(p, {}).items()}", 'pass', 'test_run.py::test_resumed_is_bit_identical'),
     'a step of Muon without a look ahead': ('engine.muon', 'torch._foreach_lerp(grads, remembered, momentum)', 'remembered', 'test_muon.py::test_a_step_is_the_turned_average_with_one_look_ahead'),
