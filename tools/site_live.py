@@ -1,4 +1,5 @@
 """What the book computes for its moving parts: the network and the runtime, packed small; facts to compare with; the walk of the first page."""
+import base64
 import hashlib
 import inspect
 import json
@@ -74,8 +75,18 @@ def onnx_file(folder, name='fashion'):
 
 # The runtime
 
-def start(path, network):
-    "A network with zeros for weights, made where it runs: it is small, and gets the runtime going while real weights are on their way."
+def start(path):
+    "A network that does nothing: to load it starts the runtime."
+    import onnx
+    from onnx import TensorProto, helper
+    a, b = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in 'ab')
+    graph = helper.make_graph([helper.make_node('Identity', ['a'], ['b'])], 'start', [a], [b])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10), path)
+    return path
+
+
+def zeroed(path, network):
+    "A network with zeros for weights, made where it runs: it is small, and can rehearse while the real weights are on their way."
     import onnx
     from onnx import helper, numpy_helper
     model = onnx.load(network)
@@ -95,7 +106,7 @@ def runtime_file(runtime, build):
     "The program that runs the networks, without what they never use; made anew when it, they or this tool change."
     program, script = runtime/'dist'/'ort-wasm-simd-threaded.wasm', runtime/'dist'/'ort.wasm.bundle.min.mjs'
     networks = [onnx_file(build, name) for name in NETWORKS.values()]
-    networks.append(start(build/'start.onnx', networks[0]))
+    networks = [start(build/'start.onnx'), zeroed(build/'zeros.onnx', networks[0]), *networks]
     makers = [program, script, *networks, TOOLS/'site_trim.py', TOOLS/'trim.mjs']
     path = build/f'runtime-{hashlib.sha256(b"".join(p.read_bytes() for p in makers)).hexdigest()[:16]}.wasm'
     if not path.exists():
@@ -138,19 +149,19 @@ def stage_live(folder, build, runtime, unpacker):
     "Networks, runtime and facts for the live page, below `folder`; how many bytes come before the first garment."
     folder.mkdir(parents=True)
     for file, name in NETWORKS.items(): (folder/f'{file}.bin').write_bytes(packed_file(onnx_file(build, name), build, shuffle=True))
-    (folder/'start.bin').write_bytes(packed_file(start(build/'start.onnx', onnx_file(build)), build))
+    (folder/'zeros.bin').write_bytes(packed_file(zeroed(build/'zeros.onnx', onnx_file(build)), build))
     (folder/'runtime.bin').write_bytes(packed_file(runtime_file(runtime, build), build))
     (folder/'whole.bin').write_bytes(packed_file(runtime/'dist'/'ort-wasm-simd-threaded.wasm', build))
     (folder/'ort.mjs').write_bytes((runtime/'dist'/'ort.wasm.bundle.min.mjs').read_bytes())
     (folder/'xz.mjs').write_text(as_module((unpacker/'dist'/'package'/'xz-decompress.min.js').read_text(encoding='utf-8')), encoding='utf-8')
     (model, sched), card = load_pretrained('fashion'), load_card('fashion')
     shape = (card['network']['channels'], card['size'], card['size'])
-    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'start', 'runtime', 'whole')}
+    sizes = {name: (folder/f'{name}.bin').stat().st_size for name in (*NETWORKS, 'zeros', 'runtime', 'whole')}
     version = lambda file: hashlib.sha256((folder/file).read_bytes()).hexdigest()[:12]
     versions = {name: version(f'{name}.bin') for name in sizes} | {name: version(f'{name}.mjs') for name in ('ort', 'xz')}
-    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
+    facts = dict(T=sched.T, alpha_bar=sched.alpha_bar.tolist(), shape=shape, classes=card['classes'], first=FIRST, networks=NETWORKS, start=base64.b64encode((build/'start.onnx').read_bytes()).decode(), bytes=sizes, versions=versions, pixels=reference(model, sched, shape))
     (folder/'facts.json').write_text(json.dumps(facts), encoding='utf-8')
-    return sizes['network'] + sizes['start'] + sizes['runtime']
+    return sizes['network'] + sizes['zeros'] + sizes['runtime']
 
 
 # The first page

@@ -17,21 +17,29 @@ let tries = 0;
 const program = (name, versions) => modules[name] ??= import(`./live/${name}.mjs?v=${versions[name]}${tries ? `&${tries}` : ''}`).catch(error => { again(name); throw error; });
 const again = name => { delete modules[name]; tries++; };
 
-// The runtime, started once. A browser compiles what runs, and again what runs often: so while weights are still coming, the network
-// runs on zeros, some steps or until they are here. The runtime's `part` leaves out what our networks never use; should one ask for
+// The runtime, started once, with a network that does nothing. Its `part` leaves out what our networks never use; should one ask for
 // that all the same, the whole program is fetched.
-const CPU = {executionProviders: ['wasm'], graphOptimizationLevel: 'disabled'}, REHEARSALS = 3;
+const CPU = {executionProviders: ['wasm'], graphOptimizationLevel: 'disabled'};
 let engine, part = 'runtime';
-const started = (facts, fetched, arrived) => engine ??= (async () => {
-  const [ort, wasm, zeros] = await Promise.all([program('ort', facts.versions), fetched(part), fetched('start')]);
+const started = (facts, fetched, left) => engine ??= (async () => {
+  const [ort, wasm, zeros] = await Promise.all([program('ort', facts.versions), fetched(part), fetched('zeros')]);
   Object.assign(ort.env.wasm, {numThreads: 1, wasmBinary: wasm.buffer});
+  const began = performance.now();
+  await ort.InferenceSession.create(Uint8Array.from(atob(facts.start), c => c.charCodeAt(0)), CPU);
+  await rehearsed(ort, facts, zeros, performance.now() - began, left);
+  return ort;
+})().catch(error => { engine = undefined; throw error; });
+
+// A browser compiles what runs, and again what runs often. So while weights are still coming, the network runs three steps on zeros,
+// as far as there is time: to load it takes twice as long as the start `took`, to run it about as long. `left` tells the time there is.
+async function rehearsed(ort, facts, zeros, took, left) {
+  if (left() < 2*took) return;
   const net = asNetwork(ort, facts, await ort.InferenceSession.create(zeros, CPU));
-  for (let k = 0; k < REHEARSALS && !arrived(); k++) {
+  for (let k = 0; k < 3 && left() > took; k++) {
     await net(new Float32Array(SIDE**2), facts.T, [0]);
     await nextFrame();
   }
-  return ort;
-})().catch(error => { engine = undefined; throw error; });
+}
 
 // What a session computes, as a function (x, t, labels) -> eps_hat of as many images as labels.
 const asNetwork = (ort, facts, session) => async (x, t, labels) => {
@@ -44,16 +52,16 @@ const asNetwork = (ort, facts, session) => async (x, t, labels) => {
 let networks = {};
 const there = new Set();
 const load = (facts, net, progress) => networks[net] ??= (async () => {
-  const wanted = engine ? [net] : [net, 'start', part], all = wanted.reduce((sum, name) => sum + facts.bytes[name], 0);
+  const wanted = engine ? [net] : [net, 'zeros', part], all = wanted.reduce((sum, name) => sum + facts.bytes[name], 0);
+  const began = performance.now();
   let have = 0;
   const ended = new AbortController();  // one part that fails ends the others, and what they would say
   const count = n => ended.signal.aborted || progress(have += n, all);
   const xz = program('xz', facts.versions).then(({XzReadableStream}) => XzReadableStream);
   const fetched = name => unpacked(new URL(`${name}.bin?v=${facts.versions[name]}`, here), xz, count, ended.signal);
   count(0);
-  let arrived = false;
-  const coming = fetched(net).then(bytes => { arrived = true; return bytes; });
-  const parts = Promise.all([started(facts, fetched, () => arrived), coming, xz]).catch(error => { ended.abort(); throw error; });
+  const left = () => (performance.now() - began)*(all - have)/have;
+  const parts = Promise.all([started(facts, fetched, left), fetched(net), xz]).catch(error => { ended.abort(); throw error; });
   const [ort, weights] = await parts, session = await ort.InferenceSession.create(woven(weights), CPU);
   there.add(net);
   return asNetwork(ort, facts, session);
