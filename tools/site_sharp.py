@@ -18,7 +18,7 @@ from PIL import Image
 from ddpm_lesson.engine.files import atomic_write
 
 KEPT = Path(__file__).resolve().parents[1]/'build'/'sharp'
-SAME = 0.5   # grey levels between a picture and the committed one, on average: here at most 0.05, for the committed one has 256 colours
+SAME = 0.5   # grey levels between a picture and the committed one, on average: where that was drawn, none
 TWICE = """
 import base64
 from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def run_again(path):
     nb.cells.insert(0, nbformat.v4.new_code_cell(TWICE))
     run_nbs.client(nb, path).execute()
     found = {at: (o['data']['image/png'], dict(o['metadata'].get('image/png', {}))) for at, o in pictures(nb.cells).items()}
-    return {at: (size.pop('once'), run_nbs.smaller(png), size) for at, (png, size) in found.items() if 'once' in size}
+    return {at: (run_nbs.smaller(size.pop('once')), run_nbs.smaller(png), size) for at, (png, size) in found.items() if 'once' in size}
 
 
 def sharp(path, own):
