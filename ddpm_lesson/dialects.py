@@ -318,7 +318,7 @@ def pair_noise(
     try: from scipy.optimize import linear_sum_assignment
     except ImportError:
         raise ImportError('pair_noise wanted scipy: pip install scipy') from None
-    a, b = (x.flatten(1).double().cpu() for x in (x_0, eps))
+    a, b = (x.detach().flatten(1).double().cpu() for x in (x_0, eps))
     far = torch.cdist(a, b).square()
     _, of_image = linear_sum_assignment(far.numpy())  # rows are images, in order
     return eps[torch.as_tensor(of_image, device=eps.device)]

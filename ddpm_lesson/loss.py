@@ -103,11 +103,19 @@ class PredictsEps(KeepsTables):
     ):
         super().__init__()
         self.net, self.T, self.sched = net, check_schedule(sched).T, sched
-        home = self.like(torch.empty(0, device='cpu')).device
+        self._write_tables(self.like(torch.empty(0, device='cpu')).device)
+
+    def _write_tables(self, home):
         for name in 'signal_rate', 'noise_rate':
-            rate = getattr(sched, name).cpu()
+            rate = getattr(self.sched, name).cpu()
             table = torch.stack([rate.float(), (rate - rate.float()).float()]).to(home)
             self.register_buffer(name, table, persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        empty = self.signal_rate.is_meta   # such tables have no numbers to take along
+        super()._apply(fn, recurse)
+        if empty: self._write_tables(self.signal_rate.device)
+        return self
 
     def forward(self,
         x_t:Tensor, t:Tensor,  # (B, ...) images at step t; (B,) int64 or one int, 1..T

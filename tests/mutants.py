@@ -303,6 +303,7 @@ MUTANTS = {
     'pixels lent to a judge': ('metrics', 'judge(pixels.clone())', 'judge(pixels)', 'test_metrics.py::test_a_judge_may_write_into_what_it_sees'),
     'NaN drawn as black': ('data', "    if x.isnan().any(): raise", "    if False: raise", 'test_metrics.py::test_what_a_sampler_of_ones_own_returns_is_looked_at'),
     'seeds in the order of a set': ('checks', 'if isinstance(numbers, (set, frozenset, dict)): raise TypeError', 'if False: raise TypeError', 'test_checks.py::test_what_is_no_list_of_whole_numbers_is_named'),
+    'tables of whatever lay in memory': ('loss', 'if empty: self._write_tables(self.signal_rate.device)', 'pass', 'test_loss.py::test_wrappers_made_without_memory_have_their_tables_when_they_get_some'),
     'a loss of a model of another schedule': ('loss', '    _check_kept(net, sched)\n', '', 'contracts/test_pairs.py::test_another_schedule_is_refused'),
     'an audit that seeds the caller': ('audit_trace', '        with torch.random.fork_rng(gpus): yield\n', '        yield\n', 'test_audit.py::test_an_audit_leaves_the_callers_state'),
     'a law that gives a column': ('likelihood', 'if at_T.shape != x.shape[:1]:', 'if False:', 'test_likelihood.py::test_bad_input_is_named'),

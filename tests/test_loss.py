@@ -127,5 +127,14 @@ def test_wrappers_live_where_their_network_does():
     assert steps.device.type == 'meta' and steps.shape == (3,)
 
 
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_wrappers_made_without_memory_have_their_tables_when_they_get_some(wrapper):
+    "Rejects rates that are whatever lay in memory: `to_empty` after torch.device('meta')."
+    with torch.device('meta'): model = wrapper(torch.nn.Conv2d(1, 1, 1), SCHED)
+    assert model.signal_rate.is_meta and model.to(torch.float64).signal_rate.is_meta
+    model = model.to_empty(device='cpu')
+    for name in 'signal_rate', 'noise_rate': assert torch.equal(getattr(model, name), getattr(wrapper(torch.nn.Conv2d(1, 1, 1), SCHED), name))
+
+
 def test_names_of_targets():
     assert targets == dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))
