@@ -2,6 +2,7 @@
 import gc
 import inspect
 import io
+import sys
 import threading
 import time
 from functools import partial
@@ -607,13 +608,15 @@ def test_a_bar_says_what_it_counts(capsys, monkeypatch):
     assert note.done == 2 and not capsys.readouterr().err and not set(threading.enumerate()) - others
 
 
-def test_a_bar_counts_up(capsys):
+def test_a_bar_counts_up(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)   # another test may have imported it
     assert list(_bar(range(3), True)) == [0, 1, 2]
     assert '3 of 3 step' in capsys.readouterr().err
 
 
-def test_a_log_file_gets_a_line_and_no_bar(capsys):
+def test_a_log_file_gets_a_line_and_no_bar(capsys, monkeypatch):
     "Rejects a bar that fills a file, a line for each of its turns."
+    monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
     with shown(3, 1) as note:
         time.sleep(0.5)
         note.done, note.said = 3, 'nearly'
