@@ -370,7 +370,7 @@ def test_a_name_is_looked_up_and_never_joined_to_a_folder(own, tmp_path, monkeyp
     assert load_pretrained('inside')[1].T == 50 and list(pretrained.shipped()) == ['inside']
     for name in '../outside', '../../outside', 'sub/below', 'below', '../assets/inside', './inside', 'inside/../../outside', str(tmp_path/'outside'), '..', '/', '.', '', '~', 'inside\0', '\0', '*', 'in*', 'inside.json', None, 3:
         for load in load_pretrained, load_card:
-            with pytest.raises(ValueError, match='shipped model' if name else 'a path wanted a name'): load(name)
+            with pytest.raises(ValueError, match='shipped model' if name != '' else 'a path wanted a name'): load(name)
     assert load_pretrained('../../outside.safetensors')[1].T == 50  # a path is a path
 
 
