@@ -174,7 +174,7 @@ def copy_course(
     "Write the pages of the course, and what they read. Pages run in the copy as they do here."
     root, out = course(), new_folder(out, 'a copy')
     files = [p for p in course_files(root) if answers or not shows_answers(p)]
-    for path in files:
+    for path in sorted(files, key=lambda p: p.name == 'index.ipynb'):   # last: where it is, the copy is whole
         (out/path).parent.mkdir(parents=True, exist_ok=True)
         if path.suffix != '.ipynb': shutil.copyfile(root/path, out/path)
         else:

@@ -64,6 +64,18 @@ def test_students_get_every_page_without_answers(made):
         assert checked(page) == checked(wanted[name])
 
 
+def test_a_copy_that_was_cut_short_is_not_taken_for_one(tmp_path, monkeypatch):
+    "Rejects a copy that has its first page before the others, and then opens without them for good."
+    whole = classroom.page_as_copied
+    def interrupted(raw, page, *rest):
+        if page.name == 'museum.ipynb': raise KeyboardInterrupt
+        return whole(raw, page, *rest)
+    monkeypatch.setattr(classroom, 'page_as_copied', interrupted)
+    with pytest.raises(KeyboardInterrupt): classroom.working_copy(tmp_path/'mine')
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match='wanted a new or empty folder'): classroom.working_copy(tmp_path/'mine')
+
+
 def test_what_pages_read_is_in_every_copy(made):
     "Rejects a copy without its tables: six pages of an earlier one stopped at ../benchmarks or ../records."
     for course in made/'students', made/'teacher':
