@@ -71,7 +71,8 @@ def __dir__(): return sorted([*_HOME, '__doc__', '__version__', *(m.name for m i
 
 def _header(thing, written):
     "The lines of a function's signature; of a class, those of its `__init__` or, where that is made for it, its fields."
-    code = getattr(thing.__init__ if isinstance(thing, type) else getattr(thing, '__wrapped__', thing), '__code__', None)
+    while hasattr(thing, '__wrapped__'): thing = thing.__wrapped__
+    code = getattr(thing.__init__ if isinstance(thing, type) else thing, '__code__', None)
     if code and code.co_filename != '<string>': return linecache.getlines(code.co_filename)[code.co_firstlineno - 1:]
     fields = re.sub(r'^    ("""|").*?\1$', '', written.partition('\n')[2], count=1, flags=re.M | re.S).strip()
     return fields.splitlines() if hasattr(thing, '__dataclass_fields__') else []

@@ -14,7 +14,7 @@ from ddpm_lesson.exam.grade import _cases, _params, exercises, outcomes
 
 ONE_LINE = {  # exercises -> what stands for the answer in the box
     '00-ghost': 'a number', '00-spread': 'std**2 + ...', '01-rounding': 'a number', '03-std': 'sqrt(...)', '03-shared': 'sqrt(...)*...',
-    '04-var': 'sched.beta[t]*...', '05-coin': '(x_t - ...)/...', '05-doubt': 's**2*...', '07-factor': '(...)/(...)', '08-huber': 'a number',
+    '04-var': 'sched.beta[t]*...', '05-coin': '(x_t - ...)/...', '05-doubt': 'd**2*...', '07-factor': '(...)/(...)', '08-huber': 'a number',
     '09-weight': 'sched.beta[t]/...', '09-ends': 'error*...', '10-half-life': 'log(...)/...', '10-first': 'mean(sched.alpha_bar[1:]) + ...', '11-limit': '(...)/(...)',
     '12-mean': 'm*(...)', '13-classifier': '2*a*...', '13-cancel': 'c/...', '14-coin-var': '1 - ...', '14-langevin': 'v*...', '15-calls': 'a number',
     '15-gap': 'sqrt(sum(...) + ...)', '15-heun': '1 + ...', '16-level': '(1 - tau)**2/...', '16-median': 'a number', '17-cell': '-(...)/log(2)', '17-mostly': 'a number',
