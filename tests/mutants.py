@@ -234,7 +234,7 @@ MUTANTS = {
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_train.py::test_an_epoch_shows_each_image_once'),
     # the command line, and how it draws
     'an interval of guidance dropped on the way': ('engine.draw', 'between=how.between', 'between=None', 'test_cli.py::test_guidance_in_an_interval_is_the_python_call'),
-    'an interval that evaluation forgets': ('metrics', 'seeds, batch, progress, between):', 'seeds, batch, progress):', 'test_metrics.py::test_network_calls_are_counted_not_claimed'),
+    'an interval that evaluation forgets': ('metrics', 'seeds, batch, progress, between)', 'seeds, batch, progress)', 'test_metrics.py::test_network_calls_are_counted_not_claimed'),
     'calls counted as if there were no interval': ('engine.cards', 'return self.between is None or self.between[0] <= t <= self.between[1]', 'return True', 'test_cli.py::test_guidance_in_an_interval_is_the_python_call'),
     'bits with another decoder for the ODE': ('judging', 'start=ts[-1])', 'start=1)', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
     'two standard errors for five pictures': ('judging', 'student(len(x))', '2', 'test_cli.py::test_bits_are_those_of_lesson_17_with_students_interval'),
