@@ -53,6 +53,7 @@ def check_sizes(*sizes, name:str)->None:
     if min(whole_numbers(sizes, f'{name} wanted whole numbers')) < 1:
         raise ValueError(f'{name} wanted numbers >= 1, got {sizes}')
 
+# %% ../nbs/reference/checks.ipynb #41b1a8fc
 def check_known(
     y,     # (B,) labels, on the CPU to be looked at
     known, # how many a network knows, which also takes this number: no label; None or 0: not said

@@ -405,6 +405,7 @@ def _schedule_of(c:dict, scheduler=None)->Schedule:
     raise ValueError('scheduler wanted the alphas_cumprod that its settings make, got others: '
                      'schedule_from_alpha_bar([1, *scheduler.alphas_cumprod]) takes any')
 
+# %% ../nbs/16_dialects.ipynb #14871138
 def _table_of(c:dict)->Schedule:
     "What the settings make."
     T, low, high, kind = (c[k] for k in ('num_train_timesteps', 'beta_start', 'beta_end',
@@ -513,6 +514,7 @@ def _spaced(c:dict, S)->list:
     if kind == 'trailing': return trailing(T, S)
     raise ValueError(f'timestep_spacing wanted leading, linspace or trailing, got {kind!r:.60}')
 
+# %% ../nbs/16_dialects.ipynb #2d6b38ec
 def options_of(
     scheduler,  # of diffusers, or its config
     S:int,      # their num_inference_steps

@@ -365,6 +365,7 @@ class Measured(nn.Module):
         t:Tensor,   # (B,) int64, 1..T
     )->Tensor:      # shape of x_t, noise
         "eps_hat less the noise rate times the slope of log p(y | x_t)."
+        _no_gradient(x_t, 'x_t')
         with torch.inference_mode(False), torch.enable_grad():
             x = x_t.detach().clone().requires_grad_()
             signal, noise = rates(self.sched, t, x, low=1)
@@ -410,7 +411,7 @@ def inpaint_guided(
     y:Tensor,         # (B, ...) images, of which what the mask leaves out does not matter
     mask:Tensor,      # 1 where y is known, 0 where it is to be made up; broadcasts to y
     **how,            # sigma_y, spread, rounds, steps, eta, clip, x_T, seeds, device, progress
-)->Tensor:            # shape of y
+)->Tensor:            # shape of y, float32 (float64 if x_T is)
     "`restore_guided` where part of a picture is known."
     y, mask = _check_known(y, mask)
     return restore_guided_steps(model, sched, y, masked(mask), tuple(y.shape), **how)

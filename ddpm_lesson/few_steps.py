@@ -15,7 +15,7 @@ from .forward import at, q_sample, shaped
 from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
 from .sampler import (_apart, _check_clip, _check_kept, _check_match, _same_arguments,
-                                 _walk_from, last, levels)
+                                 _walk_from, eval_mode, last, levels)
 from .schedule import Schedule
 
 # %% ../nbs/19_few_steps.ipynb #8c898c11
@@ -145,9 +145,10 @@ def two_step_target(
 )->Tensor:          # shape of x_t: the x_0_hat of one step that leads as far
     "What progressive distillation teaches; nothing small divides. Salimans and Ho 2022."
     _check_falling(t, m, s)
-    first = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
-    x_m = ddim_jump(sched, x_t, first, t, m)
-    second = clean_image(teacher, sched, x_m, m, *labels, clip=clip)
+    with eval_mode(teacher):
+        first = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
+        x_m = ddim_jump(sched, x_t, first, t, m)
+        second = clean_image(teacher, sched, x_m, m, *labels, clip=clip)
     share = (1 - _ratio(sched, m, s))/(1 - _ratio(sched, t, s))
     return first + shaped(share, x_t)*(second - first)
 
@@ -187,7 +188,8 @@ def consistency_loss(
     with torch.no_grad():
         if teacher is None: x_s = q_sample(sched, x_0, s, eps)
         else:
-            x_0_hat = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
+            with eval_mode(teacher):
+                x_0_hat = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
             x_s = ddim_jump(sched, x_t, x_0_hat, t, s)
         # at step 0 the path has ended, and no network is asked
         said = _apart(model.x_0_hat, x_s, s.clamp(min=1), *labels)

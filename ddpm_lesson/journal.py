@@ -58,6 +58,7 @@ def strangers(
     folder = full_path(folder)
     return [] if checkpoints(folder) else [n for n in kept_names if os.path.lexists(folder/n)]
 
+# %% ../nbs/interface/journal.ipynb #8c520155
 def record(
     folder,      # of the run
     run,         # a `Run`

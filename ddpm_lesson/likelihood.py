@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from .checks import (check_float, check_number, check_shape, check_t, check_whole,
-                                whole_numbers)
+from .checks import (check_float, check_number, check_pair, check_shape, check_t,
+                                check_whole, whole_numbers)
 from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
@@ -168,12 +168,13 @@ def _check_bins(bins)->int:
 
 def decoder_log_prob(
     x_0:Tensor,    # (B, ...) bytes after `to_unit`
-    mean:Tensor,   # (B, ...) where the decoder thinks they are
+    mean:Tensor,   # shape of x_0, where the decoder thinks they are
     std:float,     # how sure it is, data units
     bins:int=256,  # values from -1 to 1; the outermost cells reach to infinity
 )->Tensor:         # (B, ...) float64, nats: of a probability, so never above 0
     "Logarithm of the Gaussian's mass in the cell of x_0, exact far into the tails. DDPM Eq. 13."
-    check_float(x_0, 'x_0'), check_number(std, 'std', 0)
+    check_pair(x_0, mean, 'x_0', 'mean')
+    check_number(std, 'std', 0)
     x_0, mean, half = x_0.double(), mean.double(), 1/(_check_bins(bins) - 1)
     low = torch.where(x_0 < half - 1, -math.inf, (x_0 - half - mean)/std)
     high = torch.where(x_0 > 1 - half, math.inf, (x_0 + half - mean)/std)

@@ -195,8 +195,9 @@ def _check_match(model, sched)->None:
     "Raise unless both can be used together: a model that keeps a schedule must keep this one."
     cure = from_elsewhere(model)
     if not callable(model) or isinstance(model, type) or cure:
-        came = getattr(model, '__name__', type(model).__name__) + ': are model and sched exchanged?'*isinstance(model, Schedule) + cure
-        raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {came}')
+        came = getattr(model, '__name__', type(model).__name__)
+        if isinstance(model, Schedule): came += ': are model and sched exchanged?'
+        raise TypeError(f'model wanted a function (x_t, t) -> eps_hat, got {came}{cure}')
     _check_kept(model, sched)
 
 # %% ../nbs/06_ddpm.ipynb #80988502

@@ -14,8 +14,8 @@ from .checks import check_float, check_number, check_pair, check_t, check_whole
 from .forward import at, q_sample, rates, shaped
 from .loss import _told
 from ddpm_lesson.sampler import (
-    _asking, _bar, _check_end, _check_match, _checked, _same_arguments, _walk_from,
-    _with_history, eval_mode, last, levels,
+    _asking, _bar, _check_end, _check_match, _checked, _no_gradient, _same_arguments,
+    _walk_from, _with_history, eval_mode, last, levels,
 )
 from .schedule import Schedule, check_schedule
 
@@ -46,6 +46,7 @@ def tweedie(
 # %% ../nbs/14_score.ipynb #27b9deb8
 def _jacobian(model, x_t, t)->Tensor:
     "Slopes of a model's outputs by the D numbers of their own image, (B, D, D)."
+    _no_gradient(x_t, 'x_t')
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x = x_t.detach().clone().requires_grad_()
         out = _with_history(model, x, t)[..., None].flatten(1)   # an image may be one number

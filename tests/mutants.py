@@ -79,7 +79,7 @@ MUTANTS = {
     'another schedule than the model has': ('sampler', 'own.shape != table.shape or not torch.allclose', 'own.shape != table.shape and not torch.allclose', 'test_sampler.py::test_a_model_and_another_schedule_are_refused'),
     'a schedule in single precision is another one': ('sampler', 'torch.allclose(own, table, rtol=1e-4)', 'torch.allclose(own, table)', 'test_sampler.py::test_a_schedule_in_single_precision_is_the_same_and_one_of_other_betas_is_not'),
     'any schedule of as many steps will do': ('sampler', 'torch.allclose(own, table, rtol=1e-4)', 'torch.allclose(own, table, rtol=1.0001)', 'test_sampler.py::test_a_schedule_in_single_precision_is_the_same_and_one_of_other_betas_is_not'),
-    'every stranger taken for a schedule': ('sampler', "': are model and sched exchanged?'*isinstance(model, Schedule)", "': are model and sched exchanged?'", 'test_sampler.py::test_only_exchanged_arguments_are_called_exchanged'),
+    'every stranger taken for a schedule': ('sampler', "if isinstance(model, Schedule): came +=", "came +=", 'test_sampler.py::test_only_exchanged_arguments_are_called_exchanged'),
     'a gradient that is silently lost': ('sampler', 'if x.requires_grad and torch.is_grad_enabled():', 'if False:', 'test_sampler.py::test_a_gradient_through_a_sampler_is_refused_and_not_silently_zero'),
     'waits for the GPU at every step': ('sampler', 'norms.add_(torch.linalg.vector_norm(said))', 'norms.add_(torch.linalg.vector_norm(said).item())', 'test_sampler.py::test_nothing_waits_for_a_gpu_and_nothing_strays_from_it'),
     # dit

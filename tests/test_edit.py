@@ -257,6 +257,14 @@ def test_what_is_known_stays_and_what_is_hidden_does_not_matter():
         if name != 'inpaint_guided': assert torch.equal(a*HALF, PHOTOS*HALF)
 
 
+def test_what_is_made_has_the_precision_that_help_promises():
+    "Rejects float32 where a picture in float64 was pasted, and a promise that guidance does not keep."
+    y = PHOTOS.double()
+    made = {name: METHODS[name](Stub(), y).dtype for name in ('inpaint_replace', 'inpaint_resample', 'inpaint_guided')}
+    assert made == dict(inpaint_replace=torch.float64, inpaint_resample=torch.float64, inpaint_guided=torch.float32)
+    assert METHODS['inpaint_guided'](Stub(), PHOTOS, x_T=normal(*PHOTOS.shape)).dtype == torch.float64
+
+
 @pytest.mark.parametrize('call, error', [
     (lambda: sdedit(Stub(), SCHED, PHOTOS, strength=0), 'strength wanted a number above 0'),
     (lambda: sdedit(Stub(), SCHED, PHOTOS, strength=1.1), 'at most 1'),

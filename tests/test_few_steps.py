@@ -193,6 +193,20 @@ def test_the_teacher_learns_nothing():
     assert student.weight.grad.abs().min() > 0 and teacher.weight.grad is None
 
 
+class Forgets(torch.nn.Dropout):
+    def forward(self, x, t): return super().forward(x)
+
+
+@pytest.mark.parametrize('loss', [
+    lambda model, teacher: distill_loss(model, teacher, COSINE, points(6, (4, 9)), 500, 250, 100, points(7, (4, 9))),
+    lambda model, teacher: consistency_loss(model, COSINE, points(6, (4, 9)), 500, 250, points(7, (4, 9)), teacher=teacher)], ids=['distill', 'consistency'])
+def test_a_teacher_is_at_rest_and_then_as_it_was(loss):
+    "Rejects a target with the teacher's dropout in it, and a teacher that stays in eval mode."
+    student, teacher = PredictsX0(lambda x, t: 0.5*x, COSINE), PredictsX0(Forgets(0.5), COSINE).eval()
+    wanted = loss(student, teacher)
+    assert torch.equal(loss(student, teacher.train()), wanted) and teacher.net.training
+
+
 # --- consistency --------------------------------------------------------------------------------
 
 class Weights:

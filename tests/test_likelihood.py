@@ -151,7 +151,7 @@ def test_masses_of_all_bytes_add_up_to_one_and_none_is_lost_in_the_tail():
     "Rejects a density times a width, a difference of rounded masses, and an outermost cell that ends."
     every, at = (torch.arange(256).double()/127.5 - 1)[:, None], torch.tensor([[-30., -1., 0.004, 0.99, 2.]]).double()
     for std in 1e-3, 0.01, 1.0:
-        log_p = decoder_log_prob(every, at, std)
+        log_p = decoder_log_prob(*torch.broadcast_tensors(every, at), std)
         assert log_p.isfinite().all() and (log_p <= 0).all()
         assert_close(log_p.exp().sum(0), torch.ones(5).double(), rtol=1e-9, atol=0)  # checks (17.8)
 
@@ -224,6 +224,7 @@ X = normal(2, 3)
     (lambda: student(1), 'n wanted at least 2'),
     (lambda: student(5, 2.), 'cover wanted'),
     (lambda: decoder_log_prob(BYTES, BYTES, 0.), 'std wanted'),
+    (lambda: decoder_log_prob(BYTES, BYTES[:1], 1.), 'x_0 and mean wanted one shape'),
     (lambda: decoder_log_prob(BYTES, BYTES, 1., 1), 'bins wanted at least 2'),
     (lambda: elbo_terms(Stub(), LINEAR, X, steps=3, bins=0), 'bins wanted at least 1'),
     (lambda: elbo_terms(lambda x, t: x*math.nan, LINEAR, BYTES, steps=3), 'NaN, infinity'),

@@ -355,7 +355,8 @@ LABELLED = Images(DATA.pixels, torch.arange(64) % 2, ('a', 'b'))
 FLIPPED = Recipe(steps=2, batch=16, warmup=1, flip=True, label_drop=0.5, precision='float32')
 
 
-@pytest.mark.parametrize('around', [torch.no_grad, lambda: torch.device('meta'), lambda: torch.autocast('cpu', torch.bfloat16)], ids=['no_grad', 'meta', 'autocast'])
+@pytest.mark.parametrize('around', [torch.no_grad, torch.inference_mode, lambda: torch.device('meta'), lambda: torch.autocast('cpu', torch.bfloat16)],
+                         ids=['no_grad', 'inference', 'meta', 'autocast'])
 def test_whatever_the_caller_has_set_the_plain_loop_learns_alike(around):
     wanted, net = train.fit(small(classes=2), SCHED, LABELLED, FLIPPED)[1], small(classes=2)
     with around(): got = train.fit(net, SCHED, LABELLED, FLIPPED)[1]

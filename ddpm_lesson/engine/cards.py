@@ -240,6 +240,7 @@ def _plain(v):
     if hasattr(v, 'tolist'): return v.tolist()
     return [*map(_plain, v)] if isinstance(v, (list, tuple)) else v
 
+# %% ../../nbs/engine/cards.ipynb #e32c70e2
 def sampling_of(
     card:dict,  # with or without an entry 'sample'
     labelled:bool=True,  # is there a label to insist on?

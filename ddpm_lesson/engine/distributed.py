@@ -19,7 +19,7 @@ import torch.distributed as dist
 from .cards import build, image_shape
 from .run import Processes, Run, allocate_moments, fit, resume
 from ..checks import torch_defaults
-from .safety import Stopped
+from .safety import OwnDraws, Stopped
 
 # %% ../../nbs/21_scale.ipynb #a2104471
 def training_flops(
@@ -27,7 +27,7 @@ def training_flops(
 )->int:         # floating-point operations, a product and a sum counted as two
     "What one image costs in training, forward and backward. Kaplan et al. 2020, section 2.1, count alike."
     from torch.utils.flop_counter import FlopCounterMode
-    with torch.random.fork_rng(devices=[]): net = build(card)[0].net.to('meta')
+    with OwnDraws(0): net = build(card)[0].net.to('meta')
     x = torch.zeros(image_shape(card, 1), device='meta')
     t = torch.ones(1, dtype=torch.int64)
     with torch_defaults(), FlopCounterMode(display=False) as count:

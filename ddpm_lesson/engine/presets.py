@@ -75,6 +75,7 @@ def one_length(
         raise ValueError(f'wanted steps or epochs, got both: {said["steps"]} and {said["epochs"]}')
     return said | dict(epochs=check_whole(said['epochs'], 'epochs')) if 'epochs' in said else said
 
+# %% ../../nbs/engine/presets.ipynb #b004463c
 def plan(
     given:dict, preset:str,  # flag -> value, None where nothing was said; a key of `presets`
 )->dict:  # flag -> value

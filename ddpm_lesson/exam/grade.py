@@ -377,6 +377,7 @@ def account()->str:
     try: return getpass.getuser()
     except (KeyError, OSError, ImportError): return str(os.getuid())
 
+# %% ../../nbs/interface/exercises.ipynb #8e033aea
 _reserved = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)([.].*)?', re.I)   # no file of Windows has such a name
 
 def progress_file()->Path:

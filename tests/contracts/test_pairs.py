@@ -3,6 +3,7 @@ import importlib
 import inspect
 import pkgutil
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -151,6 +152,7 @@ WRAPPED = {   # name -> network -> numbers
     'distill_loss': lambda net: few_steps.distill_loss(PredictsV(Stub(), SCHED), net, SCHED, X, T, T - 1, S, EPS),
     'consistency_loss': lambda net: few_steps.consistency_loss(PredictsV(Stub(), SCHED), SCHED, X, T, S, EPS, teacher=net),
     'consistency_loss at 0': lambda net: few_steps.consistency_loss(PredictsV(net, SCHED), SCHED, X, T, 0, EPS),
+    'consistency_loss of an x_0_hat of ones own': lambda net: few_steps.consistency_loss(SimpleNamespace(x_0_hat=net), SCHED, X, T, 0, EPS),
 }
 
 
@@ -177,6 +179,7 @@ HISTORY = {   # what takes images and keeps no history of them: images -> number
     'inpaint_replace': lambda x: edit.inpaint_replace(Stub(), SCHED, x, HALF, steps=2), 'restore_dps': lambda x: edit.restore_dps(Stub(), SCHED, x, edit.masked(HALF), SHAPE, steps=2),
     'Measured': lambda x: edit.Measured(Stub(), SCHED, edit.masked(HALF), x, 0.1), 'elbo_terms': lambda x: likelihood.elbo_terms(Stub(), SCHED, x, steps=2, bins=None),
     'ode_log_likelihood': lambda x: likelihood.ode_log_likelihood(Stub(), SCHED, x, steps=2, probes=1),
+    'Measured, asked': lambda x: edit.Measured(Stub(), SCHED, edit.masked(HALF), X, 0.1)(x, T), 'tweedie_cov': lambda x: score.tweedie_cov(Stub(), SCHED, x, T),
 }
 
 
