@@ -13,24 +13,24 @@ from .cases import Case, Exercise, few
 page = '18_edit'   # asks these questions
 
 # %% ../../nbs/solutions/18_edit.ipynb #dfcd6bae
-def _r2(s, a): return a*s**2/(a*s**2 + 1 - a)
+def _r2(d, a): return a*d**2/(a*d**2 + 1 - a)
 
 ex_kept = Exercise('18-kept', 'Correlation of old and new picture after SDEdit with the chain.',
     inputs=few((0.5, 0.9), (1.0, 0.3), (0.2, 0.6)),
-    truth=lambda s, a: _r2(s, a),
+    truth=lambda d, a: _r2(d, a),
     mutants={
         'This is for the ODE; the chain forgets on its way down as well.':
-            lambda s, a: _r2(s, a)**0.5,
+            lambda d, a: _r2(d, a)**0.5,
         'This forgets that the data have spread: x_t varies by a std^2 + 1 - a.':
-            lambda s, a: a,
+            lambda d, a: a,
         'This is the share of noise; asked is what is kept.':
-            lambda s, a: 1 - _r2(s, a),
+            lambda d, a: 1 - _r2(d, a),
         'A standard deviation stands where a variance belongs.':
-            lambda s, a: _r2(s**0.5, a),
+            lambda d, a: _r2(d**0.5, a),
         'Twice forgotten is r^2, not r^4.':
-            lambda s, a: _r2(s, a)**2,
+            lambda d, a: _r2(d, a)**2,
         'This is 1 - alpha_bar: the variance of the noise, not a correlation.':
-            lambda s, a: 1 - a,
+            lambda d, a: 1 - a,
     })
 
 # %% ../../nbs/solutions/18_edit.ipynb #fe80e4b4
@@ -63,23 +63,23 @@ ex_paste = Exercise('18-paste', 'Paste the known part, noised to the level of th
     })
 
 # %% ../../nbs/solutions/18_edit.ipynb #e54ff536
-def _left(s, a): return s**2*(1 - a)/(a*s**2 + 1 - a)
+def _left(d, a): return d**2*(1 - a)/(a*d**2 + 1 - a)
 
 ex_strong = Exercise('18-strong', 'How many times too strong is the pull of DPS without C?',
     paper=True,
     inputs=few((0.5, 0.2, 0.5), (1.0, 0.05, 0.9), (0.3, 0.4, 0.05)),
-    truth=lambda s, y, a: 1 + _left(s, a)/y**2,
+    truth=lambda d, y, a: 1 + _left(d, a)/y**2,
     mutants={
         'This is C over sigma_y^2; sigma_y^2 itself stands in (18.6) too.':
-            lambda s, y, a: _left(s, a)/y**2,
+            lambda d, y, a: _left(d, a)/y**2,
         'The variances want to be compared, not the standard deviations.':
-            lambda s, y, a: 1 + _left(s, a)**0.5/y,
+            lambda d, y, a: 1 + _left(d, a)**0.5/y,
         'This takes the whole variance of x_0; x_t says something about it already.':
-            lambda s, y, a: 1 + s**2/y**2,
+            lambda d, y, a: 1 + d**2/y**2,
         'This is how many times too weak (18.6) would be: the ratio is upside down.':
-            lambda s, y, a: 1/(1 + _left(s, a)/y**2),
+            lambda d, y, a: 1/(1 + _left(d, a)/y**2),
         'This is the round covariance, 1 - alpha_bar, of data that have variance 1.':
-            lambda s, y, a: 1 + (1 - a)/y**2,
+            lambda d, y, a: 1 + (1 - a)/y**2,
         'This is the variance of x_t; asked is that of x_0 given x_t.':
-            lambda s, y, a: 1 + (a*s**2 + 1 - a)/y**2,
+            lambda d, y, a: 1 + (a*d**2 + 1 - a)/y**2,
     })
