@@ -39,10 +39,12 @@ class Images:
         if y is None: return
         if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
             self._refuse('wanted one label an image', f'{_said(y)} for {len(x)}')
-        if len({*self.classes}) < len(self.classes): self._refuse('wanted classes of different names', self.classes)
+        if len({*self.classes}) < len(self.classes):
+            self._refuse('wanted classes of different names', self.classes)
         if not self.classes:
-            if y.max() > 99_999: self._refuse('wanted classes, or labels up to 99,999', int(y.max()))
-            object.__setattr__(self, 'classes', tuple(map(str, range(int(y.max()) + 1))))
+            if (most := int(y.max())) > 99_999:
+                self._refuse('wanted classes, or labels up to 99,999', most)
+            object.__setattr__(self, 'classes', tuple(map(str, range(most + 1))))
         wanted, last = f'labels wanted 0..{len(self.classes) - 1}', len(self.classes) - 1
         if y.dtype != torch.int64: self._refuse(f'{wanted} as int64', y.dtype)
         if y.device.type == 'cpu' and not 0 <= y.min() <= y.max() <= last:

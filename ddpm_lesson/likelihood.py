@@ -17,7 +17,8 @@ from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
 from .sampler import (_asking, _check_clip, _check_end, _check_match, _no_gradient,
-                                 _with_history, ddpm_coefs, eval_mode, image_noise, levels, timesteps)
+                                 _with_history, ddpm_coefs, eval_mode, image_noise, levels,
+                                 timesteps)
 from .schedule import Schedule
 
 # %% ../nbs/17_likelihood.ipynb #75db6b77

@@ -248,8 +248,9 @@ def train_step(
 
 # %% ../nbs/10_train.ipynb #475bb9ba
 def _check_data(net, data)->None:
-    "Raise unless it is a set of images whose labels, if it has any, mean to the network what they mean here."
-    if not isinstance(data, Images): raise TypeError(f'data wanted Images, got {type(data).__name__}')
+    "Raise unless it is a set of images, with as many classes as the network knows if it has labels."
+    if not isinstance(data, Images):
+        raise TypeError(f'data wanted Images, got {type(data).__name__}')
     named, known = len(data.classes), getattr(net, 'classes', None)
     if data.labels is not None and known is not None and known != named:
         raise ValueError(f'net wanted {named} classes, as {data.name} has, got {known}; '
