@@ -106,7 +106,7 @@ def _errors(written):
 
 def _document(module, source):
     "Add to every docstring of a module what its comments say of the arguments, and what it raises, so that `help` shows both."
-    written = {found[1]: found[0] for found in re.finditer(r'^(?:def|class) (\w+).*?(?=^[^\s)]|\Z)', source, re.M | re.S)}
+    written = {found[1]: found[0] for found in re.finditer(r'^(?:def|class) (\w+).*(?:\n(?:[ \t)].*)?)*', source, re.M)}
     for name, thing in list(vars(module).items()):
         if getattr(thing, '__module__', None) != module.__name__ or not getattr(thing, '__doc__', None): continue
         said = [*_arguments(thing, code := written.get(name, '')), *_errors(code).items()]

@@ -100,7 +100,10 @@ def test_an_average_of_the_last_share_is_that_old(share):
 
 def test_the_record_board_stops_its_clock_and_says_what_a_rerun_should_bring(monkeypatch):
     "Rejects a training that goes on after the time, a peer trained in the wrong precision, an interval of the mean in place of the next seed's."
-    run = record.of_peer(record.PEERS[0], DATA, 1, 'bf16') if importlib.util.find_spec('diffusers') else same_minutes.preset_run('debug', DATA, steps=10**6)
+    run = same_minutes.preset_run('debug', DATA, steps=10**6)
+    if importlib.util.find_spec('diffusers'):
+        run, other = (record.of_peer(record.PEERS[0], DATA, 1, precision) for precision in ('bf16', 'float32'))
+        assert run.bf16 and not other.bf16
     began = time.time()
     record.train_until(run, began + 1)
     assert 0 < len(run.losses) < 10**6 and time.time() - began < 30
