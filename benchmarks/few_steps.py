@@ -190,14 +190,14 @@ def compare(a):
 def ship(a, S=4):
     "Train `stored` for S steps alone, a fifth of the time drawing; judge it, and keep it."
     (teacher, sched), data, card = load_pretrained('fashion'), bundled_fashion(), load_card('fashion')
-    began, clock = time.time(), Clock()
+    began, clock = time.monotonic(), Clock()
     labels, kept = ways(teacher, sched, data, a.seed, a.seconds*a.drawing)
     print(f'{len(labels):,} ways', flush=True)
     recipe = Recipe(**vars(RECIPE) | dict(lr=a.lr, ema_decay=0.998, warmup=100))
     student, steps = taught(teacher, led(sched, labels, kept, S, a.seed), a.seconds - clock(), recipe)
     recipe = Recipe(**vars(recipe) | dict(steps=steps, precision='bf16', seed=a.seed))
     made = dict(command=f'python -m benchmarks.few_steps --ship {a.ship.name} --seconds {a.seconds:g}', taught_by='fashion', ways=len(labels),
-                seconds=round(time.time() - began), hardware=f'{platform.machine()} cpu, {torch.get_num_threads()} thread', precision='bf16') | versions()
+                seconds=round(time.monotonic() - began), hardware=f'{platform.machine()} cpu, {torch.get_num_threads()} thread', precision='bf16') | versions()
     card = {k: v for k, v in card.items() if k not in ('quality', 'made')} | dict(recipe=vars(recipe), sample=dict(steps=S, guidance=1.0), made=made)
     save_model(a.ship, student.net, card, half=True)
     model, _ = load_pretrained(a.ship)

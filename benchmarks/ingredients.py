@@ -24,9 +24,9 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from scipy.optimize import linear_sum_assignment
 
 from ddpm_lesson.data import bundled_fashion
+from ddpm_lesson.dialects import pair_noise
 from ddpm_lesson.engine.files import read_table, write_table
 from ddpm_lesson.engine.presets import presets
 from ddpm_lesson.loss import PredictsV, PredictsX0, ask, targets, v_loss, x_0_loss
@@ -51,13 +51,9 @@ def v_at(times):
     return lambda net, sched, x_0, t, eps, *labels, distance: v_loss(net, sched, x_0, times(t, sched.T), eps, *labels, distance=distance)
 
 
-def nearest_noise(x_0, eps):
-    "The batch's noise, dealt out so that images and noise lie as near as they can. Li et al. 2024 (Immiscible Diffusion)."
-    return eps[linear_sum_assignment(torch.cdist(x_0.flatten(1), eps.flatten(1)).numpy())[1]]
-
-
 def immiscible(net, sched, x_0, t, eps, *labels, distance):
-    return x_0_loss(net, sched, x_0, t, nearest_noise(x_0, eps), *labels, distance=distance)
+    "The batch's noise dealt out anew. Li et al. 2024 (Immiscible Diffusion), here by the sum of squares."
+    return x_0_loss(net, sched, x_0, t, pair_noise(x_0, eps), *labels, distance=distance)
 
 
 def set_apart(net, sched, x_0, t, eps, labels, *, distance, share=0.05):

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks import dialects, ingredients, record, same_minutes
 from ddpm_lesson.data import Images
-from ddpm_lesson.loss import mean_square, targets
+from ddpm_lesson.loss import mean_square, targets, x_0_loss
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
 from ddpm_lesson.train import Recipe, weights
 
@@ -73,10 +73,11 @@ def test_dialects_are_judged_by_one_error_and_tuned_by_it():
 
 
 def test_noise_is_dealt_to_the_nearest_images():
-    "Rejects the dealing of images to noise in its place, noise given twice, any other order."
-    x_0, eps = torch.randn(5, 1, 2, 2), torch.randn(5, 1, 2, 2)
-    far = lambda noise: (x_0 - noise).flatten(1).norm(dim=1).sum().item()
-    assert far(ingredients.nearest_noise(x_0, eps)) == pytest.approx(min(far(eps[list(p)]) for p in permutations(range(5))), rel=1e-5)
+    "Rejects noise as it was drawn; and an order of the images in place of the noise."
+    x_0, eps, t, sched = torch.randn(5, 1, 2, 2), torch.randn(5, 1, 2, 2), torch.full((5,), 25), linear_schedule(50)
+    look = lambda loss, noise: loss(lambda x_t, t: x_t, sched, x_0, t, noise, distance=mean_square)
+    nearest = min((eps[list(p)] for p in permutations(range(5))), key=lambda noise: (x_0 - noise).square().sum())
+    assert torch.equal(look(ingredients.immiscible, eps), look(x_0_loss, nearest))
 
 
 def test_labels_are_set_apart_from_images_of_another_label():

@@ -79,14 +79,14 @@ def main():
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     train, held = sets(a.photos)
     card, train = preset_card('flowers', train, steps=a.steps, batch=a.batch, warmup=min(300, max(1, a.steps//8)))
-    run, began, curve = Run(card, train, device), time.time(), []
+    run, began, curve = Run(card, train, device), time.monotonic(), []
     every = max(1, a.steps//14)
     for step, _ in run.steps():
         if step % every == 0 or step == a.steps:
             model = run.averaged()
             curve.append(dict(step=step, train=error(model, run.sched, train, min(256, a.judged)), held=error(model, run.sched, held, a.judged)))
-            print(curve[-1], f'{time.time() - began:.0f} s', flush=True)
-    made = dict(seconds=round(time.time() - began), images_seen=a.steps*a.batch, torch=torch.__version__,
+            print(curve[-1], f'{time.monotonic() - began:.0f} s', flush=True)
+    made = dict(seconds=round(time.monotonic() - began), images_seen=a.steps*a.batch, torch=torch.__version__,
                 hardware=torch.cuda.get_device_name() if device == 'cuda' else 'cpu')
     save_model(a.out/'flowers.safetensors', run.averaged(), run.card | dict(made=made), half=True)
     (a.out/'curve.json').write_text(json.dumps(curve), encoding='utf-8')
