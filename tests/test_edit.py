@@ -271,7 +271,7 @@ def test_what_is_made_has_the_precision_that_help_promises():
     (lambda: sdedit(Stub(), SCHED, PHOTOS, strength=0.01, steps=2), 'steps wanted one at or below'),
     (lambda: sdedit(Stub(), SCHED, PHOTOS.byte()), 'floating-point'),
     (lambda: inpaint_replace(Stub(), SCHED, PHOTOS.tolist(), HALF), 'y wanted a floating-point tensor'),
-    (lambda: sdedit(Stub(), SCHED, PHOTOS, strength=torch.tensor(2.)), 'at most 1'),
+    (lambda: sdedit(Stub(), SCHED, PHOTOS, strength=torch.tensor([0.01]), steps=2), 'steps wanted one at or below'),
     (lambda: sdedit(Stub(), SCHED, PHOTOS*math.nan), 'NaN'),
     (lambda: invert(Stub(), SCHED, PHOTOS, rounds=0), 'rounds wanted at least 1'),
     (lambda: invert(Stub(), SCHED, PHOTOS[0, 0, 0]), r'wanted a batch'),
