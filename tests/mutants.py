@@ -232,6 +232,7 @@ MUTANTS = {
     'a page saved with the version of its Python': ('classroom', "book['metadata'] = {'kernelspec': _kernel}", 'pass', 'test_classroom.py::test_opening_and_saving_changes_no_byte'),
     'a tensor left out of the clip': ('train', 'nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_grad)', 'nn.utils.clip_grad_norm_(list(net.parameters())[1:], recipe.clip_grad)', 'test_train.py::test_a_step_moves_every_tensor_along_its_own_gradient'),
     'no new order in the next epoch': ('train', 'generator(seed, 0, epoch)', 'generator(seed, 0)', 'test_train.py::test_an_epoch_shows_each_image_once'),
+    'no training in inference mode': ('train', '@torch.inference_mode(False)\n', '', 'test_train.py::test_whatever_the_caller_has_set_the_plain_loop_learns_alike'),
     # the command line, and how it draws
     'an interval of guidance dropped on the way': ('engine.draw', 'between=how.between', 'between=None', 'test_cli.py::test_guidance_in_an_interval_is_the_python_call'),
     'an interval that evaluation forgets': ('metrics', 'seeds, batch, progress, between)', 'seeds, batch, progress)', 'test_metrics.py::test_network_calls_are_counted_not_claimed'),
@@ -248,6 +249,7 @@ MUTANTS = {
     "a target between the teacher's answers by equal shares": ('few_steps', 'return first + shaped(share, x_t)*(second - first)', 'return (first + second)/2', 'test_few_steps.py::test_target_leads_where_two_steps_of_ddim_lead'),
     'a chord through images with all their noise': ('few_steps', '*(x_s - shaped(shrink, x_t)*x_t)', '*(x_s - x_t)', 'test_few_steps.py::test_target_leads_where_two_steps_of_ddim_lead'),
     'the teacher learns from its student': ('few_steps', '@torch.no_grad()\ndef two_step_target', 'def two_step_target', 'test_few_steps.py::test_the_teacher_learns_nothing'),
+    'a teacher with its dropout': ('few_steps', '    with eval_mode(teacher):\n        first', '    if True:\n        first', 'test_few_steps.py::test_a_teacher_is_at_rest_and_then_as_it_was'),
     'consistency without its stop-gradient': ('few_steps', '    with torch.no_grad():\n        if teacher is None: x_s', '    if True:\n        if teacher is None: x_s', 'test_few_steps.py::test_only_the_answer_at_t_learns'),
     'consistency without its end': ('few_steps', 'shaped(s, x_s) > 0, said', 'shaped(s, x_s) > -1, said', 'test_few_steps.py::test_consistency_at_the_end_is_the_clean_image'),
     'mean flow without its stop-gradient': ('few_steps', '*slope).detach()', '*slope)', 'test_few_steps.py::test_mean_flow_loss_is_the_square_to_a_fixed_target'),
