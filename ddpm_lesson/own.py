@@ -283,7 +283,8 @@ def train_on(
     **settings,            # other than the preset's: size, steps, batch, lr, width, accumulate ...
 )->Run:                    # finished: see `draw_from`; run.averaged() is the model, run.sched its schedule
     """Train on your images. With a folder: go on with the run that is there.
-    Raises ValueError for settings that contradict each other, the images or that run; FloatingPointError if the loss diverges."""
+    Raises ValueError for settings that contradict each other, the images or that run,
+    FloatingPointError if the loss diverges."""
     data, card = planned(images, preset, net, start, settings)
     device, began = best_device(device), time.monotonic()
     run = Run(card, data, device, net=net)
@@ -318,7 +319,8 @@ def wanted_labels(
     if label == 'none' or label == 'all' and not classes: return None
     if not classes: raise ValueError(f'this model knows no labels, got {label!r:.60}')
     number = {name: k for k, name in enumerate(classes)}
-    if not any(map(str.isdecimal, classes)): number |= {str(k): k for k in range(len(classes))}   # else 3 is the class called 3
+    # else 3 is the class called 3
+    if not any(map(str.isdecimal, classes)): number |= {str(k): k for k in range(len(classes))}
     if isinstance(label, (list, tuple, range)): names = [*map(str, label)]
     else: names = classes if label == 'all' else [label] if label in classes else str(label).split(',')
     chosen = [number.get(name) for name in names]

@@ -44,7 +44,8 @@ def too_long(
     said:dict, # what a sheet says about itself
 )->str:        # which word is longer than will be read again, or ''
     "Asked before a sheet is drawn, and when it is read."
-    return next((f'{k} wanted a word, got {len(v):,} letters' for k, v in said.items() if isinstance(v, str) and len(v) > 1000), '')
+    words = {k: v for k, v in said.items() if isinstance(v, str)}
+    return next((f'{k} wanted a word, got {len(v):,} letters' for k, v in words.items() if len(v) > 1000), '')
 
 def wrong_entry(
     said,       # what a sheet says about itself, read from JSON

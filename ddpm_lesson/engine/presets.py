@@ -84,7 +84,8 @@ def plan(
     said = {k: v for k, v in given.items() if v is not None}
     said = one_length(said)
     for name in 'labels', 'standardise':
-        if type(yes := said.get(name, False)) is not bool: raise ValueError(f'{name} wanted true or false, got {yes!r:.60}')
+        if type(yes := said.get(name, False)) is not bool:
+            raise ValueError(f'{name} wanted true or false, got {yes!r:.60}')
     known = {'channels', *_basics, *every_network, *(f.name for f in fields(Recipe)), *(k for p in presets.values() for k in p)}
     if odd := sorted(said.keys() - known):
         raise ValueError(f'settings wanted among {", ".join(sorted(known))}, got {", ".join(odd)}')
