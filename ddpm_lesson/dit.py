@@ -64,7 +64,7 @@ def linear(c_in:int, c_out:int)->nn.Linear:
 class SelfAttention(nn.Module):
     "Every token looks at every other, with several heads, each in its share of the numbers."
     def __init__(self,
-        width:int, heads:int,  # numbers a token, a multiple of `heads`; how many look at once
+        width:int, heads:int,  # numbers per token, a multiple of `heads`; how many look at once
     ):
         super().__init__()
         if width % heads:
@@ -112,7 +112,7 @@ class DiT(nn.Module):
     "Image and time in, an image of the same shape out: a transformer on patches, with labels."
     def __init__(self,
         channels:int=1,  # of the image
-        width:int=128,   # numbers a token: a multiple of 4, at least 8, and of `heads`
+        width:int=128,   # numbers per token: a multiple of 4, at least 8, and of `heads`
         layers:int=9,    # blocks
         heads:int=4,     # of attention, in each block
         patch:int=4,     # side of a patch, pixels

@@ -121,7 +121,7 @@ class Captioned(nn.Module):
     "A network that reads, as one that knows labels: a label is the number of a caption."
     def __init__(self,
         net,        # (z_t, t, ids) -> eps_hat
-        ids:Tensor, # (K, L) int64 from `word_ids`, one row a caption
+        ids:Tensor, # (K, L) int64 from `word_ids`, one row per caption
     ):
         super().__init__()
         self.net, self.classes = net, len(ids)

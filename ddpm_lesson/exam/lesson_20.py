@@ -75,7 +75,7 @@ ex_block = Exercise('20-block', 'How many parameters has a DiTBlock of width d?'
     mutants={
         'The layer that tells the time is missing: six vectors, from one of d numbers.':
             lambda d: 12*d**2 + 9*d,
-        'The biases are missing: one a number that comes out of each layer.':
+        'The biases are missing: one per number that comes out of each layer.':
             lambda d: 18*d**2,
         'The time gives six vectors: shift, scale and gate for each of two branches.':
             lambda d: 15*d**2 + 12*d,
