@@ -53,6 +53,15 @@ def test_every_equation_spoken_of_is_there():
     assert missing({'x': 'by (3.2) and (3.4)'}, {'3.2'}) == {'x': {'3.4'}}
 
 
+def tags_inside(text): return [body for _, body in re.findall(r'\\begin\{(aligned|cases|split)\}(.*?)\\end\{\1\}', text, re.S) if '\\tag' in body]
+
+
+def test_a_tag_stands_after_its_environment():
+    "Wrong program: a number inside `aligned`, where MathJax, which draws for Jupyter, shows an error in place of the formula."
+    assert not [p.stem for p in pages.pages() if tags_inside(prose_of(p))]
+    assert tags_inside(r'$$\begin{aligned} a &= b \tag{1.1} \end{aligned}$$') and not tags_inside(r'$$\begin{aligned} a &= b \end{aligned} \tag{1.1}$$')
+
+
 # equations that one line checks at once: together they are one statement, or it holds only if each does
 TOGETHER = {
     '2.2 2.3', '3.2 3.3', '4.1 4.2 4.4 4.5', '4.3 4.4 4.5', '5.4 5.5', '5.6 5.7', '5.3 5.6 5.7', '6.1 6.2 6.3', '7.1 7.2 7.3', '9.5 9.7', '11.1 11.2',
