@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_number', 'check_whole', 'check_sizes', 'check_known', 'whole_numbers', 'check_shape', 'check_float',
-           'check_pair', 'check_channels', 'from_elsewhere', 'being_recorded', 'check_t', 'torch_defaults', 'moved_to']
+           'check_pair', 'check_shown', 'from_elsewhere', 'being_recorded', 'check_t', 'torch_defaults', 'moved_to']
 
 # %% ../nbs/reference/checks.ipynb #101d63e5
 import math
@@ -102,12 +102,16 @@ def check_pair(
         raise ValueError(f'{name_a} and {name_b} wanted one shape, got {came}')
     if not a.ndim: raise ValueError(f'{name_a} wanted a batch, shape (B, ...), got a single number')
 
-def check_channels(
-    x_t:Tensor, channels:int,  # what a network is shown; how many channels it knows
+def check_shown(
+    x_t:Tensor, t:Tensor,  # what a network is shown
+    channels:int,          # how many it knows
 )->None:
-    "Raise unless it is a batch of images with so many channels."
+    "Raise unless it is a batch of images with so many channels, and one step for each."
     if x_t.ndim != 4 or x_t.shape[1] != channels:
         raise ValueError(f'x_t wanted shape (B, {channels}, H, W), got {tuple(x_t.shape)}')
+    if isinstance(t, Tensor) and t.shape == x_t.shape[:1]: return
+    came = tuple(t.shape) if isinstance(t, Tensor) else f'{t!r:.60}'
+    raise ValueError(f't wanted one step for each image, shape ({len(x_t)},), got {came}')
 
 # %% ../nbs/reference/checks.ipynb #01c76d80
 def from_elsewhere(

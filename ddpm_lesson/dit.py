@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_channels, check_sizes
+from .checks import check_shown, check_sizes
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/20_transformer.ipynb #7cc2f179
@@ -145,7 +145,7 @@ class DiT(nn.Module):
         y:Tensor=None,         # (B,) int64 labels; None: without
     )->Tensor:                 # (B, C, H, W)
         "Cut into patches, say where each lies, let them look at each other, put them together."
-        check_channels(x_t, self.settings['channels'])
+        check_shown(x_t, t, self.settings['channels'])
         (h, w), z = x_t.shape[2:], self.stem(patchify(x_t, self.patch))
         emb, p = self.embed(t, y), self.patch
         z = z + position_code(h//p, w//p, self.width, z.device).to(z.dtype)

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .checks import check_channels, check_known, check_number, check_sizes
+from .checks import check_known, check_number, check_shown, check_sizes
 
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
@@ -217,7 +217,7 @@ class UNet(nn.Module):
         y:Tensor=None,  # (B,) int64 labels; None: without
     )->Tensor:  # (B, C, H, W)
         "Down with the skips kept, across the middle, up with each skip beside what is below."
-        check_channels(x_t, self.settings['channels'])
+        check_shown(x_t, t, self.settings['channels'])
         h, w = x_t.shape[-2:]
         if h % self.patch or w % self.patch:
             raise ValueError(f'sides wanted a multiple of {self.patch}, got {h}x{w}')

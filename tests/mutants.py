@@ -161,6 +161,7 @@ MUTANTS = {
     'Langevin noise scaled by the step size': ('score', 'shaped((2*h).sqrt(), x)*z', 'shaped(2*h, x)*z', 'test_score.py::test_langevin_stays_where_its_exact_law_says'),
     'a correction at the level it came from': ('score', 'answers(x_s, i + 1)[1]', 'answers(x_s, i)[1]', 'test_score.py::test_the_sampler_is_its_steps_one_by_one'),
     # network and loss
+    'one step for images of any number': ('checks', 'if isinstance(t, Tensor) and t.shape == x_t.shape[:1]: return', 'if isinstance(t, Tensor): return', 'test_unet.py::test_a_network_wants_one_step_for_each_image'),
     't ignored': ('unet', 'emb = self.time(time_embedding(t, self.width)', 'emb = self.time(time_embedding(0*t, self.width)', 'test_train.py::test_network_uses_image_time_and_label'),
     't in [0, 1) fed to an embedding of steps': ('unet', 'angle = t.float()[:, None]*freq', 'angle = t.float()[:, None]/1000*freq', 'test_museum.py::test_embedding_is_ddpms'),
     'absolute value learns the median': ('loss', '.square().mean(1)', '.abs().mean(1)', 'test_train.py::test_loss_is_zero_for_the_truth_and_the_wrapper_turns_it_into_eps'),

@@ -10,6 +10,9 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import normal
+from ddpm_lesson.dit import DiT
+from ddpm_lesson.engine.published import PositUNet, SimpleUNet
+from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.unet import (
     Attention,
     Down,
@@ -29,6 +32,13 @@ SHAPES = [
     dict(channels=1, width=16, mults=(2, 1), blocks=2, attend=(0, 1), patch=2, classes=3, scale_shift=True),
     dict(channels=3, width=4, mults=(1,), blocks=1, attend=(), patch=3),
 ]
+
+NETWORKS = {
+    'UNet': lambda: UNet(3, width=8),
+    'DiT': lambda: DiT(3, width=8, layers=1, heads=1),
+    'PositUNet': lambda: PositUNet(linear_schedule(10), width=8, mults=(1, 2), depth=1),
+    'SimpleUNet': lambda: SimpleUNet(width=8, levels=2),
+}
 
 
 def stirred(net, seed=0):
@@ -270,3 +280,13 @@ def test_attention_takes_a_fused_kernel_on_a_gpu(dtype, kernel):
         with sdpa_kernel(kernel): layer(x).sum().backward()
         peak[side] = torch.cuda.max_memory_allocated() - before
     assert peak[64] < 6*peak[32]
+
+
+@pytest.mark.parametrize('kind', NETWORKS)
+@pytest.mark.parametrize('t', [torch.tensor([3]), torch.tensor(3), torch.tensor([[3], [4]]), 3, [3, 4], None])
+def test_a_network_wants_one_step_for_each_image(kind, t):
+    "Rejects a step that is repeated, or images that are, without a word: one image and two steps were two answers of `DiT`."
+    net, x = NETWORKS[kind](), torch.zeros(2, 3, 32, 32)
+    assert net(x, torch.tensor([3, 4])).shape == x.shape
+    with pytest.raises(ValueError, match=r't wanted one step for each image, shape \(2,\), got'): net(x, t)
+    with pytest.raises(ValueError, match=r'shape \(1,\), got \(2,\)'): net(x[:1], torch.tensor([3, 4]))
