@@ -1,7 +1,6 @@
 "Programs of `benchmarks/` that lean on the package: a table may not come from a network that nobody trained."
 import importlib
 import time
-from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -70,13 +69,6 @@ def test_dialects_are_judged_by_one_error_and_tuned_by_it():
     for sigma, error in zip(dialects.LEVELS, nothing): assert abs(error/sigma**2 - 1) < 0.08   # 4 standard errors of 10,800 squares, and the nearest step
     tried = [dict(dialect=name, lr=lr, error=abs(lr - best)) for name, best in zip(dialects.DIALECTS, (1, 2, 4, 2, 1)) for lr in (1, 2, 4)]
     assert list(dialects.best_rates(tried).values()) == [1, 2, 4, 2, 1]
-
-
-def test_noise_is_dealt_to_the_nearest_images():
-    "Rejects the dealing of images to noise in its place, noise given twice, any other order."
-    x_0, eps = torch.randn(5, 1, 2, 2), torch.randn(5, 1, 2, 2)
-    far = lambda noise: (x_0 - noise).flatten(1).norm(dim=1).sum().item()
-    assert far(ingredients.nearest_noise(x_0, eps)) == pytest.approx(min(far(eps[list(p)]) for p in permutations(range(5))), rel=1e-5)
 
 
 def test_labels_are_set_apart_from_images_of_another_label():
