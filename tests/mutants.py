@@ -384,14 +384,20 @@ def path_of(test):
     return f'{next(HERE.rglob(file))}::{name}'
 
 
+def tests_of(name):
+    "The test that must reject mutant `name`; all of them for 'each', and for 'one a file' the first of each file."
+    if name in MUTANTS: return [MUTANTS[name][3]]
+    every = sorted({m[3] for m in MUTANTS.values()}, reverse=True)
+    return sorted(every if name == 'each' else {test.split('::')[0]: test for test in every}.values())
+
+
 def run_tests(name, log):
-    "Exit status of pytest on the test that must reject mutant `name`; for '', of all those tests on the right package."
+    "Exit status of pytest on `tests_of(name)`, with that mutant's text exchanged, if it is one."
     import pytest
     with open(log, 'w') as f: os.dup2(f.fileno(), 1), os.dup2(f.fileno(), 2)
     import ddpm_lesson  # noqa: F401  it puts a finder of its own first, and imports no module yet
-    if name: sys.meta_path.insert(0, Finder(*MUTANTS[name][:3]))
-    tests = [MUTANTS[name][3]] if name else sorted({m[3] for m in MUTANTS.values()})
-    status = int(pytest.main(['-x', '-q', '--assert=plain', '-p', 'no:cacheprovider', '-p', 'no:unraisableexception', *map(path_of, tests)]))
+    if name in MUTANTS: sys.meta_path.insert(0, Finder(*MUTANTS[name][:3]))
+    status = int(pytest.main(['-x', '-q', '--assert=plain', '-p', 'no:cacheprovider', '-p', 'no:unraisableexception', *map(path_of, tests_of(name))]))
     sys.stdout.flush()
     return status
 

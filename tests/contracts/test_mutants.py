@@ -18,8 +18,10 @@ def verdict():
         server.stdin.close()
 
 
-def test_the_right_package_passes_the_tests_that_kill(verdict):
-    status, said = verdict('')
+@pytest.mark.parametrize('which', ['one a file', pytest.param('each', marks=pytest.mark.slow)])
+def test_the_right_package_passes_the_tests_that_kill(which, verdict):
+    "Rejects a process in which tests fail whatever is wrong; that each passes elsewhere, this suite itself shows."
+    status, said = verdict(which)
     assert status == 0, said
 
 
