@@ -39,10 +39,12 @@ def test_exporting_and_cleaning_change_nothing(tmp_path):
     assert not [p for p in made if not (ROOT/p).exists() or not filecmp.cmp(tmp_path/p, ROOT/p, shallow=False)]
 
 
-def test_the_minutes_of_the_index_are_those_of_the_pages():
-    "A wrong program: two lists of minutes, one of them forgotten."
+def test_minutes_and_seconds_of_the_index_are_those_of_the_pages():
+    "A wrong program: two lists of minutes, one of them forgotten; seconds that nobody measured."
     index = '\n'.join(map(source, read(ROOT/'nbs'/'index.ipynb')))
-    rows = dict(re.findall(r'\| \[[^\]]*\]\((\d\d_\w+|reference/\w+)\.ipynb\) \| [^|]* \| ([^|]*) \|', index))
+    found = re.findall(r'\| \[[^\]]*\]\((\d\d_\w+|reference/\w+)\.ipynb\) \| [^|]* \| ([^|]*) \| ([^|]*) \|', index)
+    rows, seconds = ({row[0]: row[k] for row in found} for k in (1, 2))
+    assert seconds == {row['page']: row['seconds'] for row in csv.DictReader((ROOT/'benchmarks'/'pages.csv').open(encoding='utf-8'))}
     said = {pages.path_of(p): re.search(r'\*About (\d+) minutes', '\n'.join(map(source, read(p)))) for p in PAGES if pages.path_of(p) in rows}
     assert len(rows) > 15 and rows == {name: found and found[1] for name, found in said.items()}
 
