@@ -1532,6 +1532,18 @@ def test_no_link_lies_below_a_formula(visit, path):
     assert not visit(path).evaluate(COVERED)
 
 
+@pytest.mark.parametrize('width', [1300, 390])
+def test_a_link_into_a_page_leads_to_its_formula(visit, site, width):
+    "Sections far away have no layout yet; a wrong program goes where the formula would be if they had the size that is guessed."
+    found = re.findall(r'id="(eq-[\d-]+)"', (site/'nbs'/'07_ddim.html').read_text(encoding='utf-8'))
+    for name in found[0], found[len(found)//2], found[-1]:
+        page = visit(f'nbs/07_ddim.html#{name}', viewport=dict(width=width, height=844))
+        page.wait_for_selector('html[data-shown]')
+        page.wait_for_timeout(300)
+        top = page.evaluate('name => document.getElementById(name).getBoundingClientRect().top', name)
+        assert 0 <= top < 422, (name, top)
+
+
 def test_an_exercise_is_answered_in_the_page(visit):
     "And remembered in this browser: on the page itself, and on the page about progress."
     page = visit('nbs/03_forward.html')
