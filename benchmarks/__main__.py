@@ -38,7 +38,7 @@ def main():
     say.add_argument('--rounds', type=int, default=21, help='times each program runs')
     say.add_argument('--threads', type=int, default=torch.get_num_threads())
     say.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    say.add_argument('--only', choices=list(PARTS), help='one part: speed_solvers.csv and speed_sizes.csv were made so, with --threads 1')
+    say.add_argument('--only', choices=list(PARTS), help='one part: speed_training.csv was made so, and with --threads 1 speed_solvers.csv and speed_sizes.csv')
     say.add_argument('--out', type=Path, default=Path('benchmarks/speed.csv'))
     a = say.parse_args()
     if a.rounds < 2 or a.threads < 1: say.error(f'wanted --rounds 2 or more and --threads 1 or more, got {a.rounds} and {a.threads}')

@@ -15,6 +15,7 @@ from ddpm_lesson.engine.run import Run, make_optimizer
 from .measure import in_turns, middle
 
 STEPS = 4
+NAMES = dict(adamw='AdamW', muon='Muon')
 
 
 def make_run(device, precision, optimizer='adamw'):
@@ -77,9 +78,9 @@ def programs(device, precision, optimizer):
 def rows(device, rounds):
     "One row a program: milliseconds a step, and how many times the bare step, which has the same optimizer."
     out = []
-    for precision, optimizer in [(p, o) for p in (('float32', 'bf16') if device == 'cuda' else ('float32',)) for o in ('adamw', 'muon')]:
+    for precision, optimizer in [(p, o) for p in (('float32', 'bf16') if device == 'cuda' else ('float32',)) for o in NAMES]:
         times = in_turns(programs(device, precision, optimizer), rounds, device)
-        case = f'laptop network and batch, {precision}' + ', Muon'*(optimizer == 'muon')
+        case = f'{precision}, {NAMES[optimizer]}'
         for who, spent in times.items():
             ratio = [a/b for a, b in zip(spent, times['bare step'])]
             out.append(dict(what='training', case=case, who=who, unit='ms a step') | middle([s/STEPS*1e3 for s in spent]) | {'times bare': middle(ratio)['median'], 'rounds': rounds})
