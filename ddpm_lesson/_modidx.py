@@ -1397,6 +1397,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'ddpm_lesson/pretrained.py'),
                                         'ddpm_lesson.pretrained._with_names': ( 'interface/pretrained.html#_with_names',
                                                                                 'ddpm_lesson/pretrained.py'),
+                                        'ddpm_lesson.pretrained._wraps': ('interface/pretrained.html#_wraps', 'ddpm_lesson/pretrained.py'),
                                         'ddpm_lesson.pretrained.draw_as_card': ( 'interface/pretrained.html#draw_as_card',
                                                                                  'ddpm_lesson/pretrained.py'),
                                         'ddpm_lesson.pretrained.load_card': ( 'interface/pretrained.html#load_card',

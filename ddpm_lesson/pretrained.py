@@ -21,6 +21,7 @@ from .engine.cards import image_shape, make_schedule, outline, parse_card, sampl
 from .engine.draw import draw_images
 from .engine.files import full_path, load_tensors, save_tensors, writable, write_text
 from .engine.safety import OwnDraws
+from .guidance import Labelled
 from .loss import PredictsEps, targets
 
 # %% ../nbs/interface/pretrained.ipynb #73165592
@@ -113,19 +114,26 @@ def load_pretrained(
     return model.to(device or 'cpu', dtype or (None if net else torch.float32)), sched
 
 # %% ../nbs/interface/pretrained.ipynb #3664d17a
-def _unwrapped(net):
-    "What is given, then what it wraps (`Labelled`, a compiled or shared network), the bare network last."
+_around = 'torch._dynamo.', 'torch.nn.parallel.', 'torch.distributed.', 'torch.optim.'   # where torch's wrappers live
+
+def _wraps(net)->bool: return isinstance(net, (PredictsEps, Labelled)) or type(net).__module__.startswith(_around)
+
+def _unwrapped(net, own:bool=False):
+    """What is given, then what it wraps (`Labelled`, a compiled or shared network), the bare network last.
+    What a network of your own holds, under whatever name, is a part of it."""
     while net is not None:
         yield net
+        if own and not _wraps(net): return
         inside = (getattr(net, k, None) for k in ('_orig_mod', 'module', 'model', 'net'))
         net = next((m for m in inside if isinstance(m, nn.Module)), None)
 
 # %% ../nbs/interface/pretrained.ipynb #f0b1cf83
 def _to_write(net, card:dict, dtype)->dict:
     "The weights of a network, name -> tensor, if `load_pretrained` will take them for this card."
-    *around, net = _unwrapped(net)
+    own = card['network'].get('kind') == 'own'
+    *around, net = _unwrapped(net, own)
     if not isinstance(net, nn.Module): raise TypeError(f'wanted a network, a torch.nn.Module, got {type(net).__name__}')
-    made_as, plan = getattr(net, 'made_as', {}), net if card['network'].get('kind') == 'own' else outline(card)
+    made_as, plan = getattr(net, 'made_as', {}), net if own else outline(card)
     both = made_as.keys() & card.keys()
     if wrong := differences({k: made_as[k] for k in both}, {k: card[k] for k in both}):
         raise ValueError(f'the card says otherwise than the one this network was made from: {wrong}')

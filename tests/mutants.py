@@ -224,6 +224,7 @@ MUTANTS = {
     'the rows of one picture are many pictures': ('own', '    _check_many(x)\n', '', 'test_own.py::test_one_picture_and_transparency_are_not_taken_for_many'),
     'no epochs are as many as the preset has': ('engine.presets', "dict(epochs=check_whole(said['epochs'], 'epochs'))", "dict(epochs=said['epochs'])", 'test_own.py::test_what_people_write_in_the_first_hour_is_answered_in_words'),
     'a number and a name of digits for one class': ('own', 'if not any(map(str.isdecimal, classes)): number', 'if True: number', 'test_own.py::test_a_label_that_is_a_word_for_labels_and_a_class_says_so'),
+    'a part called net is the network': ('pretrained', 'if own and not _wraps(net): return', 'pass', 'test_own.py::test_a_part_of_ones_own_network_is_not_taken_for_all_of_it'),
     'a ~ behind ./ is the home folder': ('pretrained', 'path = full_path(path)', 'path = Path(os.path.expanduser(path))', 'test_own.py::test_a_tilde_behind_a_dot_is_a_name'),
     'a mark of a spreadsheet is none': ('classroom', "<= {'0', '1', ''}", '<= {*marks.values()}', 'test_classroom.py::test_what_was_answered_right_counts_or_the_file_is_named'),
     'half a name that is longer than the whole': ('engine.files', "f'.{path.name[:40]}.half-', path.suffix[:20]", "f'.{path.name}.half-', path.suffix", 'test_data.py::test_a_file_may_have_the_longest_name_that_there_is'),

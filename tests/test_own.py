@@ -130,6 +130,25 @@ def test_any_network_is_trained_kept_and_found_again(make, tmp_path):
     assert status == 1 and 'not a network of ours' in said
 
 
+class Parts(Mine):
+    "A network whose part has a name that wrappers use, and another part beside it."
+    def __init__(self, name):
+        super().__init__()
+        self.add_module(name, nn.Sequential(nn.Conv2d(1, 1, 1)))
+        self.inner = name
+    def forward(self, x_t, t): return self.layer(getattr(self, self.inner)(x_t))
+
+
+@pytest.mark.parametrize('around', [lambda m: m, lambda m: m.net, lambda m: torch.compile(m), lambda m: nn.DataParallel(m.net)], ids=['model', 'network', 'compiled', 'parallel'])
+@pytest.mark.parametrize('name', ['net', 'model', 'module', 'body'])
+def test_a_part_of_ones_own_network_is_not_taken_for_all_of_it(name, around, tmp_path):
+    "Rejects a look for wrappers that goes on into the network: half of the weights would be lost, and nobody told."
+    run = train_on(PIXELS, net=Parts(name), steps=1, target='eps', **OWN)
+    save_model(tmp_path/'m.safetensors', around(run.model), run.card)
+    model, _ = load_pretrained(tmp_path/'m.safetensors', net=Parts(name))
+    for k, v in run.net.state_dict().items(): assert torch.equal(model.net.state_dict()[k], v), k
+
+
 def test_images_need_not_be_square(tmp_path):
     "Rejects a card with one side for two."
     run = train_on(torch.randint(0, 256, (8, 3, 8, 12), dtype=torch.uint8), steps=2, folder=tmp_path/'run', **TINY)
