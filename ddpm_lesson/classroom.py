@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -502,8 +503,8 @@ def _read_one(path:Path):
     yield student, {*map(called_now, right)} & exercises.keys()
 
 def _name(student:str)->str:
-    "A name as it is shown, or an error; one that a spreadsheet would take for a formula gets a quote in front."
-    if name := printable(' '.join(student.split())): return "'"*(name[0] in '=+-@') + name
+    "A name as it is shown, whichever way its accents were typed, or an error; one that a spreadsheet would take for a formula gets a quote in front."
+    if name := printable(unicodedata.normalize('NFC', ' '.join(student.split()))): return "'"*(name[0] in '=+-@') + name
     raise ValueError('no name')
 
 # %% ../nbs/interface/classroom.ipynb #1006bf5b

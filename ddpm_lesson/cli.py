@@ -24,15 +24,15 @@ from pathlib import Path
 import click
 import torch
 
-from . import classroom, edit as editing, experiments, judging, train as training
+from . import __version__, classroom, edit as editing, experiments, judging, train as training
 from .checks import moved_to
 from .data import Images, to_unit
 from .engine import draw, run as runs, sources
-from .engine.cards import limits, samplers, schedules, to_image_range, units
+from .engine.cards import check_card, limits, samplers, schedules, to_image_range, units
 from .engine.distributed import fit_here, launched_alone, process_group, rank_and_world, resume_here, run_here
 from .engine.files import full_path, save_png, sheet, to_pil, write_table, write_text
 from .engine.presets import card_for, plan, prepared, presets
-from .engine.safety import checkpoints, latest_checkpoint, versions
+from .engine.safety import checkpoints, versions
 from .exam import grade
 from .guidance import Labelled
 from .journal import how_made, kept_names, quick_look, record, remembered, reporter, strangers, where_from
@@ -50,7 +50,7 @@ from .terminal import counted, model_of, no_other
 _settings = dict(help_option_names=['-h', '--help'], show_default=True, max_content_width=100)
 
 @click.group(cls=Commands, context_settings=_settings)
-@click.version_option(package_name='ddpm_lesson')
+@click.version_option(__version__)
 def main():
     "Denoising diffusion from the lessons: draw, train, judge, diagnose a schedule, read."
 
@@ -232,7 +232,7 @@ def _anew(given:dict, preset:str, start=None)->tuple:
 
 def _again(given:dict, folder:Path)->tuple:
     "The same of the run in a folder; what is said beside --resume is put into its card, and compared there later."
-    card, said = latest_checkpoint(folder)[2]['card'], {k: v for k, v in given.items() if v is not None}
+    card, said = check_card(runs.kept(folder)[2]['card']), {k: v for k, v in given.items() if v is not None}
     check_ours(card, folder)
     if not (source := said.get('data') or remembered(folder)):
         raise ValueError(f'--data wanted the images of this run ({card.get("data")!r:.60}): it was not trained here')
@@ -523,7 +523,7 @@ def progress(folder, student, out, picture, as_json):
     if picture: classroom.class_picture(rows, picture)
     if bad: click.echo(f'Warning: {counted(len(bad), "file")} can not be read: {", ".join(bad[:5])}', err=True)
     for who, files in twice.items(): click.echo(f'Warning: {who!r} is in {", ".join(files[:5])}: taken for one student', err=True)
-    if as_json: return click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    if as_json: return click.echo(json.dumps(rows, indent=1))
     for row in rows: click.echo(f'{row["student"]:24.24} {row["right"]:3} of {row["of"]}   at {row["at"]}')
 
 # %% ../nbs/interface/cli.ipynb #d776d470

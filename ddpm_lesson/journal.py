@@ -67,8 +67,8 @@ def record(
     "Add to the journal that the run begins or goes on, and how; and remember where its images are."
     path = full_path(folder)/'run.json'
     old = _read(path)
-    if path.exists() and 'sessions' not in old: raise ValueError(f'{path} is there, and is no journal: name another folder')
-    now = dict(command=shlex.join(sys.argv), data=source, step=len(run.losses), device=str(run.data.pixels.device),
+    if path.exists() and not isinstance(old.get('sessions'), list): raise ValueError(f'{path} is there, and is no journal: name another folder')
+    now = dict(command=_command(), data=source, step=len(run.losses), device=str(run.data.pixels.device),
                precision='bf16' if run.bf16 else 'float32', at=datetime.now(timezone.utc).isoformat(timespec='seconds'))
     about = dict(id=old.get('id', secrets.token_hex(16)), card=run.card,
                  sessions=[*old.get('sessions', []), now | versions()])
@@ -84,17 +84,30 @@ def remembered(
     with suppress(ValueError, OSError): return _read(_memory(_read(Path(folder)/'run.json'))).get('data')
 
 # %% ../nbs/interface/journal.ipynb #d1293c62
-_most_hashes = 100_000  # kept in a card: six letters for each image
+_most_bytes = 900_000  # of a card with what its model learned from: one of 1,000,000 is not read again
+
+def _command()->str:
+    "What was called, as one would type it, cut where it is long; of a notebook, the name of its kernel alone."
+    name, words = Path([*sys.argv, ''][0]).name, sys.argv[1:]
+    if name in ('__main__.py', 'cli.py'): name = 'ddpm_lesson'
+    return shlex.join([name] + words*(not name.endswith('kernel_launcher.py')))[:2000]
+
+def _learned(data, card:dict)->dict:
+    "Which images these are: how many, how many of each class, what each looks like; as much as a card can hold."
+    counts = [] if data.labels is None else data.labels.bincount(minlength=len(data.classes)).tolist()
+    said = dict(images=len(data))
+    room = _most_bytes - len(json.dumps(card | dict(learned=dict(classes=counts)), indent=1))
+    if room > 0: said |= dict(classes=counts)
+    if room > 6*len(data): said |= dict(hashes=''.join(image_hashes(data)))   # six letters for each image
+    return said
 
 def how_made(began:float, run, device:str)->dict:
     "How a model was made, and which images it has learned from: for its card."
-    data, threads = run.data, torch.get_num_threads()
+    threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if 'cuda' in device else f'{platform.machine()} {device}, {threads} threads'
-    counts = [] if data.labels is None else data.labels.bincount(minlength=len(data.classes)).tolist()
-    hashes = image_hashes(data) if len(data) <= _most_hashes else []
-    how = dict(command=shlex.join(['ddpm_lesson', *sys.argv[1:]]), seconds=round(time.monotonic() - began), hardware=where,
+    how = dict(command=_command(), seconds=round(time.monotonic() - began), hardware=where,
                precision='bf16' if run.bf16 else 'float32', loss=round(torch.stack(run.losses[-500:]).mean().item(), 4))
-    return dict(made=how | versions(), learned=dict(images=len(data), classes=counts, hashes=''.join(hashes)))
+    return dict(made=how | versions(), learned=_learned(run.data, run.card))
 
 # %% ../nbs/interface/journal.ipynb #b42928e8
 def quick_look(card:dict)->dict:

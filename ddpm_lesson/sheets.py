@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .data import upright
 from .engine.cards import _interval, as_size, decisive, height_width
 from .engine.files import open_regular, save_gif, save_png, sheet
 from .pretrained import load_card, weights_path
@@ -164,7 +165,7 @@ def unlike(said:dict, now:dict)->str:
 
 def compared(old, new)->str:
     "How far two pictures are the same."
-    a, b = (np.asarray(p.convert('RGB'), dtype=int) for p in (old, new))
+    a, b = (np.asarray(upright(p), dtype=int) for p in (old, new))   # as any picture: 16 bits, transparent ...
     if a.shape != b.shape: return 'of another size'
     if (a == b).all(): return 'the same, pixel for pixel'
     return f'different in {(a != b).any(2).mean():.2%} of the pixels, by at most {abs(a - b).max()} of 255'

@@ -211,7 +211,7 @@ def check_outputs(*read, **files):   # files that the command reads, or None; fl
         if path is None: continue
         if (path := Path(path)).suffix.lower() != ending:
             raise ValueError(f'--{flag} wanted a name that ends in {ending}, got {str(path)!r}')
-        if (other := taken.setdefault(str(path.resolve()).lower(), flag)) != flag:
+        if (other := taken.setdefault(os.path.realpath(path).lower(), flag)) != flag:   # links may go round
             raise ValueError(f'--{flag} wanted another file than --{other}, got {str(path)!r}')
         for source in filter(None, read):
             if path.exists() and path.samefile(source):

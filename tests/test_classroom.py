@@ -436,6 +436,13 @@ def test_what_one_student_sent_spoils_no_others(name, raw, tmp_path):
     assert done == {'ana': set(SENT)} and bad == [name]
 
 
+def test_one_name_typed_in_two_ways_is_one_student(tmp_path):
+    "Rejects a row for the accents of a Mac and another for those of the rest."
+    for k, name in enumerate(['Jos\xe9', 'Jose\u0301']): (tmp_path/f'{k}.json').write_text(json.dumps(dict(student=name, right=SENT[k:k + 1])))
+    done, bad, twice = classroom.gather(tmp_path)
+    assert done == {'Jos\xe9': {*SENT[:2]}} and not bad and twice == {'Jos\xe9': ['0.json', '1.json']}
+
+
 def test_names_are_words_for_every_program(tmp_path):
     "Rejects a name that a spreadsheet computes, one that the picture sets as a formula, an ending in capitals that is passed over, and a table of Windows."
     for k, name in enumerate(['=1+1', '$\\frac$ and $\\bad$']): (tmp_path/f'{k}.JSON').write_text(json.dumps(dict(student=name, right=SENT)), encoding='utf-8')

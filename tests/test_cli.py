@@ -10,23 +10,26 @@ import sys
 import warnings
 from dataclasses import replace
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
+import ddpm_lesson
 from ddpm_lesson import classroom, cli, experiments, judging, sheets, terminal
 from ddpm_lesson.data import Images, bundled_fashion, load_images, to_unit
 from ddpm_lesson.engine import distributed as scale
 from ddpm_lesson.engine import draw
 from ddpm_lesson.engine import sources as sets
 from ddpm_lesson.engine.cards import build
-from ddpm_lesson.engine.files import save_png, save_tensors, sheet
+from ddpm_lesson.engine.files import printable, save_png, save_tensors, sheet
 from ddpm_lesson.engine.run import make_card
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.judging import shuffled
@@ -145,6 +148,26 @@ def test_a_stream_that_is_gone_ends_no_work_and_no_file_takes_its_place(here):
     assert len(sizes) == 1
 
 
+def test_it_says_its_version_where_nobody_installed_it(monkeypatch):
+    "As in a clone that PYTHONPATH names; rejects a question to pip's records, which ends in a traceback."
+    def gone(name): raise PackageNotFoundError(name)
+    monkeypatch.setattr('importlib.metadata.version', gone)
+    status, said = call('--version')
+    assert status == 0 and said.split()[-1] == ddpm_lesson.__version__
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'cp1252', 'utf-8'])
+def test_a_result_for_a_script_can_be_read_whatever_the_terminal_shows(encoding, here, monkeypatch):
+    r"Rejects letters that a terminal lacks, spelt as Python does, \xe9, inside of JSON."
+    (here/'class').mkdir()
+    names = ['Jos\xe9', '\U0001d49c Ann', '\u674e', 'x\x7fy', '\u1ea4']
+    for k, name in enumerate(names): (here/'class'/f'{k}.json').write_text(json.dumps(dict(student=name, right=[])))
+    rows = json.loads(CliRunner(charset=encoding).invoke(cli.main, ['progress', 'class', '--json']).stdout)
+    assert {row['student'] for row in rows} == {printable(name) for name in names}
+    monkeypatch.setenv('DDPM_LESSON_STUDENT', 'Jos\xe9')
+    assert json.loads(CliRunner(charset=encoding).invoke(cli.main, ['progress', '--student', 'Jos\xe9', '--json']).stdout)['student'] == 'Jos\xe9'
+
+
 def test_the_package_runs_as_a_module(here):
     done = run('cd /; $PY -m ddpm_lesson diagnose --T 20 && $PY -m ddpm_lesson.cli diagnose --T 20')
     assert done.stdout.count('schedule of 20 steps') == 2, done.stderr
@@ -245,6 +268,16 @@ def test_a_place_that_takes_no_file_is_noticed_before_any_work(flag, here, monke
         assert status == 1 and 'Traceback' not in said, said
 
 
+@pytest.mark.parametrize('name', ['loop.png', 'loop.png/x.png', 'link/loop.png'])
+def test_links_that_go_round_are_no_place(name, here, monkeypatch):
+    "Rejects `Path.resolve`, which raises RuntimeError, and a command that draws first."
+    (here/'loop.png').symlink_to('loop.png')
+    (here/'link').symlink_to('.')
+    forbid_work(monkeypatch)
+    status, said = call('sample', '--weights', 'm.safetensors', '--out', name)
+    assert status == 1 and '--out wanted a' in said and 'fault' not in said, said
+
+
 @pytest.mark.parametrize('a, b', [('x.png', 'x.png'), ('x.png', './x.png'), ('x.png', 'X.PNG'), ('x.png', 'link.png')])
 def test_two_flags_may_not_name_one_file(a, b, here, monkeypatch):
     forbid_work(monkeypatch)
@@ -265,6 +298,13 @@ def test_what_a_command_wrote_it_may_write_again(here):
 
 
 TOOLS = {'make_site': lambda p: ['--out', p], 'gather_experiments': lambda p: ['none', Path(p)/'x'], 'export_onnx': lambda p: ['fashion', Path(p)/'x.csv']}
+
+
+def test_a_picture_with_much_to_say_is_still_known_for_ours(here):
+    "Rejects a mark behind the card of thousands of classes: `train` ends by drawing over its own last sheet."
+    save_png('a.png', torch.zeros(3, 8, 8, dtype=torch.uint8), dict(run=dict(classes=['x'*90]*2000), ddpm_lesson='1'))
+    terminal.check_outputs(out=(Path('a.png'), '.png'))
+    assert Image.open('a.png').text.keys() == {'run', 'ddpm_lesson'}
 
 
 @pytest.mark.parametrize('tool', TOOLS)
@@ -308,6 +348,14 @@ def said(here):
     status, out = call(*DRAW, '--out', 'a.png', '--zoom', 1)
     assert status == 0, out
     return sheets.read_sheet('a.png')[0]
+
+
+@pytest.mark.parametrize('mode', ['L', 'I;16', 'LA', 'RGBA', 'RGB'])
+def test_a_sheet_saved_again_in_another_mode_shows_the_same(mode):
+    "Rejects Pillow's own conversion, which makes all greys above 255 of 65535 white: '87 % different, by at most 254'."
+    grey = Image.linear_gradient('L')
+    saved = Image.fromarray(257*np.asarray(grey).astype(np.uint16)) if mode == 'I;16' else grey.convert(mode)
+    assert saved.mode == mode and sheets.compared(saved, grey) == 'the same, pixel for pixel'
 
 
 @pytest.mark.parametrize('claim, size', [(dict(count=10**6, cols=1000), (3002, 3002)), (dict(count=1, zoom=13_000), (13_000, 13_000)), (dict(count=10**6, cols=10**6), (3*10**6 + 2, 5)),

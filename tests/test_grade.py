@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -90,9 +91,12 @@ def junk(ex):
         for a in args:
             if isinstance(a, torch.Tensor) and a.is_floating_point(): a += 1
         return said
-    common = [('five', 'type str'), ({'a': 1}, 'type dict'), (1j, 'complex')]
+    itself = []
+    itself.append(itself)
+    uneven = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    common = [('five', 'type str'), ({'a': 1}, 'type dict'), (1j, 'complex'), (uneven, 'type Tensor'), (itself, 'recursion')]
     if ex.inputs is None: return [*common, (torch.full((2, 7), 0.5), 'yours has (2, 7)'), (float('nan'), 'mistakes we know')]
-    calls = [(nothing, 'is there a `return`?'), (raises, 'KeyError'), (lambda *args: 'five', 'type str'), (lambda *args: {'a': 1}, 'type dict'), (lambda: 1, 'called with'),
+    calls = [(nothing, 'is there a `return`?'), (raises, 'KeyError'), (lambda *args: 'five', 'type str'), (lambda *args: {'a': 1}, 'type dict'), (lambda *args: uneven, 'type Tensor'), (lambda *args: itself, 'Recursion'), (lambda: 1, 'called with'),
              (lambda *args: torch.full((2, 7, 3, 2, 2), 0.5), 'wanted'), (lambda *args: torch.sin, 'not called'), (lambda *args: torch.ones(2)@torch.ones(3), 'RuntimeError')]
     inputs = [a for a in ex.inputs(torch.Generator().manual_seed(0))[0].args if isinstance(a, torch.Tensor) and a.is_floating_point()]
     return [('five', 'A function was wanted'), (torch.ones(3), 'A function was wanted'), *calls, *([(changes, 'in place')] if inputs else [])]
@@ -201,6 +205,19 @@ def test_each_user_has_a_file_in_a_shared_folder(tmp_path, monkeypatch):
     for user in 'ada', 'ben':
         monkeypatch.setattr('getpass.getuser', lambda: user)
         assert not read_progress() and check('03-std', exercises['03-std'].truth) and progress_file() == tmp_path/f'{user}.json'
+
+
+@pytest.mark.parametrize('name', ['Jos\xe9', 'Jose\u0301', '\u0905\u0928\u093f\u0924\u093e', '\u0e01\u0e34\u0e48\u0e07', '\u0646\u064e\u0648\u0631', 'Nguy\u1ec5n Th\u1ecb', 'Nguye\u0302\u0303n', '\u674e'])
+def test_a_name_may_be_written_in_any_script(name, monkeypatch, tmp_path):
+    r"Rejects \w, which knows no vowel signs, and two files for one name that was typed in two ways."
+    files = []
+    for form in 'NFC', 'NFD':
+        monkeypatch.setenv('DDPM_LESSON_STUDENT', unicodedata.normalize(form, name))
+        files.append(progress_file())
+    assert files[0] == files[1] and files[0].parent == tmp_path
+    for bad in f'{name}/x', f'\u0301{name}/..', '\u0301', f'{name}\n', f'{name}\u202e':
+        monkeypatch.setenv('DDPM_LESSON_STUDENT', bad)
+        with pytest.raises(ValueError, match='a name of letters'): progress_file()
 
 
 def test_without_a_home_folder_a_right_answer_is_right(monkeypatch):

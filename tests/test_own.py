@@ -1,5 +1,6 @@
 "One call that trains on whatever images and networks people have, and one that draws."
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from ddpm_lesson import (
     cosine_schedule,
     draw_from,
     fit,
+    journal,
     judging,
     linear_schedule,
     load_card,
@@ -27,6 +29,7 @@ from ddpm_lesson import (
 )
 from ddpm_lesson.data import Images
 from ddpm_lesson.engine.cards import check_card, make_schedule
+from ddpm_lesson.engine.files import save_tensors
 from ddpm_lesson.engine.run import Run, make_card, resume
 from ddpm_lesson.engine.safety import latest_checkpoint
 from ddpm_lesson.journal import remembered
@@ -260,6 +263,7 @@ def test_images_with_their_labels_are_a_pair():
 
 @pytest.mark.parametrize('items, said', [
     ([dict(image=PIXELS[0])], 'got dict'), (['a.png', 'b.png'], 'got str'), ([(PIXELS[0], 'cat')], "whole number, got 'cat'"),
+    ([(PIXELS[0], float('inf'))], 'whole number, got inf'), ([(PIXELS[0], float('nan'))], 'whole number, got nan'), ([(PIXELS[0], 2**63)], 'whole number, got 9'),
     ([(PIXELS[0], 0.5)], 'whole number, got 0.5'), ([(PIXELS[0], torch.tensor([1., 0.]))], 'whole number'),
     ([PIXELS[0], PIXELS[1, :, :5]], 'one shape, got 2'), ([(PIXELS[0], 1), PIXELS[1]], 'for each image or for none'), ([()], 'got tuple')])
 def test_an_item_that_is_no_image_or_label_is_refused_in_words(items, said):
@@ -626,3 +630,73 @@ def test_labels_are_drawn_whatever_the_default_device(tmp_path):
         run = train_on((PIXELS, [0, 1]*6), folder=tmp_path, steps=1, **TINY)
         images = draw_from(run, 2, steps=1)
     assert images.device.type == 'cpu' and torch.equal(images, draw_from(run, 2, steps=1))
+
+
+# ---- what can not be kept is said before any work
+
+CARD = make_card(dict(channels=1, width=8, mults=[1], attend=[], blocks=1), Recipe(steps=1, batch=4, warmup=0), T=20)
+
+
+@pytest.mark.parametrize('about', [None, {}, dict(card=5), dict(card=dict(network=3)), dict(card=dict(network={}, recipe={})), dict(card=dict(network={}, recipe={}, schedule=4, target='eps'))],
+                         ids=['damaged', 'of others', 'a number', 'a network of 3', 'no schedule', 'a schedule of 4'])
+def test_a_checkpoint_without_a_run_in_it_is_refused_in_words(about, tmp_path):
+    "Rejects a command that takes any file of that name for a checkpoint of ours: NoneType is not subscriptable, KeyError('card')."
+    path = tmp_path/'checkpoint.safetensors'
+    if about is None: path.write_bytes(b'nothing')
+    else: save_tensors(path, dict(a=torch.ones(2)), about)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # that the damaged one is set aside
+        status, said = call('train', '--resume', tmp_path, '--data', 'debug')
+        with pytest.raises(ValueError): resume(Run(CARD, Images(PIXELS)), tmp_path)
+    assert status == 1 and re.search('wanted a (whole )?checkpoint|the card wanted', said) and 'fault' not in said, said
+
+
+def test_a_card_that_could_not_be_read_again_ends_no_training(tmp_path):
+    "Rejects a limit that is met only when the model is to be kept, after the training."
+    names = tuple(f'{k:05d} {"x"*90}' for k in range(9000))
+    many = Images(torch.randint(0, 255, (9000, 1, 4, 4), dtype=torch.uint8), torch.arange(9000), names)
+    with pytest.raises(ValueError, match='fewer classes, shorter names'): train_on(many, folder=tmp_path/'run', steps=1, **TINY)
+    assert not (tmp_path/'run').exists()
+
+
+@pytest.mark.parametrize('room, wanted', [(10**6, {'images', 'classes', 'hashes'}), (60, {'images', 'classes'}), (0, {'images'})])
+def test_a_card_says_of_its_images_what_it_can_hold(room, wanted, monkeypatch, tmp_path):
+    "Rejects a card of many images or classes that no program would read again."
+    data, card = Images(PIXELS, torch.arange(12) % 2), dict(classes=['0', '1'])
+    full = len(json.dumps(card | dict(learned=dict(classes=[6, 6])), indent=1))
+    monkeypatch.setattr(journal, '_most_bytes', full + room)
+    assert journal._learned(data, card).keys() == wanted
+
+
+@pytest.mark.parametrize('argv, said', [
+    (['/usr/bin/ddpm_lesson', 'train', '--data', 'my pics'], "ddpm_lesson train --data 'my pics'"), (['/x/ddpm_lesson/__main__.py', 'train'], 'ddpm_lesson train'), (['mine.py', '--lr', '1'], 'mine.py --lr 1'),
+    (['/x/ipykernel_launcher.py', '-f', '/home/me/kernel-1.json'], 'ipykernel_launcher.py'), (['/x/colab_kernel_launcher.py', '-f', 'k.json'], 'colab_kernel_launcher.py'), ([''], "''"), ([], "''"), (['-c'], '-c')])
+def test_a_model_says_which_command_made_it(argv, said, monkeypatch):
+    "Rejects 'ddpm_lesson -f /home/me/kernel-1.json' in the card of a model that a notebook made."
+    monkeypatch.setattr('sys.argv', argv)
+    assert journal._command() == said
+
+
+def test_a_long_command_leaves_the_model_readable(monkeypatch, tmp_path):
+    "As of a script that is given every photograph by name."
+    monkeypatch.setattr('sys.argv', ['mine.py', *(f'photos/{k}.jpg' for k in range(100_000))])
+    for _ in range(2): train_on(PIXELS, folder=tmp_path, steps=1, **TINY)
+    assert load_card(tmp_path)['made']['command'].startswith('mine.py photos/0.jpg')
+
+
+@pytest.mark.parametrize('sessions', [5, 'abc', {}, None])
+def test_a_journal_that_is_none_is_left_alone(sessions, tmp_path):
+    (tmp_path/'run.json').write_text(text := json.dumps(dict(sessions=sessions)))
+    with pytest.raises(ValueError, match='is no journal'): train_on(PIXELS, folder=tmp_path, steps=1, **TINY)
+    assert (tmp_path/'run.json').read_text() == text
+
+
+@pytest.mark.parametrize('batch', [0, -3, '8', 2.5, True])
+def test_epochs_of_an_odd_batch_are_refused_in_words(batch):
+    "Rejects a division by zero."
+    with pytest.raises((ValueError, TypeError), match='batch wanted'): train_on(PIXELS, **TINY | dict(batch=batch, epochs=2))
+
+
+def test_a_schedule_in_a_card_has_three_entries():
+    for odd in dict(s=0.1), dict(beta_1=0.1), dict(shift=3):
+        with pytest.raises(ValueError, match='schedule a dictionary of name, T and beta'): Run(CARD | dict(schedule=dict(name='cosine', T=10) | odd), Images(PIXELS))

@@ -210,7 +210,8 @@ def save_png(
     "Write one image."
     from PIL import PngImagePlugin
     info = PngImagePlugin.PngInfo()
-    for k, v in about.items():
+    mark = {k: v for k, v in about.items() if k == 'ddpm_lesson'}   # first, where `check_output` looks for it
+    for k, v in (mark | about).items():
         text = v if isinstance(v, str) else json.dumps(v)
         info.add_text(k, text.encode('utf-8', 'backslashreplace').decode())  # names on a disk may be no UTF-8
     with atomic_write(path) as p: to_pil(pixels).save(p, 'PNG', pnginfo=info)

@@ -118,7 +118,7 @@ def in_steps(
     "The same plan, counted in steps where it counts in epochs."
     epochs = p.get('epochs')
     if isinstance(epochs, dict): epochs = epochs.get(data.name, epochs['any'])
-    return p | dict(steps=max(1, epochs*(len(data)//p['batch'])), epochs=None) if epochs else p
+    return p | dict(steps=max(1, epochs*(len(data)//check_whole(p['batch'], 'batch'))), epochs=None) if epochs else p
 
 # %% ../../nbs/engine/presets.ipynb #b630baae
 def channel_units(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['arithmetic', 'looked_back', 'make_card', 'as_images', 'fingerprint', 'make_optimizer', 'allocate_moments', 'seconds',
-           'bf16_helps', 'check_losses', 'Processes', 'learn', 'recordable_step', 'Run', 'as_trained', 'resume', 'fit',
-           'find_lr']
+           'bf16_helps', 'check_losses', 'Processes', 'learn', 'recordable_step', 'Run', 'as_trained', 'kept', 'resume',
+           'fit', 'find_lr']
 
 # %% ../../nbs/engine/run.ipynb #dedab8be
 import copy
@@ -328,6 +328,15 @@ def _check_checkpoint(path, run, tensors, about):
                       stacklevel=5)
 
 # %% ../../nbs/engine/run.ipynb #2deb334b
+def kept(
+    folder, # where a `fit` that ended early wrote
+)->tuple:   # its path, tensors and note
+    "The newest good checkpoint in a folder, of a training of ours; or an error."
+    if not (found := latest_checkpoint(folder)):
+        raise ValueError(f'{folder} wanted a whole checkpoint to go on from, and there is none')
+    if not as_trained(found[2].get('card')): raise ValueError(f'{found[0]} wanted a checkpoint of a run, and its note holds no card of one')
+    return found
+
 @torch_defaults()
 def _go_on(run, path, tensors, about):
     "The run where the checkpoint was."
@@ -349,9 +358,7 @@ def resume(
         raise TypeError(f'resume wanted a Run, got {type(run).__name__}: resume(Run(card, data), folder)')
     folder = full_path(folder)
     with locked(folder) if checkpoints(folder) else nullcontext():   # which would make the folder
-        found = latest_checkpoint(folder)
-        if found is None: raise ValueError(f'{folder} wanted a whole checkpoint to go on from, and there is none')
-        _go_on(run, *found)
+        _go_on(run, *(found := kept(folder)))
     if found[0].name == previous_name:
         warnings.warn(f'{folder/newest_name} is missing or damaged: went back to {previous_name}, '
                       f'step {len(run.losses)}', stacklevel=2)

@@ -69,6 +69,7 @@ def numbers(
     dtype = None if isinstance(answer, (Tensor, np.ndarray)) else torch.float64
     try: answer = torch.as_tensor(answer, dtype=dtype)
     except Exception: raise other from None
+    if answer.is_nested: raise other
     if answer.is_complex(): raise Unfit('Real numbers were wanted; these are complex.')
     return [answer.detach().cpu()]
 

@@ -22,6 +22,7 @@ import re
 import sys
 import textwrap
 import traceback
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -346,7 +347,7 @@ def grade(
     except Untried:
         paper = 'On paper first: ' if ex.paper else ''
         return Verdict(name, False, f'not tried yet. {paper}{ex.question}', tried=False)
-    except Unfit as e: return Verdict(name, False, f'not yet. {e}')
+    except (Unfit, RecursionError) as e: return Verdict(name, False, f'not yet. {e}')   # the latter: a list that holds itself
     if said: return Verdict(name, False, f'not yet. {said}')
     return Verdict(name, True, f'right. {n} cases agree to {ex.rtol:g}.' if n > 1 else 'right.')
 
@@ -383,8 +384,9 @@ _reserved = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)([.].*)?', re.I)   # no fi
 def progress_file()->Path:
     """Where right answers are remembered: in your data folder, or where `DDPM_LESSON_PROGRESS` says.
     `DDPM_LESSON_STUDENT` names you, where several share an account."""
-    student = os.environ.get('DDPM_LESSON_STUDENT', '')
-    if student and (not re.fullmatch(r'\w([\w .@-]{0,59}[\w@-])?', student) or _reserved.fullmatch(student)):
+    student = unicodedata.normalize('NFC', os.environ.get('DDPM_LESSON_STUDENT', ''))   # one name, however it was typed
+    letters = ''.join(c for c in student if unicodedata.category(c)[0] != 'M')   # without vowel signs, which many scripts have
+    if student and (not re.fullmatch(r'\w([\w .@-]{0,59}[\w@-])?', letters) or _reserved.fullmatch(student)):
         raise ValueError(f'DDPM_LESSON_STUDENT wanted a name of letters and numbers, got {student!r:.60}')
     path = full_path(os.environ.get('DDPM_LESSON_PROGRESS') or user_folder()/'progress.json')
     if path.is_dir(): return path/f'{student or account()}.json'
@@ -475,7 +477,7 @@ def report(
     done = read_progress()
     right = [name for name in exercises if name in done]
     if form == 'json':
-        return json.dumps({'student': student, 'right': right, 'of': len(exercises)}, ensure_ascii=False)
+        return json.dumps({'student': student, 'right': right, 'of': len(exercises)})
     row = [student, len(right), *(int(name in done) for name in exercises)]
     text = io.StringIO()
     rows = [['student', 'right', *exercises], row] if header else [row]

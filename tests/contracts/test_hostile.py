@@ -269,7 +269,7 @@ CARDS = [
     ('network', dict(kind='posit_unet', channels=1, width=512, mults=[64]*4), 'named and 0 in the network'), ('network', dict(kind='posit_unet', mults=[1], depth=10**9), 'depth'), ('network', dict(kind='simple', levels=10**6), 'levels'),
     ('network', dict(kind='simple', width=8192, levels=8, channels=1), 'named and 0 in the network'),
     ('schedule.T', 10**12, 'T a whole number'), ('schedule.T', -1, 'T'), ('schedule.T', 0, 'T'), ('schedule.T', '50', 'T'), ('schedule.T', 50.0, 'T'), ('schedule.T', 10**6, 'alpha_bar'), ('schedule.name', 'eval', 'schedule wanted one of'),
-    ('schedule.name', ['linear'], 'schedule wanted one of'), ('schedule.name', 7, 'schedule wanted'), ('schedule.beta_1', 2, 'beta_1'),
+    ('schedule.name', ['linear'], 'schedule wanted one of'), ('schedule.name', 7, 'schedule wanted'), ('schedule.beta_1', 2, 'name, T and beta.*beta_1'), ('schedule.s', 0.1, 'name, T and beta'),
     ('schedule', 'linear', 'schedule'), ('schedule', None, 'schedule'), ('-schedule', None, 'lacks schedule'), ('target', 'noise', 'target'), ('target', ['v'], 'target'), ('target', {}, 'target'), ('size', 10**6, 'size'), ('size', -8, 'size'), ('size', '8', 'size'),
     ('size', 8.5, 'size'), ('classes', 'abc', 'classes a list'), ('classes', {'a': 1}, 'classes a list'),
     ('classes', [1, 2, 3], 'classes'), ('classes', ['a']*10**5 + ['a'], 'classes'), ('classes', ['a', 'b', 'c\x1b[2J'], 'classes'), ('classes', ['a\nb'], 'classes'), ('classes', ['a\0b'], 'classes'), ('classes', ['\u202egpj.exe'], 'classes'), ('classes', ['x'*10**5], 'classes'),
