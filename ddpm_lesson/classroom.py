@@ -221,6 +221,10 @@ def __getattr__(name):   # made when JupyterLab asks for it: the package needs n
     return _lessons_manager()
 
 # %% ../nbs/interface/classroom.ipynb #0754f9b3
+def _is_page(path:str)->bool:
+    "Whether the course has a notebook there, below JupyterLab's folder; any other is the reader's own, saved as ever."
+    return any((root/path.strip('/')).is_file() for root in (course(), course()/'nbs'))
+
 def _lessons_manager():
     "JupyterLab's manager of files, which saves pages as they are tracked."
     from ipykernel.ipkernel import IPythonKernel
@@ -229,13 +233,13 @@ def _lessons_manager():
     class LessonsManager(AsyncLargeFileManager):
         async def get(self, path, *args, **more):
             model = await super().get(path, *args, **more)
-            if model['type'] == 'notebook' and model['content']:
+            if model['type'] == 'notebook' and model['content'] and _is_page(path):
                 seen = dict(kernelspec=_kernel | dict(display_name='Python 3 (ipykernel)'), language_info=info)
                 model['content']['metadata'].update(seen)
                 fold_marked(model['content'])
             return model
         async def save(self, model, path=''):
-            if model.get('type') == 'notebook' and model.get('content'): as_tracked(model['content'])
+            if model.get('type') == 'notebook' and model.get('content') and _is_page(path): as_tracked(model['content'])
             return await super().save(model, path)
     return LessonsManager
 

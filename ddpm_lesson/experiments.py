@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 import torch
 from .data import Images, to_pixels, to_unit
-from .engine.files import full_path, save_png, sheet, write_text
+from .engine.files import full_path, open_regular, save_png, sheet, write_text
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge
 from .metrics import reference, subset, unseen
@@ -159,8 +159,12 @@ def _identity(cell, card, train, test, **settings)->dict:
 def _kept_rows(path, about)->list:
     "What was measured before, or None; another result than of `about` is an error."
     if not path.exists(): return None
-    found = json.loads(path.read_text(encoding='utf-8'))
-    there = found.get('about', {}) if isinstance(found, dict) else {}
+    with open_regular(path) as f: raw = f.read()
+    try: found = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{path} is damaged ({e}): without it, the cell is trained again') from e
+    there = found.get('about') if isinstance(found, dict) and 'rows' in found else {}
+    if not isinstance(there, dict): there = {}
     other = ', '.join(k for k in about if there.get(k) != about[k])
     if other:
         raise ValueError(f'{path} holds another experiment, it differs in {other}: name another folder')

@@ -59,6 +59,12 @@ def strangers(
     return [] if checkpoints(folder) else [n for n in kept_names if os.path.lexists(folder/n)]
 
 # %% ../nbs/interface/journal.ipynb #8c520155
+def _command()->str:
+    "What was called, as one would type it, cut where it is long; of a notebook, the name of its kernel alone."
+    name, words = Path([*sys.argv, ''][0]).name, sys.argv[1:]
+    if name in ('__main__.py', 'cli.py'): name = 'ddpm_lesson'
+    return shlex.join([name] + words*(not name.endswith('kernel_launcher.py')))[:2000]
+
 def record(
     folder,      # of the run
     run,         # a `Run`
@@ -85,12 +91,6 @@ def remembered(
 
 # %% ../nbs/interface/journal.ipynb #d1293c62
 _most_bytes = 900_000  # of a card with what its model learned from: one of 1,000,000 is not read again
-
-def _command()->str:
-    "What was called, as one would type it, cut where it is long; of a notebook, the name of its kernel alone."
-    name, words = Path([*sys.argv, ''][0]).name, sys.argv[1:]
-    if name in ('__main__.py', 'cli.py'): name = 'ddpm_lesson'
-    return shlex.join([name] + words*(not name.endswith('kernel_launcher.py')))[:2000]
 
 def _learned(data, card:dict)->dict:
     "Which images these are: how many, how many of each class, what each looks like; as much as a card can hold."

@@ -247,7 +247,8 @@ def how_asked(card:dict, labels, **asked):
 def fitting_threads(device:str):
     "One thread where other programs have the cores, since several would wait for each other; OMP_NUM_THREADS overrules."
     before, cores = torch.get_num_threads(), os.cpu_count() or 1
-    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0
+    try: load = os.getloadavg()[0]
+    except (AttributeError, OSError): load = 0   # on Windows, and where no /proc is
     if device == 'cpu' and before > 1 and load > cores and 'OMP_NUM_THREADS' not in os.environ:
         click.echo(f'This machine is busy ({load:.0f} programs on {cores} cores): one thread is faster than {before}', err=True)
         torch.set_num_threads(1)

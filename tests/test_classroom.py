@@ -337,6 +337,24 @@ def test_opening_and_saving_changes_no_byte(page, tmp_path):
     assert to.read_bytes() == (ROOT/page).read_bytes()
 
 
+@pytest.mark.parametrize('page', ['mine.ipynb', 'nbs/mine.ipynb', 'nbs/00_start-Copy1.ipynb'])
+def test_a_notebook_of_ones_own_is_saved_as_it_is(page, tmp_path):
+    "Rejects a manager that takes kernel, marks of slides and widgets out of what is no page of the course."
+    pytest.importorskip('jupyter_server')
+    mine = json.loads((ROOT/'nbs/04_posterior.ipynb').read_text(encoding='utf-8'))
+    mine['metadata'] = dict(kernelspec=dict(display_name='R', language='R', name='ir'), widgets=dict(a=1))
+    for cell in mine['cells']: cell['metadata'] = dict(slideshow=dict(slide_type='slide'))
+    (tmp_path/page).parent.mkdir(exist_ok=True)
+    async def save_and_open():
+        manager = classroom.LessonsManager(root_dir=str(tmp_path))
+        await manager.save(dict(type='notebook', format='json', content=mine), page)
+        return (await manager.get(page))['content']
+    with ThreadPoolExecutor(1) as apart: seen = apart.submit(asyncio.run, save_and_open()).result()
+    for book in seen, json.loads((tmp_path/page).read_text(encoding='utf-8')):
+        assert book['metadata']['kernelspec']['name'] == 'ir' and book['metadata']['widgets'] == dict(a=1)
+        assert all(cell['metadata']['slideshow'] for cell in book['cells'])
+
+
 def test_no_cell_of_a_page_is_hidden_from_nbdev_alone():
     "Jupyter knows nothing of `#| eval: false`: rejects a cell that a reader runs and no test does."
     flags = 'eval:', 'slow', 'cuda', 'skip', 'exec_doc'

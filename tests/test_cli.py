@@ -168,6 +168,23 @@ def test_a_result_for_a_script_can_be_read_whatever_the_terminal_shows(encoding,
     assert json.loads(CliRunner(charset=encoding).invoke(cli.main, ['progress', '--student', 'Jos\xe9', '--json']).stdout)['student'] == 'Jos\xe9'
 
 
+@pytest.mark.parametrize('words', [['x.png'], ['good.png', '--mask', 'x.png']], ids=['photo', 'mask'])
+def test_a_picture_that_can_not_be_read_is_named(words, here):
+    "Rejects 'Error: not an image', of one picture among two."
+    (here/'x.png').write_text('hello, this is no picture')
+    Image.new('RGB', (16, 16), 'red').save('good.png')
+    status, said = call('edit', *words, '--weights', 'm.safetensors')
+    assert status == 1 and 'x.png: not an image' in said, said
+
+
+@pytest.mark.parametrize('error', [OSError('Load averages are unobtainable'), AttributeError('getloadavg')], ids=['no /proc', 'Windows'])
+def test_a_machine_that_does_not_say_how_busy_it_is_still_draws(error, here, monkeypatch):
+    def gone(): raise error
+    monkeypatch.setattr('os.getloadavg', gone)
+    status, said = call('sample', '--weights', 'm.safetensors', '--count', 1, '--steps', 1)
+    assert status == 0, said
+
+
 def test_the_package_runs_as_a_module(here):
     done = run('cd /; $PY -m ddpm_lesson diagnose --T 20 && $PY -m ddpm_lesson.cli diagnose --T 20')
     assert done.stdout.count('schedule of 20 steps') == 2, done.stderr

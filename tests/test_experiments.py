@@ -435,6 +435,13 @@ def test_a_result_is_not_taken_for_another_of_the_same_name(tmp_path, monkeypatc
     with pytest.raises(ValueError, match='differs in card'): run_cell(cell, tmp_path/'out', data=a, **how)
 
 
+@pytest.mark.parametrize('raw', [b'', b'{', b'\xff', b'[]', b'5', b'{}', b'{"about": 5}', b'{"about": {"cell": 1}}', b'{"about": {"cell": 1}, "rows": []', b'['*100_000])
+def test_a_result_that_was_spoilt_is_named(raw, tmp_path):
+    "Rejects 'Expecting value: line 1', and KeyError('rows'), of one file among many."
+    (tmp_path/'cell.json').write_bytes(raw)
+    with pytest.raises(ValueError, match=r'cell.json (is damaged|holds another experiment)'): experiments._kept_rows(tmp_path/'cell.json', dict(cell=1))
+
+
 def test_flowers_are_all_three_splits_divided_at_random(monkeypatch):
     "As S1 has them. Rejects the official training split, 1,020 of 8,189, and a division that is drawn anew each time."
     import torchvision.datasets

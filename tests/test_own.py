@@ -152,6 +152,49 @@ def test_a_part_of_ones_own_network_is_not_taken_for_all_of_it(name, around, tmp
     for k, v in run.net.state_dict().items(): assert torch.equal(model.net.state_dict()[k], v), k
 
 
+class Idle(Mine):
+    "With a part that nothing uses yet."
+    def __init__(self):
+        super().__init__()
+        self.later = nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize('optimizer', ['adamw', 'muon'])
+@pytest.mark.parametrize('make', [Idle, lambda: Parts('net')], ids=['idle', 'all at work'])
+def test_a_run_goes_on_to_the_same_bits_whatever_a_network_used(make, optimizer, tmp_path):
+    "Rejects a checkpoint without the moments of a part that never learned: it could not be read again."
+    if optimizer == 'muon':
+        class Wide(Idle):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 1, 1))
+        make = Wide
+    def trained(steps, folder):
+        torch.manual_seed(0)
+        return train_on(PIXELS, net=make(), steps=steps, every=1, folder=folder, target='eps', decay=False, **OWN | dict(optimizer=optimizer))
+    trained(2, tmp_path/'a')
+    with pytest.warns(UserWarning, match='goes on as one of 4'): again = trained(4, tmp_path/'a')
+    whole = fit(Run(again.card, again.data, net=(torch.manual_seed(0), make())[1]), progress=False)
+    for k, v in whole.state().items(): assert torch.equal(v, again.state()[k]), k
+
+
+class Odd(Mine):
+    "A network that no checkpoint could hold, or that learns nothing."
+    def __init__(self, kind):
+        super().__init__()
+        if kind == 'lazy': self.layer = nn.LazyConv2d(1, 3, padding=1)
+        if kind == 'complex': self.turn = nn.Parameter(torch.ones(1, dtype=torch.complex64))
+        if kind == 'frozen': self.requires_grad_(False)
+        if kind == 'empty': del self.layer
+    def forward(self, x_t, t): return self.layer(x_t)
+
+
+@pytest.mark.parametrize('kind, said', [('lazy', 'others in layer'), ('complex', 'others in turn'), ('frozen', 'weights that learn'), ('empty', 'weights that learn')])
+def test_a_network_that_can_not_learn_or_be_kept_is_refused_in_words(kind, said):
+    "Rejects torch's own words, or an index out of range."
+    with pytest.raises(ValueError, match=f'net wanted .*{said}'): train_on(PIXELS, net=Odd(kind), steps=1, target='eps', **OWN)
+
+
 def test_images_need_not_be_square(tmp_path):
     "Rejects a card with one side for two."
     run = train_on(torch.randint(0, 256, (8, 3, 8, 12), dtype=torch.uint8), steps=2, folder=tmp_path/'run', **TINY)

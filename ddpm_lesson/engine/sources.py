@@ -153,7 +153,10 @@ def _reason(path, error)->str:
 # %% ../../nbs/engine/sources.ipynb #1b82f721
 _of_this_machine = errno.EMFILE, errno.ENFILE, errno.ENOMEM   # lacks of its own, for which no picture is to blame
 
-class Unreadable(ValueError): "Why an image file can't be read, and what helps."
+class Unreadable(ValueError):
+    "Which image file can't be read, why, and what helps."
+    def __init__(self, path, reason): super().__init__(path, reason)
+    def __str__(self): return f'{printable(str(self.args[0]))}: {self.args[1]}'
 
 def read_image(
     path, size:int, # of an image; side wanted, pixels
@@ -170,7 +173,7 @@ def read_image(
                 image = upright(image, channels)
     except Exception as e:   # Pillow raises a dozen kinds
         if isinstance(e, MemoryError) or getattr(e, 'errno', None) in _of_this_machine: raise
-        raise Unreadable(_reason(path, e)) from e
+        raise Unreadable(path, _reason(path, e)) from e
     return middle_square(image, size)
 
 # %% ../../nbs/engine/sources.ipynb #6d5b66ec
@@ -240,7 +243,7 @@ def folder_images(
     good, bad = [], []
     for path, top in tqdm(parts[train], 'images', disable=not progress):
         try: good.append((read_image(path, size, channels), top))
-        except Unreadable as e: bad.append(f'{printable(path.relative_to(where).as_posix())} ({e})')
+        except Unreadable as e: bad.append(f'{printable(path.relative_to(where).as_posix())} ({e.args[1]})')
     few = ', '.join(bad[:5]) + ' ...'*(len(bad) > 5)
     said = f'{len(bad)} of {len(parts[train])} files could not be read and are left out: {few}'
     if not good: raise ValueError(f'{where!r} wanted at least one image that can be read: {said}')
