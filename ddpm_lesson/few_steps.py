@@ -10,13 +10,14 @@ __all__ = ['consistency_function', 'consistency_coefs', 'consistency_sample', 'c
 # %% ../nbs/19_few_steps.ipynb #dbf0d82d
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from .checks import check_float, check_pair, check_t
 from .forward import at, q_sample, shaped
 from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
-from .sampler import (_apart, _check_clip, _check_kept, _check_match, _same_arguments,
-                                 _walk_from, eval_mode, last, levels)
-from .schedule import Schedule
+from .sampler import (_apart, _check_clip, _check_kept, _check_match, _checked,
+                                 _dtype_for, _same_arguments, _walk_from, eval_mode, last, levels)
+from .schedule import Schedule, check_schedule
 
 # %% ../nbs/19_few_steps.ipynb #8c898c11
 def _times(x, *times)->list:
@@ -77,13 +78,19 @@ def consistency_steps(
     return _walk_from(model, sched, shape, steps, consistency_coefs, **options)
 
 # %% ../nbs/19_few_steps.ipynb #2b50a1ae
-def _check_falling(*steps):
-    "Raise unless each step lies below the one before it."
-    steps = [torch.as_tensor(s, device='cpu') for s in steps]
+def _step(sched, x, t, low=0)->Tensor:
+    "The step of each image, (B,) int64 where x is: what a model is told."
+    T, n = check_schedule(sched).T, len(check_float(x, 'x_t'))
+    return check_t(t, T, n, low).to(x.device).expand(n)
+
+def _falling(sched, x, *steps)->list:
+    "The steps of each image, or an error unless each lies below the one before it."
+    steps = [_step(sched, x, s) for s in steps]
     for above, below in zip(steps, steps[1:]):
         if not (below < above).all():
             came = f'{above.tolist()} and then {below.tolist()}'
             raise ValueError(f'wanted falling steps, got {came}')
+    return steps
 
 # %% ../nbs/19_few_steps.ipynb #2ce1cd98
 def ddim_jump(
@@ -93,13 +100,12 @@ def ddim_jump(
     t, s,             # int or (B,) int64, 1..T; where to, 0 to t - 1
 )->Tensor:            # shape of x_t, images at step s
     "One DDIM step of any length, each image its own. DDIM Eq. 12 with eta 0."
-    _check_falling(t, s)
+    t, s = _falling(sched, x_t, t, s)
     return q_sample(sched, x_0_hat, s, eps_from_x_0(sched, x_t, x_0_hat, t))
 
 # %% ../nbs/19_few_steps.ipynb #ac7069a7
 def _ratio(sched, a, b):
     "e^(lambda_a - lambda_b), () or (B,) float64; 0 where b is 0."
-    a, b = (check_t(v, sched.T) for v in (a, b))
     noise, signal = sched.noise_rate, sched.signal_rate
     return at(signal, a)*at(noise, b)/(at(noise, a)*at(signal, b))
 
@@ -111,10 +117,9 @@ def jump_target(
 )->Tensor:            # shape of x_t, x_0_hat
     "The x_0_hat with which one DDIM step leads from x_t to x_s. Salimans and Ho 2022."
     check_pair(x_t, x_s, 'x_t', 'x_s')
-    _check_falling(t, s)
-    s, share = check_t(s, sched.T, len(x_t)), 1 - _ratio(sched, t, s)
-    signal = at(sched.signal_rate, s)
-    shrink = at(sched.noise_rate, s)/at(sched.noise_rate, check_t(t, sched.T, len(x_t), low=1))
+    t, s = _falling(sched, x_t, t, s)
+    signal, share = at(sched.signal_rate, s), 1 - _ratio(sched, t, s)
+    shrink = at(sched.noise_rate, s)/at(sched.noise_rate, t)
     return shaped(1/(signal*share), x_t)*(x_s - shaped(shrink, x_t)*x_t)
 
 # %% ../nbs/19_few_steps.ipynb #87995347
@@ -128,12 +133,18 @@ def clean_image(
 )->Tensor:          # shape of x_t
     "x_0_hat of any model: its own where it has one, else from its noise."
     _check_match(model, sched)
-    clip = _check_clip(clip)
+    clip, t = _check_clip(clip), _step(sched, x_t, t, low=1)
     if hasattr(model, 'x_0_hat'): x_0_hat = _apart(model.x_0_hat, x_t, t, *labels)
     else: x_0_hat = x_0_from_eps(sched, x_t, _apart(model, x_t, t, *labels), t)
     return x_0_hat.clamp(*clip) if clip else x_0_hat
 
 # %% ../nbs/19_few_steps.ipynb #980c6d29
+def _image(model, x_t, t, *labels)->Tensor:
+    "A student's x_0_hat, or an error that says where there is one."
+    if hasattr(model, 'x_0_hat'): return _apart(model.x_0_hat, x_t, t, *labels)
+    raise TypeError('model wanted an x_0_hat(x_t, t), as PredictsV has around a network, '
+                    f'got {type(model).__name__}')
+
 @torch.no_grad()
 def two_step_target(
     teacher,        # (x_t, t) -> eps_hat
@@ -144,7 +155,7 @@ def two_step_target(
     clip=None,      # None, or (lo, hi) to clamp its x_0_hat
 )->Tensor:          # shape of x_t: the x_0_hat of one step that leads as far
     "What progressive distillation teaches; nothing small divides. Salimans and Ho 2022."
-    _check_falling(t, m, s)
+    t, m, s = _falling(sched, x_t, t, m, s)
     with eval_mode(teacher):
         first = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
         x_m = ddim_jump(sched, x_t, first, t, m)
@@ -165,9 +176,10 @@ def distill_loss(
 )->Tensor:           # (B,) one loss an image
     "One step of the student against two of the teacher. Salimans and Ho 2022."
     _check_kept(model, sched)
+    t, m, s = _falling(sched, x_0, t, m, s)
     x_t = q_sample(sched, x_0, t, eps)
     wanted = two_step_target(teacher, sched, x_t, t, m, s, *labels, clip=clip)
-    return distance(model.x_0_hat(x_t, t, *labels), wanted)
+    return distance(_image(model, x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #cf3a3d6c
 def consistency_loss(
@@ -183,8 +195,8 @@ def consistency_loss(
 )->Tensor:           # (B,) one loss an image
     "The answer at t against the answer at s, which learns nothing. Song et al. 2023."
     _check_kept(model, sched)
-    _check_falling(t, s)
-    x_t, s = q_sample(sched, x_0, t, eps), check_t(s, sched.T, len(x_0)).expand(len(x_0))
+    t, s = _falling(sched, x_0, t, s)
+    x_t = q_sample(sched, x_0, t, eps)
     with torch.no_grad():
         if teacher is None: x_s = q_sample(sched, x_0, s, eps)
         else:
@@ -192,9 +204,9 @@ def consistency_loss(
                 x_0_hat = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
             x_s = ddim_jump(sched, x_t, x_0_hat, t, s)
         # at step 0 the path has ended, and no network is asked
-        said = _apart(model.x_0_hat, x_s, s.clamp(min=1), *labels)
+        said = _image(model, x_s, s.clamp(min=1), *labels)
         wanted = torch.where(shaped(s, x_s) > 0, said, x_s)
-    return distance(model.x_0_hat(x_t, t, *labels), wanted)
+    return distance(_image(model, x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #b545c573
 def average_velocity(
@@ -219,11 +231,14 @@ def mean_flow_target(
     *labels,       # passed on to the network
 )->tuple:          # of the shape of z: what it said; what it should have said, no gradient
     "v - (tau - r) du/dtau along the path, by one forward derivative. Geng et al. 2025."
-    ask = lambda z, r, tau: net(z, r, tau, *labels)
+    ask, own = lambda z, r, tau: _checked(net(z, r, tau, *labels), z), _dtype_for(net, z.dtype)
     tangent = v, torch.zeros_like(r), torch.ones_like(tau)
     # jvp wants memory of its own, which a time spread over a batch by `expand` has not
-    here, tangent = (tuple(x.contiguous() for x in each) for each in ((z, r, tau), tangent))
-    said, slope = torch.func.jvp(ask, here, tangent)
+    here, tangent = (tuple(x.to(own).contiguous() for x in each)
+                     for each in ((z, r, tau), tangent))
+    with sdpa_kernel(SDPBackend.MATH):   # fast attention has no forward derivative
+        said, slope = torch.func.jvp(ask, here, tangent)
+    said, slope = said.to(z.dtype), slope.to(z.dtype)
     return said, (v - shaped(tau - r, z)*slope).detach()
 
 # %% ../nbs/19_few_steps.ipynb #71de799f
@@ -252,7 +267,7 @@ class PredictsMeanFlow(PredictsEps):
         z, tau = x_t/both, noise/both
         dtype, times = self.like(z).dtype, tau.reshape(len(z))
         asked = (v.to(dtype, copy=True) for v in (z, torch.zeros_like(times), times))
-        return z, tau, self.net(*asked, *labels).to(z.dtype)
+        return z, tau, _checked(self.net(*asked, *labels), z)
 
     def forward(self,
         x_t:Tensor, t:Tensor,  # (B, ...) images at step t; (B,) int64 or one int, 1..T

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .checks import check_float, check_known, check_t, from_elsewhere
 from .forward import q_sample, shaped
 from .posterior import v_from_eps
-from .sampler import _check_kept, _dtype_for
+from .sampler import _check_kept, _checked, _dtype_for
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/09_objective.ipynb #34d72cfb
@@ -140,7 +140,7 @@ class PredictsEps(KeepsTables):
         known = getattr(self.net, 'classes', None)
         for y in labels: check_known(y, known)
         given = x_t.to(self.like(x_t).dtype, copy=True)   # it may write into what it is shown
-        return self.net(given, t, *labels).to(x_t.dtype)
+        return _checked(self.net(given, t, *labels), x_t)
 
     def steps(self, x_t, t)->Tensor:
         "`t` as (B,) int64 where `x_t` lives; checked on the CPU only: on a GPU to look is to wait."

@@ -201,11 +201,6 @@ def _check_match(model, sched)->None:
     _check_kept(model, sched)
 
 # %% ../nbs/06_ddpm.ipynb #80988502
-def _apart(model, x_t, *more)->Tensor:
-    "The model's answer, in memory of its own, to a copy of `x_t`: it may write into both again."
-    said = model(x_t.clone(), *more)
-    return check_float(said, "the model's answer", from_elsewhere(said)).clone()
-
 def _checked(eps_hat, x_t)->Tensor:
     "`eps_hat` in the dtype of `x_t`; an error unless it has its shape."
     check_float(eps_hat, "the model's answer", from_elsewhere(eps_hat))
@@ -214,10 +209,17 @@ def _checked(eps_hat, x_t)->Tensor:
                      f'{tuple(x_t.shape)}, got {tuple(eps_hat.shape)}')
 
 def _dtype_for(model, dtype):
-    "That of a network in half or double precision; `dtype` for others, and for a wrapper."
+    "That of a network's weights; `dtype` for other models, and for a wrapper."
     own = getattr(_first_weights(model, None), 'dtype', dtype)
-    plain = own not in (torch.bfloat16, torch.float16, torch.float64) or _with_schedule(model)
-    return dtype if plain else own
+    floats = torch.float32, torch.bfloat16, torch.float16, torch.float64
+    if own == dtype or own not in floats or _with_schedule(model): return dtype
+    # torch's layers want images in the dtype of their weights; a number of float32 takes any
+    layers = any(m._parameters for m in model.modules() if type(m).__module__.startswith('torch.nn'))
+    return own if layers or own != torch.float32 else dtype
+
+def _apart(model, x_t, *more)->Tensor:
+    "The model's answer, in memory of its own, to a copy of `x_t`: it may write into both again."
+    return _checked(model(x_t.to(_dtype_for(model, x_t.dtype), copy=True), *more), x_t).clone()
 
 # %% ../nbs/06_ddpm.ipynb #e363ef28
 def _with_history(model, x_t, t)->Tensor:
@@ -342,7 +344,7 @@ def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False,
     "A `walk` that begins where alpha_bar is 0: x_t is the noise, and the model says x_0_hat."
     norms = x_t.new_zeros(1)
     ask = _asking(model, x_t.dtype, look, model.x_0_hat, norms)
-    x_0_hat = ask(x_t, torch.full((len(x_t),), ts[0], device=x_t.device))
+    x_0_hat = ask(x_t, torch.full((len(x_t),), ts[0], device=x_t.device)).clone()
     if clip: x_0_hat = x_0_hat.clamp(*clip)
     direction, sigma = (c[0].item() for c in coefs)
     x_s = levels(sched, ts)[1][0].sqrt().item()*x_0_hat + direction*x_t

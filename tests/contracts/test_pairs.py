@@ -5,6 +5,7 @@ import pkgutil
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -103,7 +104,7 @@ def test_a_default_device_changes_no_number(name):
     finally: torch.set_default_device(None)
     assert torch.equal(got, wanted)
 
-MODELS = sorted(set(ASKED) - {'dsm_loss', 'clean_image', 'two_step_target'})   # the names in one order in every process
+MODELS = sorted(set(ASKED) - {'dsm_loss'})   # the names in one order in every process
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -114,6 +115,26 @@ def test_a_bare_network_is_asked_in_its_own_precision(name):
     for p in net.parameters(): torch.nn.init.normal_(p, std=0.2)
     wanted = ASKED[name](net, SCHED).double()
     assert_close(ASKED[name](net.double(), SCHED).double(), wanted, rtol=1e-3, atol=1e-3 if name != 'draw_pixels' else 1)
+
+
+WIDE = {   # images in float64, of a network in float32: network -> numbers
+    **{name: lambda net, f=f: f(net, SCHED, SHAPE, steps=3, x_T=EPS.double(), **SEEDS) for name, f in dict(ddim_sample=sampler.ddim_sample, heun_sample=solvers.heun_sample, sde_sample=score.sde_sample).items()},
+    'sdedit': lambda net: edit.sdedit(net, SCHED, X.double(), steps=4, **SEEDS), 'elbo_terms': lambda net: likelihood.elbo_terms(net, SCHED, X.double(), steps=3, bins=None, **SEEDS),
+    'ode_log_likelihood': lambda net: likelihood.ode_log_likelihood(net, SCHED, X.double(), steps=3, probes=2, **SEEDS)[0],
+    'tweedie_cov': lambda net: score.tweedie_cov(net, SCHED, X.double(), T), 'clean_image': lambda net: few_steps.clean_image(net, SCHED, X.double(), T),
+    'eps_loss': lambda net: loss.eps_loss(net, SCHED, X.double(), T, EPS.double()), 'Measured': lambda net: edit.Measured(net, SCHED, edit.masked(HALF), X*HALF, 0.1)(X.double(), T),
+}
+
+
+@pytest.mark.parametrize('name', WIDE)
+def test_a_network_in_float32_is_shown_images_in_float64(name):
+    "Rejects 'Input type (double) and bias type (float) should be the same'."
+    torch.manual_seed(0)
+    net = UNet(width=8, mults=(1,), blocks=1, attend=())
+    for p in net.parameters(): torch.nn.init.normal_(p, std=0.2)
+    got = WIDE[name](net)
+    assert got.dtype == torch.float64
+    assert_close(got, WIDE[name](net.double()), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize('name', sorted(ASKED))
@@ -192,13 +213,53 @@ def test_a_gradient_that_would_be_lost_is_refused(name):
 
 
 SAID = {**{name: call for name, call in TAUGHT.items() if 'loss' in name and 'distill' not in name and 'consistency' not in name}, 'dsm_loss': ASKED['dsm_loss'], 'image_loss': ASKED['image_loss']}
+STUDENT = lambda said: SimpleNamespace(x_0_hat=said)
+ANSWERED = {   # name -> (what it says, sched) -> numbers
+    **SAID, **{f'ddim_sample of {P.__name__}': lambda f, s, P=P: ASKED['ddim_sample'](P(f, s), s) for P in (loss.PredictsEps, loss.PredictsX0, PredictsV, dialects.PredictsFlow, dialects.PredictsEdm)},
+    'PredictsMeanFlow': lambda f, s: few_steps.PredictsMeanFlow(lambda z, r, tau: f(z, tau), s)(X, T), 'mean_flow_loss': lambda f, s: few_steps.mean_flow_loss(lambda z, r, tau: f(z, tau), X, torch.zeros(2), torch.ones(2), EPS),
+    'Guided, without': lambda f, s: guidance.Guided(lambda x, t, *y: x if y else f(x, t), LABELS)(X, T), 'Autoguided, weak': lambda f, s: guidance.Autoguided(Stub(), f)(X, T),
+    'clean_image': ASKED['clean_image'], 'clean_image of its own': lambda f, s: few_steps.clean_image(type('Own', (Stub,), dict(x_0_hat=staticmethod(f)))(), s, X, T),
+    'distill_loss': lambda f, s: few_steps.distill_loss(STUDENT(f), Stub(), s, X, T, T - 1, S, EPS), 'consistency_loss': lambda f, s: few_steps.consistency_loss(STUDENT(f), s, X, T, S, EPS),
+}
 
 
-@pytest.mark.parametrize('name', SAID)
-@pytest.mark.parametrize('said', [lambda x, t: x[:, :, :1], lambda x, t: x[:1], lambda x, t: (x,), lambda x, t: x.long(), lambda x, t: None], ids=['narrow', 'one', 'tuple', 'whole', 'nothing'])
+@pytest.mark.parametrize('name', ANSWERED)
+@pytest.mark.parametrize('said', [lambda x, t: x[:, :, :1], lambda x, t: x[:1], lambda x, t: x.mean((1, 2, 3)), lambda x, t: (x,), lambda x, t: x.long(), lambda x, t: None], ids=['narrow', 'one', 'numbers', 'tuple', 'whole', 'nothing'])
 def test_an_answer_of_another_shape_or_kind_is_refused(name, said):
-    "Rejects a difference that broadcasts, and torch's own words for a tuple."
-    with pytest.raises((ValueError, TypeError), match='wanted'): SAID[name](said, SCHED)
+    "Rejects a difference that broadcasts, also inside a wrapper, where the noise has the right shape again, and torch's own words for a tuple."
+    with pytest.raises((ValueError, TypeError), match='wanted'): ANSWERED[name](said, SCHED)
+
+
+def told_as_agreed(x_t, t, *labels):
+    assert isinstance(t, torch.Tensor) and t.dtype == torch.int64 and t.shape == (len(x_t),)
+    return x_t*t.view(-1, 1, 1, 1)/20
+
+
+class Told:
+    "A model with an x_0_hat of its own."
+    def __call__(self, x_t, t, *labels): return told_as_agreed(x_t, t)
+    x_0_hat = __call__
+
+
+TOLD = {   # what takes an int: (model, step) -> numbers
+    **{name: lambda m, t, f=f: f(m, SCHED, X, t, EPS) for name, f in dict(eps_loss=loss.eps_loss, flow_loss=dialects.flow_loss, edm_loss=dialects.edm_loss, dsm_loss=score.dsm_loss).items()},
+    **{P.__name__: lambda m, t, P=P: P(m, SCHED)(X, t) for P in (loss.PredictsEps, PredictsV, dialects.PredictsFlow)}, 'tweedie_cov': lambda m, t: score.tweedie_cov(m, SCHED, X, t),
+    'clean_image': lambda m, t: few_steps.clean_image(m, SCHED, X, t), 'two_step_target': lambda m, t: few_steps.two_step_target(m, SCHED, X, t, 3, 1),
+    'distill_loss': lambda m, t: few_steps.distill_loss(Told(), m, SCHED, X, t, 3, 1, EPS), 'consistency_loss': lambda m, t: few_steps.consistency_loss(Told(), SCHED, X, t, 3, EPS, teacher=m),
+}
+
+
+@pytest.mark.parametrize('t', [5, np.int64(5), np.uint8(5), torch.tensor(5), torch.tensor([5, 5], dtype=torch.uint8), torch.tensor([5, 5], dtype=torch.int32)], ids=['int', 'numpy', 'numpy uint8', 'single', 'uint8', 'int32'])
+@pytest.mark.parametrize('name', TOLD)
+def test_a_model_is_told_one_int64_step_an_image(name, t):
+    "Rejects a step handed on as it came: a network knows only (B,) int64."
+    assert torch.equal(TOLD[name](told_as_agreed, t), TOLD[name](told_as_agreed, torch.tensor([5, 5])))
+    TOLD[name](Told(), t)
+
+
+def test_a_student_without_an_image_of_its_own_says_so():
+    for call in lambda: few_steps.distill_loss(UNet(width=8), Stub(), SCHED, X, T, T - 1, S, EPS), lambda: few_steps.consistency_loss(UNet(width=8), SCHED, X, T, S, EPS):
+        with pytest.raises(TypeError, match=r'model wanted an x_0_hat\(x_t, t\), as PredictsV has around a network, got UNet'): call()
 
 
 @pytest.mark.parametrize('name', SAID)
@@ -210,6 +271,39 @@ def test_a_network_learns_in_its_own_precision(name, dtype):
     for p in net.parameters(): torch.nn.init.normal_(p, std=0.1)
     wanted = SAID[name](net, SCHED)
     assert_close(SAID[name](net.to(dtype), SCHED).double(), wanted.double(), rtol=0.1, atol=0.05)
+
+
+SMALL = lambda dtype=torch.float32, classes=2: UNet(width=8, mults=(1,), blocks=1, attend=(), classes=classes).to(dtype)
+MIXED = {   # network -> numbers
+    'mean_flow_loss': lambda net: few_steps.mean_flow_loss(Times(net, SMALL(classes=0)), X, torch.zeros(2), torch.ones(2), EPS),
+    'Autoguided': lambda net: sampler.ddim_sample(guidance.Autoguided(SMALL(), net), SCHED, SHAPE, steps=2, **SEEDS),
+    'Autoguided, the other way': lambda net: sampler.ddim_sample(guidance.Autoguided(net, SMALL()), SCHED, SHAPE, steps=2, **SEEDS),
+    'Guided': lambda net: guidance.Guided(net, LABELS)(X, T), 'Guided of images': lambda net: guidance.Guided(PredictsV(net, SCHED), LABELS).x_0_hat(X, T),
+}
+
+
+class Times(torch.nn.Module):
+    "A network of average velocities, in the precision of another."
+    def __init__(self, net, own):
+        super().__init__()
+        torch.manual_seed(2)
+        for p in own.parameters(): torch.nn.init.normal_(p, std=0.1)
+        self.net = own.to(next(net.parameters()).dtype)
+
+    def forward(self, z, r, tau): return self.net(z, tau)
+
+
+@pytest.mark.parametrize('name', MIXED)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16], ids=['float64', 'bfloat16'])
+def test_networks_of_two_precisions_stand_in_one_model(name, dtype):
+    "Rejects an image of the better model's dtype for the weak one; and attention that has no forward derivative."
+    torch.manual_seed(0)
+    net = SMALL()
+    for p in net.parameters(): torch.nn.init.normal_(p, std=0.1)
+    wanted = MIXED[name](net)
+    got = MIXED[name](net.to(dtype))
+    assert got.dtype == wanted.dtype == torch.float32
+    assert_close(got, wanted, rtol=0.1, atol=0.1)
 
 
 EXCHANGED = {
