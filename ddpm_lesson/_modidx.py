@@ -476,6 +476,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'ddpm_lesson.engine.cards.build': ('engine/cards.html#build', 'ddpm_lesson/engine/cards.py'),
                                           'ddpm_lesson.engine.cards.check_card': ( 'engine/cards.html#check_card',
                                                                                    'ddpm_lesson/engine/cards.py'),
+                                          'ddpm_lesson.engine.cards.check_net': ( 'engine/cards.html#check_net',
+                                                                                  'ddpm_lesson/engine/cards.py'),
                                           'ddpm_lesson.engine.cards.describe_mismatch': ( 'engine/cards.html#describe_mismatch',
                                                                                           'ddpm_lesson/engine/cards.py'),
                                           'ddpm_lesson.engine.cards.differences': ( 'engine/cards.html#differences',

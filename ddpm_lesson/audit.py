@@ -181,12 +181,13 @@ def load_sampler(
     spec = importlib.util.spec_from_file_location(f'audited {file.stem}', file)   # a name that no module has
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.resolve().parent))
-    try: spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+        thing = getattr(module, name, None)
+        if isinstance(thing, type): thing = thing()
     except (Exception, SystemExit) as error: raise ValueError(f'{path} fails: {type(error).__name__}: {error}') from error
     finally: sys.path.remove(str(file.resolve().parent))
-    thing = getattr(module, name, None)
     if thing is None: raise ValueError(f'{path} has no {name!r}')
-    if isinstance(thing, type): thing = thing()
     return of_scheduler(thing) if hasattr(thing, 'set_timesteps') else thing
 
 # %% ../nbs/interface/audit.ipynb #bc85c39a

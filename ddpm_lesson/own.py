@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .checks import check_whole
 from .data import Images, check_unit, fit_square, to_pixels
-from .engine.cards import as_size, differences, schedule_entry
+from .engine.cards import as_size, check_net, differences, schedule_entry
 from .engine.files import full_path
 from .engine.presets import card_for, every_network, in_steps, numbers, one_length, plan, prepared, recipe_of
 from .engine.run import Run, fit, make_card, resume
@@ -229,12 +229,9 @@ def _check_asked(data, settings):
 
 def _check_network(net, given):
     "Raise unless it is a network, not its class, not a plain function; or if settings would build another."
-    if isinstance(net, nn.Module):
-        if idle := sorted(given.keys() & (every_network | {'kind'})):
-            raise ValueError(f'net wanted no {", ".join(idle)} beside it: a network of your own is built already')
-        return
-    said = f'the class {net.__name__}: {net.__name__}() makes one' if isinstance(net, type) else type(net).__name__
-    raise TypeError(f'net wanted an nn.Module, got {said}')
+    check_net(net)
+    if idle := sorted(given.keys() & (every_network | {'kind'})):
+        raise ValueError(f'net wanted no {", ".join(idle)} beside it: a network of your own is built already')
 
 # %% ../nbs/interface/own.ipynb #12596c5d
 def planned(images, preset, net, start, settings, progress=False)->tuple:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .data import assets
 from .checks import moved_to, torch_defaults
-from .engine.cards import build, check_card, decisive, describe_mismatch, differences, dtypes
+from .engine.cards import build, check_card, check_net, decisive, describe_mismatch, differences, dtypes
 from .engine.cards import image_shape, make_schedule, outline, parse_card, sampling_of, to_image_range
 from .engine.draw import draw_images
 from .engine.files import full_path, load_tensors, save_tensors, writable, write_text
@@ -105,6 +105,9 @@ def load_pretrained(
 )->tuple:  # the model `(x_t, t) -> eps_hat`, also `(x_t, t, labels)`; its schedule
     """A trained model and its schedule.
     Raises ValueError for a missing, damaged or foreign file, before anything is built."""
+    if net is not None: check_net(net)
+    if dtype is not None and not getattr(dtype, 'is_floating_point', False):
+        raise TypeError(f'dtype wanted one of floating point, as torch.float16, got {dtype!r:.60}')
     path = weights_path(wanted)
     card = load_card(path)
     if wrong := describe_mismatch(_wanted(net, card), read_header(path)[0], halved=True):

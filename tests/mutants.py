@@ -235,6 +235,8 @@ MUTANTS = {
     'a folder of others is resumed': ('engine.run', 'if not as_trained(found[2]', 'if False and as_trained(found[2]', 'test_own.py::test_a_checkpoint_without_a_run_in_it_is_refused_in_words'),
     'moments of what learned alone': ('engine.run', 'lack = [p for p in net.parameters() if p.requires_grad and p not in opt.state]', 'lack = [] if opt.state else [p for p in net.parameters() if p.requires_grad]', 'test_own.py::test_a_run_goes_on_to_the_same_bits_whatever_a_network_used'),
     "a reader's own notebook is a page": ('classroom', 'return any((root/path.strip', 'return True or any((root/path.strip', 'test_classroom.py::test_a_notebook_of_ones_own_is_saved_as_it_is'),
+    'chance in a network of ones own is that of the caller': ('engine.run', " or network.get('kind') == 'own'", '', 'test_own.py::test_ones_own_network_draws_from_the_stream_of_its_run'),
+    'classes that nobody counts': ('engine.run', 'if data.labels is not None and known not in (None, named):', 'if False:', 'test_own.py::test_a_network_knows_as_many_classes_as_its_images_have'),
     'a ~ behind ./ is the home folder': ('pretrained', 'path = full_path(path)', 'path = Path(os.path.expanduser(path))', 'test_own.py::test_a_tilde_behind_a_dot_is_a_name'),
     'a mark of a spreadsheet is none': ('classroom', "<= {'0', '1', ''}", '<= {*marks.values()}', 'test_classroom.py::test_what_was_answered_right_counts_or_the_file_is_named'),
     'half a name that is longer than the whole': ('engine.files', "f'.{path.name[:40]}.half-', path.suffix[:20]", "f'.{path.name}.half-', path.suffix", 'test_data.py::test_a_file_may_have_the_longest_name_that_there_is'),

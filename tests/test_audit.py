@@ -416,6 +416,9 @@ def test_a_file_may_print_define_and_leave(tmp_path, monkeypatch):
     (tmp_path/'mine.py').write_text(text, encoding='utf-8')
     (tmp_path/'gone.py').write_text('raise SystemExit(0)', encoding='utf-8')
     with pytest.raises(ValueError, match='fails: SystemExit'): load_sampler('~/gone.py:sampler')
+    (tmp_path/'made.py').write_text('class Leaves:\n    def __init__(self): raise SystemExit(0)\nclass Wants:\n    def __init__(self, a): pass\n', encoding='utf-8')
+    for name, said in ('Leaves', 'SystemExit'), ('Wants', 'TypeError'):
+        with pytest.raises(ValueError, match=f'made.py fails: {said}'): load_sampler(f'~/made.py:{name}')
     report = tmp_path/'report.json'
     for _ in range(2):
         done = CliRunner().invoke(main, ['audit', '~/mine.py:sampler', '--json', '--out', str(report)])

@@ -28,7 +28,8 @@ from ddpm_lesson import (
     train_on,
 )
 from ddpm_lesson.data import Images
-from ddpm_lesson.engine.cards import check_card, make_schedule
+from ddpm_lesson.engine.cards import Sampling, check_card, make_schedule
+from ddpm_lesson.engine.draw import draw_images
 from ddpm_lesson.engine.files import save_tensors
 from ddpm_lesson.engine.run import Run, make_card, resume
 from ddpm_lesson.engine.safety import latest_checkpoint
@@ -178,6 +179,31 @@ def test_a_run_goes_on_to_the_same_bits_whatever_a_network_used(make, optimizer,
     for k, v in whole.state().items(): assert torch.equal(v, again.state()[k]), k
 
 
+class Chancy(Mine):
+    "A network that draws as it likes while it learns."
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+    def forward(self, x_t, t): return self.draw(self.layer(x_t)) if self.training else self.layer(x_t)
+
+
+@pytest.mark.parametrize('draw', [nn.Dropout(0.5), nn.Dropout2d(0.5), nn.AlphaDropout(0.5), lambda x: nn.functional.dropout(x, 0.5), lambda x: x + torch.randn_like(x)], ids=['dropout', 'dropout2d', 'alpha', 'function', 'noise'])
+def test_ones_own_network_draws_from_the_stream_of_its_run(draw, tmp_path):
+    "Rejects a run that another seed outside changes, that a resume changes, or that moves the caller's stream: only nn.Dropout was known to draw."
+    def weights(seed, *steps):
+        net = Chancy(draw)
+        for w in net.parameters(): w.data.fill_(0.1)
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')   # that it goes on as a longer one
+            for n in steps: run = train_on(PIXELS, net=net, steps=n, folder=tmp_path/f'{seed}' if len(steps) > 1 else None, target='eps', decay=False, **OWN)
+        assert torch.equal(torch.get_rng_state(), before)
+        return run.net.layer.weight
+    a, b, c = weights(0, 4), weights(1, 4), weights(2, 2, 4)
+    assert torch.equal(a, b) and torch.equal(a, c)
+
+
 class Odd(Mine):
     "A network that no checkpoint could hold, or that learns nothing."
     def __init__(self, kind):
@@ -193,6 +219,27 @@ class Odd(Mine):
 def test_a_network_that_can_not_learn_or_be_kept_is_refused_in_words(kind, said):
     "Rejects torch's own words, or an index out of range."
     with pytest.raises(ValueError, match=f'net wanted .*{said}'): train_on(PIXELS, net=Odd(kind), steps=1, target='eps', **OWN)
+
+
+@pytest.mark.parametrize('classes', [3, 10, 0, 'ab', ['a', 'b']], ids=['3', '10', '0', 'word', 'names'])
+def test_a_network_knows_as_many_classes_as_its_images_have(classes):
+    "Rejects two numbers that nobody compares: guidance would ask for the label of a class that this training never had."
+    net = Asked()
+    net.classes = classes
+    with pytest.raises(ValueError, match='net.classes wanted 2, as many as'): train_on(Pictures(lambda x: x/127.5 - 1), net=net, steps=1, target='eps', **OWN)
+
+
+@pytest.mark.parametrize('how, said', [
+    (dict(net='x'), 'net wanted an nn.Module, got str'), (dict(net=Mine), r'Mine\(\) makes one'), (dict(dtype='float16'), 'dtype wanted one of floating point.*float16'), (dict(dtype=torch.int64), 'torch.int64'),
+    (dict(dtype=torch.complex64), 'complex64'), (dict(dtype=16), 'got 16')])
+def test_what_a_model_is_to_be_is_told_what_was_wanted(how, said):
+    "Rejects torch's list of what `.to` takes, and a model of complex numbers."
+    with pytest.raises(TypeError, match=said): load_pretrained('fashion', **how)
+
+
+@pytest.mark.parametrize('shape', [(0, 1, 8, 8), 'a', None, (1., 1, 8, 8), (True, 1, 8, 8), 5, (2, 1, -8, 8)])
+def test_a_shape_to_draw_is_looked_at_first(shape):
+    with pytest.raises((ValueError, TypeError), match='shape wanted'): draw_images(lambda x, t: x, linear_schedule(10), shape, Sampling(steps=1))
 
 
 def test_images_need_not_be_square(tmp_path):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['schedules', 'networks', 'limits', 'most_bytes', 'most_betas', 'most_letters', 'samplers', 'decisive', 'dtypes',
            'schedule_entry', 'make_schedule', 'make_network', 'units', 'to_image_range', 'as_size', 'height_width',
-           'image_shape', 'Sampling', 'sampling_of', 'check_card', 'outline', 'build', 'settled', 'differences',
-           'describe_mismatch', 'parse_card']
+           'image_shape', 'Sampling', 'sampling_of', 'check_card', 'outline', 'check_net', 'build', 'settled',
+           'differences', 'describe_mismatch', 'parse_card']
 
 # %% ../../nbs/engine/cards.ipynb #0ca4d003
 import copy
@@ -333,6 +333,12 @@ def _fresh(card, sched):
     if needs > most_bytes:
         raise ValueError(f'the card wanted at most {most_bytes/1e9:g} GB of weights, and asks for {needs/1e9:,.0f}')
     return make_network(sched, card['target'], **card['network'])
+
+def check_net(net):
+    "Raise unless it is a network: not its class, not a plain function."
+    if isinstance(net, nn.Module): return
+    said = f'the class {net.__name__}: {net.__name__}() makes one' if isinstance(net, type) else type(net).__name__
+    raise TypeError(f'net wanted an nn.Module, got {said}')
 
 def _check_own(card, net):
     "Raise if a network that came beside a card is not the one that the card describes."

@@ -8,6 +8,7 @@ __all__ = ['draw_images']
 # %% ../../nbs/engine/draw.ipynb #d4a30003
 import torch
 
+from ..checks import check_shape
 from .cards import Sampling
 from .distributed import gathered, rank_and_world
 from ..guidance import in_batches
@@ -37,7 +38,7 @@ def draw_images(
     **more,               # for the sampler: device, progress
 )->tuple:                 # (N, C, H, W), in every process; list of (batch, C, H, W), empty but in the first
     "Images, and the way of the first batch. Each image depends on its own seed and label only."
-    rank, world = rank_and_world() if shared else (0, 1)
+    shape, (rank, world) = check_shape(shape), rank_and_world() if shared else (0, 1)
     if world == 1: return _draw(model, sched, shape, how, labels, seeds, batch, frames, **more)
     def part(i, frames=0):
         y, own = labels if labels is None else labels[i], [seeds[k] for k in i.tolist()]

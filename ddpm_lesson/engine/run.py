@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from ..checks import check_whole, torch_defaults
 from ..data import Images, check_unit, to_pixels
-from .cards import build, describe_mismatch, differences, schedule_entry, settled, units
+from .cards import build, check_net, describe_mismatch, differences, schedule_entry, settled, units
 from .files import full_path, load_tensors, save_tensors
 from .graphs import Replayed, scalars
 from .muon import JoinedOptimizer, Muon, between_channels
@@ -97,8 +97,12 @@ def make_optimizer(net:nn.Module, recipe:Recipe):
     rest = [p for p in net.parameters() if all(p is not k for k in kernels)]
     return JoinedOptimizer(Muon(kernels, recipe.lr, weight_decay=recipe.weight_decay), adamw(rest, recipe))
 
-def check_learnable(net:nn.Module):
-    "Raise unless a network holds real numbers, all of them there, and some that learn."
+def check_learnable(net:nn.Module, data:Images):
+    "Raise unless a network holds real numbers, all of them there, and some that learn; and knows the classes of its images."
+    check_net(net)
+    named, known = len(data.classes), getattr(net, 'classes', None)
+    if data.labels is not None and known not in (None, named):
+        raise ValueError(f'net.classes wanted {named}, as many as {data.name} has, got {known!r:.60}')
     there = lambda v: isinstance(v, Tensor) and not is_lazy(v) and not v.is_complex()
     odd = [k for k, v in net.state_dict().items() if not there(v)]
     if odd: raise ValueError(f'net wanted real numbers, and memory for them (a lazy one gets it when it is called), got others in {odd[0]}')
@@ -182,8 +186,9 @@ def _own_stream(device, *key):
 def learn(run, step:int, recipe:Recipe)->Tensor:
     "Learn from batch `step`, in the model's units, each process from its share: the loss, (), still on the device."
     every, device = run.processes, run.data.pixels.device
-    drops, key = run.card['network'].get('dropout'), (run.recipe.seed, 3, step, every.rank)
-    with out_of_memory(**run.needs), _own_stream(device, *key) if drops else nullcontext():
+    network, key = run.card['network'], (run.recipe.seed, 3, step, every.rank)
+    draws = network.get('dropout') or network.get('kind') == 'own'   # one's own may, by whatever function
+    with out_of_memory(**run.needs), _own_stream(device, *key) if draws else nullcontext():
         whole = draw(run.data, run.recipe, run.sched.T, step)
         batch = [v if v is None else v[every.rank::every.world] for v in whole]
         dtype = next(run.net.parameters()).dtype
@@ -264,7 +269,7 @@ class Run:
         self.recipe = r = _checked_recipe(card, data)
         self.images, self.processes = fingerprint(data), processes
         self.needs = dict(batch=r.batch, width=card['network'].get('width'), size=data.pixels.shape[-1])
-        if net is not None: check_learnable(net)
+        if net is not None: check_learnable(net, data)
         with out_of_memory(**self.needs), OwnDraws(r.seed):
             self.model, self.sched = build(card, net)
             self.net, self.data = self.model.to(device).net, data.to(device)
