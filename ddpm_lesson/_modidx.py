@@ -707,6 +707,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'ddpm_lesson/engine/run.py'),
                                         'ddpm_lesson.engine.run.check_losses': ( 'engine/run.html#check_losses',
                                                                                  'ddpm_lesson/engine/run.py'),
+                                        'ddpm_lesson.engine.run.copied': ('engine/run.html#copied', 'ddpm_lesson/engine/run.py'),
                                         'ddpm_lesson.engine.run.find_lr': ('engine/run.html#find_lr', 'ddpm_lesson/engine/run.py'),
                                         'ddpm_lesson.engine.run.fingerprint': ('engine/run.html#fingerprint', 'ddpm_lesson/engine/run.py'),
                                         'ddpm_lesson.engine.run.fit': ('engine/run.html#fit', 'ddpm_lesson/engine/run.py'),

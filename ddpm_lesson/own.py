@@ -28,7 +28,7 @@ from .engine.run import Run, fit, make_card, resume
 from .engine.safety import checkpoints
 from .engine.sources import load_images
 from .journal import how_made, record, reporter, strangers, where_from
-from .pretrained import draw_as_card, load_card, load_pretrained, save_model
+from .pretrained import _unwrapped, draw_as_card, load_card, load_pretrained, save_model
 from .schedule import Schedule
 from .train import Ema, Recipe
 
@@ -158,7 +158,8 @@ def to_images(
 
 # %% ../nbs/interface/own.ipynb #ca32ffbd
 def _takes_labels(net)->bool:
-    "Whether a network is called with labels, as its third argument."
+    "Whether a network, whatever is around it, is called with labels, as its third argument."
+    *_, net = _unwrapped(net, own=True)
     taken = inspect.signature(net.forward).parameters.values()
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in taken) > 2 \
         or any(p.kind == p.VAR_POSITIONAL for p in taken)
@@ -166,7 +167,7 @@ def _takes_labels(net)->bool:
 def _card_of(net, data, p:dict, given:dict)->dict:
     "A card for a network that only its author can build."
     drops = [m.p for m in net.modules() if isinstance(m, nn.Dropout) and m.p]
-    network = dict(kind='own', name=type(net).__name__, channels=data.pixels.shape[1], classes=len(data.classes))
+    network = dict(kind='own', name=type([*_unwrapped(net, own=True)][-1]).__name__, channels=data.pixels.shape[1], classes=len(data.classes))
     if drops: network['dropout'] = min(max(drops), 0.999)
     if data.classes and not hasattr(net, 'classes'): net.classes = len(data.classes)
     keeps = p['standardise'] or 'sample' in given   # else a preset draws so with its own network only

@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+import threading
 import warnings
 from pathlib import Path
 
@@ -212,13 +213,48 @@ class Odd(Mine):
         if kind == 'complex': self.turn = nn.Parameter(torch.ones(1, dtype=torch.complex64))
         if kind == 'frozen': self.requires_grad_(False)
         if kind == 'empty': del self.layer
+        if kind == 'lock': self.lock = threading.Lock()
+        if kind == 'generator': self.parts = (p for p in self.parameters())
     def forward(self, x_t, t): return self.layer(x_t)
 
 
-@pytest.mark.parametrize('kind, said', [('lazy', 'others in layer'), ('complex', 'others in turn'), ('frozen', 'weights that learn'), ('empty', 'weights that learn')])
+@pytest.mark.parametrize('kind, said', [('lazy', 'others in layer'), ('complex', 'others in turn'), ('frozen', 'weights that learn'), ('empty', 'weights that learn'),
+                                        ('lock', 'parts that can be copied'), ('generator', 'parts that can be copied')])
 def test_a_network_that_can_not_learn_or_be_kept_is_refused_in_words(kind, said):
-    "Rejects torch's own words, or an index out of range."
+    "Rejects torch's own words, an index out of range, and a copy that fails only when the averaged weights are wanted."
     with pytest.raises(ValueError, match=f'net wanted .*{said}'): train_on(PIXELS, net=Odd(kind), steps=1, target='eps', **OWN)
+
+
+@pytest.mark.parametrize('around', [nn.DataParallel, lambda net: torch.compile(net, backend='eager')], ids=['parallel', 'compiled'])
+@pytest.mark.parametrize('make', [Mine, Asked], ids=['plain', 'labels'])
+def test_what_is_around_a_network_changes_nothing_of_what_it_takes(make, around, tmp_path):
+    "Rejects a look at the wrapper, which takes any arguments: labels then go to a network that knows none."
+    run = train_on(Pictures(lambda x: x/127.5 - 1), net=around(make()), steps=1, folder=tmp_path, target='eps', **OWN)
+    assert run.card['network']['name'] == make.__name__ and run.card['network']['classes'] == 2*(make is Asked)
+    assert load_pretrained(tmp_path, net=make())
+
+
+class Remembers(Mine):
+    "Keeps what it computed, as people do who want to look at attention; or norms its weights in the way of old."
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.seen = kind, {} if kind == 'dict' else []
+        if kind == 'norm': torch.nn.utils.weight_norm(self.layer)
+    def forward(self, x_t, t):
+        y = self.layer(x_t)
+        if self.kind == 'one': self.last = y
+        if self.kind == 'list': self.seen.append(y)
+        if self.kind == 'dict': self.seen['y'] = y
+        return y
+
+
+@pytest.mark.filterwarnings('ignore:.*weight_norm')
+@pytest.mark.parametrize('kind', ['one', 'list', 'dict', 'norm'])
+def test_a_network_that_remembers_a_pass_is_averaged_and_kept(kind, tmp_path):
+    "Rejects a plain deepcopy, which fails at the first checkpoint: only leaves of the graph can be copied."
+    run = train_on(PIXELS, net=Remembers(kind), steps=2, every=1, folder=tmp_path, target='eps', **OWN)
+    model, _ = load_pretrained(tmp_path, net=Remembers(kind))
+    for (k, v), w in zip(run.averaged().net.named_parameters(), model.net.parameters()): assert torch.equal(v, w), k
 
 
 @pytest.mark.parametrize('classes', [3, 10, 0, 'ab', ['a', 'b']], ids=['3', '10', '0', 'word', 'names'])
