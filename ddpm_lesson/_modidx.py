@@ -786,6 +786,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'ddpm_lesson/engine/sources.py'),
                                             'ddpm_lesson.engine.sources._jpeg_scans': ( 'engine/sources.html#_jpeg_scans',
                                                                                         'ddpm_lesson/engine/sources.py'),
+                                            'ddpm_lesson.engine.sources._name_idle': ( 'engine/sources.html#_name_idle',
+                                                                                       'ddpm_lesson/engine/sources.py'),
                                             'ddpm_lesson.engine.sources._parts': ( 'engine/sources.html#_parts',
                                                                                    'ddpm_lesson/engine/sources.py'),
                                             'ddpm_lesson.engine.sources._reason': ( 'engine/sources.html#_reason',

@@ -239,6 +239,7 @@ MUTANTS = {
     'classes that nobody counts': ('engine.run', 'if data.labels is not None and known not in (None, named):', 'if False:', 'test_own.py::test_a_network_knows_as_many_classes_as_its_images_have'),
     'a copy of all that a network remembers': ('engine.run', 'model := copied(run.model)', 'model := copy.deepcopy(run.model)', 'test_own.py::test_a_network_that_remembers_a_pass_is_averaged_and_kept'),
     'a wrapper that takes labels': ('own', '    *_, net = _unwrapped(net, own=True)\n    taken', '    taken', 'test_own.py::test_what_is_around_a_network_changes_nothing_of_what_it_takes'),
+    'three folders are two classes': ('engine.sources', 'if classes: _name_idle(', 'if False: _name_idle(', 'test_data.py::test_a_class_that_is_missing_is_missed'),
     'a ~ behind ./ is the home folder': ('pretrained', 'path = full_path(path)', 'path = Path(os.path.expanduser(path))', 'test_own.py::test_a_tilde_behind_a_dot_is_a_name'),
     'a mark of a spreadsheet is none': ('classroom', "<= {'0', '1', ''}", '<= {*marks.values()}', 'test_classroom.py::test_what_was_answered_right_counts_or_the_file_is_named'),
     'half a name that is longer than the whole': ('engine.files', "f'.{path.name[:40]}.half-', path.suffix[:20]", "f'.{path.name}.half-', path.suffix", 'test_data.py::test_a_file_may_have_the_longest_name_that_there_is'),

@@ -192,6 +192,22 @@ def test_what_a_plain_folder_has(tmp_path):
     with pytest.warns(UserWarning, match='1 images lie beside the class folders'): assert load_images(tree(tmp_path/'loose', 'cat/1.png', 'dog/2.png', '3.png'), 8).labels is None
 
 
+@pytest.mark.parametrize('names, at', [
+    (('cat/1.png', 'dog/2.png'), ''), (('cat/1.png', 'dog/2.png', 'dog/deep/3.png'), ''), (('train/cat/1.png', 'train/dog/2.png', 'test/dog/3.png'), 'train'), (('train/cat/1.png', 'train/dog/2.png', 'test/dog/3.png'), 'test'),
+    (('cat/train/1.png', 'dog/test/2.png', 'dog/train/3.png'), ''), (('set/train/cat/1.png', 'set/train/dog/2.png', 'set/test/cat/3.png'), 'set/train'), (('set/cat/train/1.png', 'set/dog/test/2.png'), 'set'),
+    (('train/set/cat/1.png', 'train/set/dog/2.png'), 'train/set')], ids=['flat', 'deep', 'train', 'test', 'inside', 'wrapped', 'wrapped inside', 'wrapped below'])
+def test_a_class_that_is_missing_is_missed(names, at, tmp_path):
+    "Rejects three folders that become two classes without a word: one is empty, holds what no ending names, or is a link."
+    folder = tree(tmp_path/'a', *names)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        classes = load_images(folder, 8).classes
+    (folder/at/'.hidden').mkdir(), (folder/at/'notes.txt').write_text('x')
+    (folder/at/'eel').mkdir(), (folder/at/'fox').mkdir(), (folder/at/'fox'/'1.psd').write_text('x')
+    (folder/at/'gnu').symlink_to(tree(tmp_path/'b', '1.png')), (folder/at/'h\x1b').mkdir()
+    with pytest.warns(UserWarning, match=r"^'h\\x1b', eel, fox, gnu: no class, since no image lies there, or the folder is a link$"): assert load_images(folder, 8).classes == classes == ('cat', 'dog')
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(['train', 'test', 'val', 'cat', 'dog', 'Train']), max_size=3).map(tuple), min_size=1, max_size=6))
 def test_any_layout_is_divided_or_refused_or_left_whole(parents):

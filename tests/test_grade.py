@@ -26,7 +26,6 @@ from ddpm_lesson.exam.grade import (
     agree,
     check,
     exercises,
-    find,
     grade,
     lessons,
     mistake,
@@ -151,7 +150,8 @@ def test_no_verdict_is_luck(seed, k, power):
 
 def test_unknown_names_raise_and_name_the_nearest():
     with pytest.raises(ValueError, match='03-std'): check('3-std', 1)
-    with pytest.raises(ValueError, match='wanted a name'): find(None)
+    for name in None, [0.1], {}, np.ones(2), torch.ones(2):   # as where name and answer change places
+        with pytest.raises(ValueError, match='wanted a name'): check(name, '03-std')
 
 
 def test_only_right_answers_are_remembered_and_whole(tmp_path):

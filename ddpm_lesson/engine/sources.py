@@ -196,11 +196,17 @@ def _split_level(parents)->int:
                              f'{", ".join(map(printable, sorted(names)))} side by side: name one of them')
 
 # %% ../../nbs/engine/sources.ipynb #0d36389b
+def _name_idle(places:set, classes:list):
+    "Warn of folders beside those of classes that are none: a class that is missing would not be missed."
+    beside = {p.name for place in places for p in place.iterdir() if p.is_dir() and p.name[0] != '.'}
+    if idle := sorted(map(printable, beside - {*classes})):
+        warnings.warn(f'{", ".join(idle[:5])}{" ..."*(len(idle) > 5)}: no class, since no image lies there, or the folder is a link', stacklevel=4)
+
 def _parts(folder)->tuple:
     "The images of each part, {train: [(path, class name or None)]}, and all class names."
     folder, files = full_path(folder), image_files(folder)
-    parents = [p.relative_to(folder).parts[:-1] for p in files]
-    depth = _split_level(parents)
+    whole = parents = [p.relative_to(folder).parts[:-1] for p in files]
+    depth, shared = _split_level(parents), ()
     parts = [True if depth is None else _split_words[_split_word(p[depth])] for p in parents]
     if depth is not None:
         parents = [p[:depth] + p[depth + 1:] for p in parents]
@@ -211,6 +217,8 @@ def _parts(folder)->tuple:
     if len(classes) > 1 and None in tops:
         warnings.warn(f'{tops.count(None)} images lie beside the class folders, not in one: no labels', stacklevel=3)
     if len(classes) < 2 or None in tops: tops, classes = [None]*len(files), []
+    at = len(shared) + (depth is not None and depth <= len(shared))   # of the class, in a whole path
+    if classes: _name_idle({folder.joinpath(*p[:at]) for p in whole}, classes)
     found = {part: [(p, top) for p, top, a in zip(files, tops, parts) if a is part] for part in set(parts)}
     if None in found: found.setdefault(False, found.pop(None))
     return found, tuple(classes)

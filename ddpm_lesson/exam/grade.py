@@ -331,7 +331,7 @@ def find(
     name:str, # '03-std'
 )->Exercise:
     "The exercise of that name; a name that is not there raises, with the nearest ones."
-    if name in exercises: return exercises[name]
+    if isinstance(name, str) and name in exercises: return exercises[name]
     near = difflib.get_close_matches(str(name), exercises, 3, 0.3) or list(exercises)[:3]
     raise ValueError(f'exercise wanted a name such as {", ".join(near)}; got {name!r}')
 
