@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .checks import check_float, check_number, check_pair, check_t, check_whole
+from .checks import (check_float, check_number, check_pair, check_t, check_whole,
+                                real_numbers)
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled
 from .loss import PredictsEps, PredictsV, PredictsX0, _told, mean_square
@@ -81,7 +82,7 @@ def translate_image(
 # %% ../nbs/16_dialects.ipynb #9c3eb7e7
 def _above_0(sigma)->Tensor:
     "Noise levels as a tensor, or an error."
-    sigma = torch.as_tensor(sigma, device=getattr(sigma, 'device', 'cpu'))
+    sigma = real_numbers(sigma, 'sigma')
     if (sigma > 0).all(): return sigma
     raise ValueError('sigma wanted noise levels above 0, got others')
 
@@ -126,7 +127,7 @@ def edm_scales(
     sigma_data:float=0.5,  # standard deviation of the data
 )->Scales:
     "D(z) = c_skip z + c_out F(c_in z, c_noise) estimates x_0. Karras et al. 2022."
-    sigma, _ = _above_0(sigma), check_number(sigma_data, 'sigma_data', 0)
+    sigma, sigma_data = _above_0(sigma), check_number(sigma_data, 'sigma_data', 0)
     both = (sigma**2 + sigma_data**2).sqrt()
     return Scales(sigma_data**2/both**2, sigma*sigma_data/both, 1/both, sigma.log()/4)
 
@@ -166,7 +167,7 @@ def edm_loss(
 )->Tensor: # (B,) one loss an image
     "EDM's loss: what is left of x_0 beside c_skip z, at spread 1. Karras et al. 2022."
     _check_kept(net, sched)
-    check_number(sigma_data, 'sigma_data', 0)
+    sigma_data = check_number(sigma_data, 'sigma_data', 0)
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     skip, out, shrink = _edm_rates(*rates(sched, t, x_0), sigma_data)
     x_t = q_sample(sched, x_0, t, eps)
@@ -268,7 +269,8 @@ def flow_schedule(
 
 # %% ../nbs/16_dialects.ipynb #565e2794
 def _check_share(share)->float:
-    if 0 <= check_number(share, 'share') <= 1: return share
+    share = check_number(share, 'share')
+    if 0 <= share <= 1: return share
     raise ValueError(f'share wanted a value in [0, 1], got {share}')
 
 def rescaled(
@@ -282,7 +284,8 @@ def rescaled(
     dtype = torch.promote_types(wide.dtype, torch.float32)   # half can't hold what divides below
     asked, x = asked.to(dtype), wide.to(dtype)
     spread = [v.flatten(1).std(1).clamp(min=1e-12) for v in (asked, x)]
-    factor = _check_share(share)*spread[0]/spread[1] + 1 - share
+    share = _check_share(share)
+    factor = share*spread[0]/spread[1] + 1 - share
     return (x*shaped(factor, x)).to(wide.dtype)
 
 # %% ../nbs/16_dialects.ipynb #77ce30c6
@@ -318,7 +321,8 @@ def pair_noise(
     try: from scipy.optimize import linear_sum_assignment
     except ImportError:
         raise ImportError('pair_noise wanted scipy: pip install scipy') from None
-    a, b = (x.detach().flatten(1).double().cpu() for x in (x_0, eps))
+    # an image may be a single number
+    a, b = (x.detach()[..., None].flatten(1).double().cpu() for x in (x_0, eps))
     far = torch.cdist(a, b).square()
     _, of_image = linear_sum_assignment(far.numpy())  # rows are images, in order
     return eps[torch.as_tensor(of_image, device=eps.device)]
@@ -336,7 +340,7 @@ class Foreign(nn.Module):
         super().__init__()
         self.net, self.label, self.fixed = net, label, fixed
         self.classes, self.went_without = classes, not classes
-        self.told = told if told is None else torch.as_tensor(told, dtype=torch.float32)
+        self.told = told if told is None else real_numbers(told, 'told', dtype=torch.float32)
 
     def forward(self,
         x_t:Tensor,  # (B, ...) images at step t
@@ -488,7 +492,7 @@ def _from_scheduler(thing)->Schedule:
 
 def _told_at(c:dict, sched)->Tensor:
     "(T+1,) what their network is told at each of our steps; entry 0 is never used."
-    if c['prediction_type'] != 'flow_prediction': return torch.arange(sched.T + 1.) - 1
+    if c['prediction_type'] != 'flow_prediction': return torch.arange(sched.T + 1., device='cpu') - 1
     return sched.T*_flow_rates(sched.signal_rate, sched.noise_rate)[1]
 
 # %% ../nbs/16_dialects.ipynb #afbfc97c
@@ -521,7 +525,7 @@ def options_of(
 )->dict:        # steps and clip
     "What makes `ddim_sample` and `ddpm_sample` visit the steps that their scheduler visits."
     c = _settings(scheduler)
-    _check_count(c['num_train_timesteps'], S)
+    _, S = _check_count(c['num_train_timesteps'], S)
     asked = hasattr(scheduler, 'set_timesteps')
     steps, r = _their_steps(c, scheduler, S) if asked else _spaced(c, S), c['clip_sample_range']
     return dict(steps=steps, clip=(-r, r) if c['clip_sample'] else None)
@@ -568,7 +572,7 @@ def _their_network():
         def __init__(self, sample_size, in_channels, out_channels):
             super().__init__()
             # a device and a dtype, if the model has none
-            self.register_buffer('here', torch.zeros(1), persistent=False)
+            self.register_buffer('here', torch.zeros(1, device='cpu'), persistent=False)
 
         def forward(self, sample, timestep, class_labels=None, return_dict=True):
             t = torch.as_tensor(timestep, device=sample.device).long().expand(len(sample)) + 1

@@ -20,7 +20,7 @@ def patchify(
     x:Tensor, patch:int,  # (B, C, H, W), sides a multiple of `patch`; side of a patch, pixels
 )->Tensor:                # (B, N, C patch^2): N = H W/patch^2 tokens, row by row
     "Cut an image into squares, each written out as one token. Peebles and Xie 2023."
-    check_sizes(patch, name='patchify')
+    patch, = check_sizes(patch, name='patchify')
     if x.ndim != 4: raise ValueError(f'patchify wanted (B, C, H, W), got {tuple(x.shape)}')
     h, w = x.shape[2:]
     if h % patch or w % patch:
@@ -33,7 +33,7 @@ def unpatchify(
     h:int, w:int,              # sides of the image, pixels
 )->Tensor:                     # (B, C, H, W)
     "The image again: `patchify` undone, no number changed."
-    check_sizes(patch, h, w, name='patch and sides')
+    patch, h, w = check_sizes(patch, h, w, name='patch and sides')
     fits = h % patch == w % patch == 0 and tokens.ndim == 3 and tokens.shape[1]*patch**2 == h*w
     if not fits or tokens.shape[2] % patch**2:
         raise ValueError(f'tokens wanted shape (B, {h}*{w}/{patch}^2, C*{patch}^2), '
@@ -119,9 +119,11 @@ class DiT(nn.Module):
         classes:int=0,   # how many labels; 0: none
     ):
         super().__init__()
+        channels, width, layers, heads, patch = check_sizes(
+            channels, width, layers, heads, patch, name='DiT')
+        if classes != 0: classes, = check_sizes(classes, name='DiT')
         self.settings = dict(channels=channels, width=width, layers=layers, heads=heads,
                              patch=patch, classes=classes)
-        check_sizes(channels, layers, heads, patch, width, *[classes]*(classes != 0), name='DiT')
         if width < 8 or width % 4:
             raise ValueError(f'width wanted a multiple of 4, at least 8, got {width}')
         self.patch, self.width, self.classes = patch, width, classes

@@ -72,7 +72,7 @@ class GaussianWorld:
         sigma_y:float, # standard deviation of its error, above 0
     )->'GaussianWorld':
         "The world of those x_0 that made y = A x_0 + sigma_y noise: again a Gaussian, by Bayes."
-        A, y = A.double(), y.double()
+        A, y = check_float(A, 'A').double(), check_float(y, 'y').double()
         if y.ndim != 1 or A.shape != (len(y), len(self.mean)):
             raise ValueError(f'A and y wanted (k, {len(self.mean)}) and (k,), '
                              f'got {tuple(A.shape)} and {tuple(y.shape)}')
@@ -137,7 +137,7 @@ def invert(
     _check_match(model, sched)
     x_0, ts = _check_images(x_0, 'x_0'), timesteps(sched.T, steps)
     _check_from_0(model, sched, ts)
-    check_whole(rounds, 'rounds')
+    rounds = check_whole(rounds, 'rounds')
     return _climb(model, sched, x_0, ts, rounds, progress)
 
 invert_steps = _each_step(invert, '0 to T')
@@ -149,14 +149,14 @@ def _climb(model, sched, x_s, ts, rounds, progress):
                                   for pair in factors(sched, ts, ddim_coefs(sched, ts)[0]))
     norms = x_s.new_zeros(1)
     ask = _asking(model, x_s.dtype, copy=True, norms=norms)
-    yield 0, x_s, x_s
+    yield 0, x_s.clone(), x_s.clone()   # what is handed out, whoever gets it may change
     for i in _bar(range(len(ts))[::-1], progress):
         x_t, t = x_s, torch.full((len(x_s),), ts[i], device=x_s.device)
         for _ in range(rounds):
             eps_hat = ask(x_t, t)
             x_t = (x_s - mix[i]*eps_hat)/keep[i]
         if i == 0: _check_end(x_t, norms/rounds/len(ts), 1)
-        yield ts[i], x_t, up[i]*x_t + down[i]*eps_hat
+        yield ts[i], x_t.clone(), up[i]*x_t + down[i]*eps_hat
         x_s = x_t
 
 # %% ../nbs/18_edit.ipynb #1447a310
@@ -179,6 +179,8 @@ def interpolate(
 # %% ../nbs/18_edit.ipynb #cc66b59b
 def _mask_for(x, mask)->Tensor:
     "The mask in the shape of `x`, or an error."
+    if not isinstance(mask, Tensor):
+        raise TypeError(f'mask wanted a tensor, got {type(mask).__name__}')
     try: return mask.to(x.device).expand(x.shape)
     except RuntimeError:
         raise ValueError('mask wanted a shape that broadcasts to that of the images, '
@@ -231,7 +233,7 @@ def inpaint_resample(
 )->Tensor:            # shape and device of y
     "Paste the known part, noised, after each step; go up again; repeat. Lugmayr et al. 2022."
     y, mask = _check_known(y, mask)
-    check_whole(times, 'times')
+    times = check_whole(times, 'times')
     ts, x_T, noise, step, end = _prepare(model, sched, y, y.shape, steps, eta, clip, x_T, seeds)
     ends = [*ts[1:], 0]
     def way(x_s):
@@ -278,7 +280,7 @@ def shrunk(
     factor:int, # sides become this much smaller
 ):              # an operator for `Measured`
     "Means of squares of pixels: super-resolution undoes it."
-    check_whole(factor, 'factor')
+    factor = check_whole(factor, 'factor')
     def shrink(x):
         if any(side % factor for side in _check_sides(x, factor).shape[-2:]):
             raise ValueError(f'images wanted sides a multiple of {factor}, got {tuple(x.shape)}')
@@ -290,7 +292,8 @@ def blurred(
     width:float, # standard deviation, pixels
 ):               # an operator for `Measured`
     "A Gaussian blur, dark beyond the edges: deblurring undoes it."
-    reach = int(3*check_number(width, 'width', 0)) + 1
+    width = check_number(width, 'width', 0)
+    reach = int(3*width) + 1
     places = torch.arange(-reach, reach + 1., dtype=torch.float32, device='cpu')
     line = torch.exp(-places**2/(2*width**2))
     line = line/line.sum()

@@ -11,7 +11,7 @@ __all__ = ['consistency_function', 'consistency_coefs', 'consistency_sample', 'c
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from .checks import check_float, check_pair, check_t
+from .checks import check_float, check_pair, check_t, real_numbers
 from .forward import at, q_sample, shaped
 from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
@@ -22,20 +22,29 @@ from .schedule import Schedule, check_schedule
 # %% ../nbs/19_few_steps.ipynb #8c898c11
 def _times(x, *times)->list:
     "Flow times 0..1 that do not fall, (B,) in the dtype of x; or an error."
-    times = [torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in times]
+    times = [real_numbers(v, 'a flow time', dtype=x.dtype, device=x.device) for v in times]
+    for v in times:
+        if v.shape not in ((), x.shape[:1]):
+            raise ValueError(f'wanted one flow time, or one for each of {len(x)} images, '
+                             f'got shape {tuple(v.shape)}')
     if all((a <= b).all() for a, b in zip([0, *times], [*times, 1])):
-        return [v.expand(len(x)) if not v.ndim else v for v in times]
+        return [v.expand(len(x)) for v in times]
     raise ValueError('wanted flow times 0 <= r <= tau <= 1, got others')
+
+def _law(z, mean, std)->list:
+    "Mean and standard deviations in the dtype of z, or an error."
+    names, law = ('mean', 'std'), (mean, std)
+    law = [real_numbers(v, name, dtype=z.dtype, device=z.device) for v, name in zip(law, names)]
+    for value, name in zip(law, names):
+        if value.shape not in ((), z.shape[1:]):
+            raise ValueError(f'{name} wanted one number or the shape {tuple(z.shape[1:])}, '
+                             f'got {tuple(value.shape)}')
+    if not (law[1] > 0).all():
+        raise ValueError(f'std wanted numbers above 0, got {law[1].min().item():g}')
+    return law
 
 def _path(z, tau, mean, std):
     "Distance from the mean, and its spread, at a flow time shaped to multiply z."
-    for value, name in (mean, 'mean'), (std, 'std'):
-        shape = getattr(value, 'shape', ())
-        if shape not in ((), z.shape[1:]):
-            raise ValueError(f'{name} wanted one number or the shape {tuple(z.shape[1:])}, '
-                             f'got {tuple(shape)}')
-    if not (torch.as_tensor(std, device=z.device) > 0).all():
-        raise ValueError(f'std wanted numbers above 0, got {std}')
     return z - (1 - tau)*mean, ((1 - tau)**2*std**2 + tau**2)**0.5
 
 def consistency_function(
@@ -45,7 +54,7 @@ def consistency_function(
     std=1.0,     # its standard deviations, above 0, each number independent: as mean
 )->Tensor:       # shape of z, at flow time 0
     "Where the ODE takes z in the end, for Gaussian data; defined by Song et al. 2023."
-    tau, = _times(check_float(z, 'z'), tau)
+    (tau,), (mean, std) = _times(check_float(z, 'z'), tau), _law(z, mean, std)
     away, spread = _path(z, shaped(tau, z), mean, std)
     return mean + std*away/spread
 
@@ -217,6 +226,7 @@ def average_velocity(
 )->Tensor:         # shape of z, (z - z_r)/(tau - r); at r = tau the velocity itself
     "Mean velocity of the ODE from r to tau, for Gaussian data; defined by Geng et al. 2025."
     r, tau = (shaped(v, z) for v in _times(check_float(z, 'z'), r, tau))
+    mean, std = _law(z, mean, std)
     away, spread = _path(z, tau, mean, std)
     rate = (tau + r - std**2*(2 - tau - r))/(spread*(spread + _path(z, r, mean, std)[1]))
     return rate*away - mean

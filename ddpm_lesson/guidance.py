@@ -12,7 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .checks import being_recorded, check_number, check_whole, whole_numbers
+from .checks import (being_recorded, check_number, check_whole, real_numbers,
+                                whole_numbers)
 from .forward import shaped
 from .sampler import _apart, shown
 
@@ -38,7 +39,7 @@ def check_labels(
     if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError('labels wanted a whole number for each image, (B,) int64, '
                         f'got {tuple(y.shape)} {y.dtype}')
-    if len(y) and (y.min() < 0 or known and y.max() >= known):
+    if len(y) and not being_recorded(y) and (y.min() < 0 or known and y.max() >= known):
         said = f'0..{known - 1} ({known} would mean: no label)' if known else '0 or more'
         raise ValueError(f'labels wanted {said}, got {y.min().item()}..{y.max().item()}')
     home = next(model.parameters(), y) if isinstance(model, nn.Module) else y
@@ -92,7 +93,7 @@ def _pushed(asked, weak, t, scale, between):
     if between is None:
         free = weak()
         return free + scale*(asked - free)
-    t = torch.as_tensor(t)
+    t = real_numbers(t, 't')
     inside = (t >= between[0]) & (t <= between[1])
     # a look at t: on a GPU it waits, which one call less pays for
     if not being_recorded(t) and not inside.any(): return asked
@@ -132,7 +133,9 @@ def in_batches(
     between=None,         # None, or (low, high): guided only at steps low..high
 ):                        # yields a model (x_t, t) -> eps_hat and the seeds of its images
     "Who draws which images: for each batch the model with its labels, and the seeds."
-    wanted = f'seeds wanted {n} whole numbers, one per image'
+    n, = whole_numbers([n], 'n wanted a whole number')
+    guidance, wanted = check_number(guidance, 'guidance'), f'seeds wanted {n} whole numbers, one per image'
+    if labels is not None: labels = check_labels(model, labels)
     seeds = whole_numbers(range(n) if seeds is None else seeds, wanted)
     for name, given in ('seeds', seeds), ('labels', labels):
         if given is not None and len(given) != n:
@@ -142,7 +145,8 @@ def in_batches(
     if between is not None and guidance == 1:
         raise ValueError(f'between wanted guidance other than 1, got {between!r:.60} and guidance 1')
     with shown(n, 0, progress, desc='drawing') as note:
-        for i in range(0, n, check_whole(batch, 'batch')):
+        batch = check_whole(batch, 'batch')
+        for i in range(0, n, batch):
             here = slice(i, i + batch)
             if labels is None: yield model, seeds[here]
             elif guidance == 1: yield Labelled(model, labels[here]), seeds[here]
@@ -160,6 +164,9 @@ class Autoguided(nn.Module):
     ):
         super().__init__()
         self.scale, self.between = _check_push(scale, between)
+        labels = [m.y.cpu() for m in (model, weak) if isinstance(m, Labelled)]
+        if len(labels) == 2 and not torch.equal(*labels):
+            raise ValueError('weak wanted the labels that model has, got others')
         self.model, self.weak = model, weak
 
     def forward(self, x_t:Tensor, t:Tensor)->Tensor:

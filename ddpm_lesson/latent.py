@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_float, check_whole
+from .checks import check_float, check_sizes, check_whole
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/22_text_to_image.ipynb #37665fcd
@@ -53,15 +53,18 @@ def word_ids(
     length:int, # places: at least the words of the longest caption
 )->Tensor:      # (N, length) int64
     "Each caption as the numbers of its words."
-    if isinstance(captions, str): raise TypeError(f'captions wanted a list, got {captions!r:.60}')
+    texts = [None] if isinstance(captions, str) else [*captions]
+    if not all(isinstance(c, str) for c in texts):
+        raise TypeError(f'captions wanted a list of texts, got {captions!r:.60}')
     if len(set(words)) < len(words): raise ValueError('words wanted each once')
-    number, rows = {w: i for i, w in enumerate(words) if i}, [c.split() for c in captions]
+    number, rows = {w: i for i, w in enumerate(words) if i}, [c.split() for c in texts]
     if strange := sorted({w for row in rows for w in row} - number.keys()):
         raise ValueError(f'captions wanted words of {list(words)[1:]}, got {strange}')
-    if any(len(row) > check_whole(length, 'length') for row in rows):
+    length = check_whole(length, 'length')
+    if any(len(row) > length for row in rows):
         raise ValueError(f'captions wanted at most {length} words, got {max(rows, key=len)}')
     filled = [[number[w] for w in row] + [0]*(length - len(row)) for row in rows]
-    return torch.tensor(filled, dtype=torch.int64).reshape(-1, length)
+    return torch.tensor(filled, dtype=torch.int64, device='cpu').reshape(-1, length)
 
 # %% ../nbs/22_text_to_image.ipynb #f1d51d2e
 def cross_attention(
@@ -81,7 +84,9 @@ class WordBlock(nn.Module):
         rows:int=8,  # that ask the words, each a question of its own
     ):
         super().__init__()
-        self.rows, each = rows, width//rows
+        width, self.rows = check_sizes(width, rows, name='WordBlock')
+        if width % rows: raise ValueError(f'width wanted a multiple of {rows} rows, got {width}')
+        each = width//rows
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width)
         self.k, self.v = nn.Linear(each, each, bias=False), nn.Linear(each, each, bias=False)
@@ -103,6 +108,7 @@ class TextDenoiser(nn.Module):
         depth:int=2,    # blocks
     ):
         super().__init__()
+        size, words, width, depth = check_sizes(size, words, width, depth, name='TextDenoiser')
         if width % 8: raise ValueError(f'width wanted a multiple of 8, got {width}')
         self.width, self.words = width, nn.Embedding(words, width//8)
         self.start, self.time = nn.Linear(size, width), nn.Linear(width, width)
@@ -111,7 +117,8 @@ class TextDenoiser(nn.Module):
 
     def forward(self, z_t:Tensor, t:Tensor, ids:Tensor)->Tensor:
         "z_t (B, size), t (B,), ids (B, L) int64 -> (B, size)."
-        words, time = self.words(ids), self.time(time_embedding(t, self.width))
+        time = time_embedding(t, self.width).to(self.end.weight.dtype)
+        words, time = self.words(ids), self.time(time)
         h = self.start(z_t)
         for block in self.blocks: h = block(h, time, words)
         return self.end(F.silu(h))
@@ -124,6 +131,9 @@ class Captioned(nn.Module):
         ids:Tensor, # (K, L) int64 from `word_ids`, one row per caption
     ):
         super().__init__()
+        if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.dtype != torch.int64:
+            came = f'{tuple(ids.shape)} {ids.dtype}' if isinstance(ids, Tensor) else type(ids).__name__
+            raise TypeError(f'ids wanted (K, L) int64, as from word_ids, got {came}')
         self.net, self.classes = net, len(ids)
         self.register_buffer('ids', ids, persistent=False)
 

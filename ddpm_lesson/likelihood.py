@@ -83,11 +83,15 @@ def student(
     cover:float=0.95,  # share of intervals that should hold the truth
 )->float:
     "How many standard errors to each side of a mean of n normal draws: a quantile of Student's t."
-    if check_whole(n, 'n') < 2: raise ValueError(f'n wanted at least 2 draws, got {n}')
-    check_number(cover, 'cover', 0, 1)
-    angle = (torch.arange(100_000, dtype=torch.float64, device='cpu') + 0.5)/100_000*math.pi/2
-    share = angle.cos().pow(n - 2).cumsum(0)   # of |t| below sqrt(n - 1) tan(angle)
-    return ((n - 1)**0.5*angle[torch.searchsorted(share, cover*share[-1])].tan()).item()
+    n, cover = check_whole(n, 'n'), check_number(cover, 'cover', 0, 1)
+    if n < 2: raise ValueError(f'n wanted at least 2 draws, got {n}')
+    width = math.pi/2*min(1, 40/n**0.5)/100_000   # of many draws all lies near angle 0
+    angle = (torch.arange(100_000, dtype=torch.float64, device='cpu') + 0.5)*width
+    cell = ((-angle.sin().square()).log1p()*(n - 2)/2).exp()   # cos^(n - 2), which rounds near 0
+    share = cell.cumsum(0)                        # of |t| below sqrt(n - 1) tan(angle)
+    wanted = cover*share[-1]
+    i = torch.searchsorted(share, wanted)
+    return ((n - 1)**0.5*((i + 1 - (share[i] - wanted)/cell[i])*width).tan()).item()
 
 # %% ../nbs/17_likelihood.ipynb #8b7dd286
 def _path(sched, steps, start)->list:
@@ -149,8 +153,8 @@ def ode_log_likelihood(
     path, x = _path(sched, steps, start), _check_batch(x_0)
     draw = unit_probes
     if probes is not None:  # the first draw of each seed is left to whoever dequantised
-        noise = image_noise(tuple(x.shape), seeds, x.device, x)
-        draw = lambda x_t, n=check_whole(probes, 'probes'): [noise().sign() for _ in range(n)]
+        noise, probes = image_noise(tuple(x.shape), seeds, x.device, x), check_whole(probes, 'probes')
+        draw = lambda x_t: [noise().sign() for _ in range(probes)]
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model):
         x_T, total = _climb(model, sched, x.clone(), path, draw)
     at_T = check_float(log_p_T(x_T), 'what log_p_T returns')
@@ -164,7 +168,8 @@ def ode_log_likelihood(
 
 # %% ../nbs/17_likelihood.ipynb #69b13359
 def _check_bins(bins)->int:
-    if check_whole(bins, 'bins') > 1: return bins
+    bins = check_whole(bins, 'bins')
+    if bins > 1: return bins
     raise ValueError('bins wanted at least 2, got 1')
 
 def decoder_log_prob(
@@ -175,7 +180,7 @@ def decoder_log_prob(
 )->Tensor:         # (B, ...) float64, nats: of a probability, so never above 0
     "Logarithm of the Gaussian's mass in the cell of x_0, exact far into the tails. DDPM Eq. 13."
     check_pair(x_0, mean, 'x_0', 'mean')
-    check_number(std, 'std', 0)
+    std = check_number(std, 'std', 0)
     x_0, mean, half = x_0.double(), mean.double(), 1/(_check_bins(bins) - 1)
     low = torch.where(x_0 < half - 1, -math.inf, (x_0 - half - mean)/std)
     high = torch.where(x_0 > 1 - half, math.inf, (x_0 + half - mean)/std)
@@ -257,6 +262,7 @@ def bits_per_dim(
 )->Tensor:            # (B,) bits
     "Bits that one number takes in the best code for the model. 8 would be the raw byte."
     numbers, cell = check_whole(numbers, 'numbers'), check_number(cell, 'cell', 0)
+    check_float(log_p, 'log_p')
     return -(log_p/numbers + math.log(cell))/math.log(2)
 
 def dequantise(
@@ -286,7 +292,7 @@ def ode_bound(
     "The ELBO whose middle is the ODE: the chain's noise dequantises, its decoder undoes it."
     _check_match(model, sched)
     _check_bytes(_check_batch(x_0), bins)
-    _path(sched, steps, start)
+    start = _path(sched, steps, start)[0]
     if start < 1: raise ValueError('start wanted a step with noise, 1 or more, got 0')
     std_0 = _decoder_std(sched, [2*start, start][2*start > sched.T:], std_0)
     eps = image_noise(tuple(x_0.shape), seeds, x_0.device)().to(x_0)

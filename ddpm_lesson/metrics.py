@@ -23,10 +23,10 @@ from .forward import q_sample
 from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
-from .checks import torch_defaults
+from .checks import check_number, check_whole, torch_defaults
 from .sampler import (_asking, _check_clip, _check_match, check_shape, ddim_sample,
-                                 device_of)
-from .schedule import Schedule, check_whole
+                                 device_of, eval_mode)
+from .schedule import Schedule
 
 # %% ../nbs/11_evaluate.ipynb #a16869af
 def kernel_sums(
@@ -78,7 +78,8 @@ def kid(
 # %% ../nbs/11_evaluate.ipynb #0b8994a5
 def _check_blocks(n, blocks, name='samples')->None:
     "Raise unless each of the blocks gets two of n images."
-    if check_whole(blocks, 'blocks') < 2: raise ValueError('blocks wanted at least 2, got 1')
+    blocks = check_whole(blocks, 'blocks')
+    if blocks < 2: raise ValueError('blocks wanted at least 2, got 1')
     if n < 2*blocks:
         raise ValueError(f'{name} wanted at least {2*blocks}, two for each of {blocks} blocks, '
                          f'got {n}')
@@ -140,8 +141,8 @@ class Judge:
     batch:int = 25      # images at once; small batches stay in a CPU's cache
 
     def __post_init__(self):
-        check_whole(self.size, 'size')
-        self.net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.size, self.batch = check_whole(self.size, 'size'), check_whole(self.batch, 'batch')
+        self.net.to(self.device, memory_format=torch.channels_last)
 
     def prepare(self, pixels:Tensor)->Tensor:
         "(B, 1 or 3, H, W) bytes as the network learned them: resized, grey thrice, scaled."
@@ -155,7 +156,8 @@ class Judge:
     def __call__(self, pixels:Tensor)->Tensor:
         "Features of all images, (N, D) float64 on the CPU."
         batches = _as_pixels(pixels, self.name).split(self.batch)
-        return torch.cat([self.net(self.prepare(x)).cpu().double() for x in batches])
+        with eval_mode(self.net):
+            return torch.cat([self.net(self.prepare(x)).cpu().double() for x in batches])
 
     def __repr__(self): return f'Judge({self.name})'
 
@@ -231,7 +233,7 @@ class Reference:
             x, (value, half) = self.other[:k], kid_interval(self.other[:k], self.real, blocks)
             found = {'KID': value, 'interval': half, 'FID': fid(x, self.real), 'N': k}
             self.floors[k, blocks] = {f'floor {key}': v for key, v in found.items()}
-        return self.floors[k, blocks]
+        return dict(self.floors[k, blocks])   # what is kept stays as it is
 
 # %% ../nbs/11_evaluate.ipynb #16233677
 @torch_defaults()
@@ -371,7 +373,7 @@ def memorised(
     rare:float=0.05,  # share of held-out images that count as too near
 )->dict:  # median distances; share too near, share expected, its interval; the verdict
     "Are more samples than unseen real images very near to a training image?"
-    if not 0 < rare < 1: raise ValueError(f'rare wanted a share in (0, 1), got {rare}')
+    rare = check_number(rare, 'rare', 0, 1)
     ours, theirs = nearest(samples, train)[0], nearest(held_out, train)[0]
     share = (ours < theirs.quantile(rare)).double().mean().item()
     chance = 2*(rare*(1 - rare)*(1/len(ours) + 1/len(theirs)))**0.5
@@ -419,7 +421,7 @@ def held_out(
     "Ask about each image once, at a random step. One seed asks every model the same questions."
     _check_match(model, sched)
     pixels, g = _as_pixels(images), torch.Generator().manual_seed(seed)
-    n, device = len(pixels), device or device_of(model)
+    n, device, batch = len(pixels), device or device_of(model), check_whole(batch, 'batch')
     if n < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {n}')
     known = () if labels is None else (check_labels(model, labels).to(device),)
     if known and len(known[0]) != n:

@@ -74,8 +74,9 @@ class GaussianMixture:
         there, dtype = x_t.device, wide(x_t.device)
         table = self.sched.alpha_bar.to(there, dtype, non_blocking=x_t.is_cuda)
         alpha_bar = table[t.to(there)].expand(len(x_t))
-        rows = self.means.reshape(len(self.means), -1).to(there, dtype)
-        return x_t.to(dtype).reshape(len(x_t), -1), alpha_bar[:, None], rows
+        # [..., None]: an image may be a single number, a batch empty
+        x, means = (v.to(there, dtype)[..., None].flatten(1) for v in (x_t, self.means))
+        return x, alpha_bar[:, None], means
 
     def sample(self,
         n:int,  # how many
@@ -96,4 +97,5 @@ class FiniteData(GaussianMixture):
         images:Tensor,  # (N, ...) floating point, in [-1, 1]
         sched:Schedule,
     ):
-        super().__init__([1.]*len(images), images, 0.0, sched)
+        n = len(images) if check_float(images, 'images').ndim else 0
+        super().__init__([1.]*n, images, 0.0, sched)

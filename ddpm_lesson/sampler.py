@@ -25,26 +25,28 @@ def trailing(
     T:int, S:int,  # steps of the schedule; steps wanted, 1..T
 )->list:  # S falling timesteps, the first is T
     "S timesteps spaced evenly back from T; S need not divide T. Lin et al. 2023, Table 2."
-    return [round(T*(S - i)/S) for i in range(_check_count(T, S))]
+    T, S = _check_count(T, S)
+    return [round(T*(S - i)/S) for i in range(S)]
 
 def leading(T:int, S:int)->list:
     "S timesteps spaced evenly up from 1, so the first is below T: many libraries' default."
-    return [1 + i*(T//S) for i in reversed(range(_check_count(T, S)))]
+    T, S = _check_count(T, S)
+    return [1 + i*(T//S) for i in reversed(range(S))]
 
 def quadratic(T:int, S:int)->list:
     "From T to 1, dense near 1: square roots spaced evenly. DDIM appendix D.2, but starting from T."
-    if _check_count(T, S) == 1: return [T]
+    T, S = _check_count(T, S)
+    if S == 1: return [T]
     steps = [round((1 + (T**0.5 - 1)*i/(S - 1))**2) for i in range(S)]
     for i in range(1, S): steps[i] = max(steps[i], steps[i - 1] + 1)  # rounding may repeat one
     return steps[::-1]
 
 # %% ../nbs/06_ddpm.ipynb #272fd8b4
-def _check_count(T, S)->int:
-    "`S` as an int, or an error unless it is 1..T."
-    check_whole(T, 'T')
-    wanted = f'steps wanted a whole number or a list of timesteps (not {type(S).__name__})'
+def _check_count(T, S)->tuple:
+    "Both as ints, or an error unless `S` is 1..T."
+    T, wanted = check_whole(T, 'T'), f'steps wanted a whole number or a list of timesteps (not {type(S).__name__})'
     S, = whole_numbers([S], wanted)
-    if 1 <= S <= T: return S
+    if 1 <= S <= T: return T, S
     raise ValueError(f'steps wanted 1..{T}, as many as the schedule has at most, got {S}')
 
 # %% ../nbs/06_ddpm.ipynb #96bee2fa
@@ -431,10 +433,10 @@ def ddim_coefs(
     eta:float=0.0,  # 0: no fresh noise; 1: as much as DDPM
 )->tuple:  # (direction, sigma), each (S,) float64
     "How much of eps_hat stays and how much fresh noise comes. DDIM Eqs. 12 and 16."
-    if isinstance(eta, bool) or not 0 <= check_number(eta, 'eta') <= 1:
+    if isinstance(eta, bool) or not 0 <= (share := check_number(eta, 'eta')) <= 1:
         raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
     a_t, a_s = levels(sched, ts)
-    sigma = float(eta)*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
+    sigma = share*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
     return (1 - a_s - sigma**2).clamp(min=0).sqrt(), sigma
 
 # %% ../nbs/07_ddim.ipynb #590305d1

@@ -188,7 +188,12 @@ def walk_back_std(
     std_T:float=1.0,              # spread to start from; 1 is N(0, I)
 )->float:                         # spread at t=0
     "Spread that all steps with a perfect denoiser give for data N(0, std_0^2). DDIM Eqs. 12 and 16."
-    a_t, a_s = sched.alpha_bar[1:], sched.alpha_bar[:-1]
+    a_t, a_s = check_schedule(sched).alpha_bar[1:], sched.alpha_bar[:-1]
+    given = dict(std_0=std_0, eta=eta, std_T=std_T)
+    std_0, eta, std_T = (check_number(x, name) for name, x in given.items())
+    if not (0 <= eta <= 1 and 0 <= min(std_0, std_T) and max(std_0, std_T) < math.inf):
+        raise ValueError('wanted eta in [0, 1] and finite spreads, at least 0, got '
+                         f'eta {eta}, std_0 {std_0}, std_T {std_T}')
     v = a_t*std_0**2 + 1 - a_t  # variance of x_t
     fresh = eta**2*sched.beta[1:]*(1 - a_s)/(1 - a_t)
     factor = (a_s*a_t).sqrt()*std_0**2/v + (1 - a_s - fresh).clamp(min=0).sqrt()*(1 - a_t).sqrt()/v
@@ -207,14 +212,14 @@ def brightness_kept(
 # %% ../nbs/reference/clinic.ipynb #fc61faf8
 def kl_at_T(sched:Schedule)->float:
     "Divergence of q(x_T | x_0) from N(0, I), worst case |x_0| = 1: L_T of DDPM Eq. 5, bits per number."
-    return -math.log1p(-sched.alpha_bar[-1].item())/2/math.log(2)
+    return -math.log1p(-check_schedule(sched).alpha_bar[-1].item())/2/math.log(2)
 
 # %% ../nbs/reference/clinic.ipynb #7a8002d4
 def prescribe(
     sched:Schedule, pixels:int=3*64*64,  # as for `diagnose`
 )->tuple:  # sentences; empty if nothing need change
     "What to change to keep 90% of the brightness, and at t=1 detail of a tenth of the range."
-    std, a, advice = brightness_std(pixels), sched.alpha_bar[-1].item(), []
+    std, a, advice = brightness_std(pixels), check_schedule(sched).alpha_bar[-1].item(), []
     loud = max(std**2, 20)   # even the smallest image may keep a signal rate of 0.1 at most
     if a*loud > 0.2:
         k = math.log(0.1/loud)/math.log(a)   # log alpha_bar_T is about minus the sum of the betas

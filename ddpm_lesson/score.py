@@ -10,7 +10,8 @@ __all__ = ['score_from_eps', 'tweedie', 'tweedie_cov', 'dsm_loss', 'sde_time', '
 from functools import partial
 import torch
 from torch import Tensor
-from .checks import check_float, check_number, check_pair, check_t, check_whole
+from .checks import (check_float, check_number, check_pair, check_t, check_whole,
+                                real_numbers)
 from .forward import at, q_sample, rates, shaped
 from .loss import _told
 from ddpm_lesson.sampler import (
@@ -106,9 +107,9 @@ def pf_velocity(
 # %% ../nbs/14_score.ipynb #c68d92b4
 def _check_eta(eta)->float:
     "`eta` as a float, or an error unless it lies in [0, 1]."
-    if isinstance(eta, bool) or not 0 <= check_number(eta, 'eta') <= 1:
+    if isinstance(eta, bool) or not 0 <= (share := check_number(eta, 'eta')) <= 1:
         raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
-    return float(eta)
+    return share
 
 def reverse_step(
     sched:Schedule, # alpha_bar, entries 0..T
@@ -158,7 +159,7 @@ def _sde_walk(
         return x_0_hat, (x - signal*x_0_hat)/rate
     for i in _bar(range(len(ts)), progress):
         x_0_hat, eps_hat = answers(x_t, i)
-        x_s = x_0_hat if ts[i] == ts[-1] else keep[i]*x_t + mix[i]*eps_hat
+        x_s = x_0_hat.clone() if ts[i] == ts[-1] else keep[i]*x_t + mix[i]*eps_hat
         if sigma[i]: x_s = x_s.add(noise(), alpha=sigma[i])
         for _ in range(corrections if i + 1 < len(ts) else 0):
             h = size*room[i + 1]
@@ -231,6 +232,7 @@ def langevin_step(
     "x + h score + sqrt(2 h) z: up the slope, with noise. Song et al. 2021, Alg. 4 and 5."
     check_pair(x, score, 'x', 'score')
     check_pair(x, z, 'x', 'z')
-    h = torch.as_tensor(h, dtype=torch.float64, device='cpu')
-    if not (h >= 0).all(): raise ValueError(f'h wanted at least 0, got {h.min().item()}')
+    h = real_numbers(h, 'h', dtype=torch.float64, device='cpu')
+    if not ((h >= 0) & h.isfinite()).all():
+        raise ValueError(f'h wanted finite numbers, at least 0, got {h.min().item()}..{h.max().item()}')
     return x + shaped(h, x)*score + shaped((2*h).sqrt(), x)*z

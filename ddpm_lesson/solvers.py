@@ -83,9 +83,9 @@ def raised(
     churn:float,    # EDM's S_churn, at least 0
 )->list:            # S timesteps, none below its own in ts
     "The timesteps nearest to rho times 1 + min(churn/S, sqrt(2) - 1). EDM Algorithm 2."
-    if not 0 <= check_number(churn, 'churn') < math.inf:
+    churn, ts = check_number(churn, 'churn'), _falling(sched.T, ts)
+    if not 0 <= churn < math.inf:
         raise ValueError(f'churn wanted a finite number >= 0, got {churn}')
-    ts = _falling(sched.T, ts)
     if not churn: return ts
     gamma = min(churn/len(ts), 2**0.5 - 1)
     wanted = _nearest(sched, _half_log_snr(sched)[ts] - math.log1p(gamma))
@@ -234,7 +234,7 @@ def uniform_lambda(
     S:int,          # steps wanted, 1..T
 )->list:            # S falling timesteps from T to 1
     "Distinct timesteps spaced evenly in log SNR. Lu et al. 2022."
-    S, lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
+    (_, S), lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
     return _spread(sched, S, torch.linspace(lam[-1], lam[1], S, dtype=lam.dtype, device='cpu'))
 
 # %% ../nbs/15_solvers.ipynb #fab8f629
@@ -244,8 +244,9 @@ def karras(
     power:float=7., # EDM's rho, at least 1: the larger, the more steps near the data
 )->list:            # S falling timesteps from T to 1
     "Distinct timesteps, even in rho to the power 1/`power`. EDM, Karras et al. 2022."
-    S, lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
-    if not 1 <= check_number(power, 'power') < math.inf:
+    (_, S), lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
+    power = check_number(power, 'power')
+    if not 1 <= power < math.inf:
         raise ValueError(f'power wanted a finite number >= 1, got {power}')
     # logarithms, since rho of a deep schedule is large
     ends = (-lam/power).exp()

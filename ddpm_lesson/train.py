@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from ddpm_lesson.checks import (
     check_float, check_number, check_pair, check_t, check_whole, moved_to, torch_defaults,
+    whole_numbers,
 )
 from .data import Images, to_unit
 from .forward import at, shaped
@@ -39,7 +40,9 @@ def min_snr(
     most:float=5.0,   # largest weight
 )->Tensor:            # (B,)
     "A mean square in x_0 counts as much as its snr, at most `most`. Hang et al. 2023."
-    t = check_t(t, sched.T, len(losses), low=1)
+    t = check_t(t, check_schedule(sched).T, len(losses), low=1)
+    if target not in _per_x_0:
+        raise ValueError(f'target wanted one of {", ".join(_per_x_0)}, got {target!r:.60}')
     snr = at(sched.snr, t).clamp(min=1e-30)   # 0 where nothing of the image is left: no 0/0
     return losses*shaped(snr.clamp(max=most)/_per_x_0[target](snr), losses)
 
@@ -114,7 +117,7 @@ def generator(
 )->torch.Generator:
     "A generator that depends on `key` alone: a resumed run draws what an unbroken one would."
     mixed = 0
-    for k in key: mixed = (mixed*0x9E3779B97F4A7C15 + k + 1) % 2**63
+    for k in whole_numbers(key, 'key wanted whole numbers'): mixed = (mixed*0x9E3779B97F4A7C15 + k + 1) % 2**63
     return torch.Generator(device).manual_seed(mixed)
 
 # %% ../nbs/10_train.ipynb #7c539cba
@@ -128,8 +131,10 @@ def batch_indices(
     step:int, seed:int,  # which batch, from 0
 )->Tensor:  # (batch,) int64
     "The images of batch `step`: none twice in an epoch, in an order drawn anew each epoch."
+    step, seed = whole_numbers((step, seed), 'step and seed wanted whole numbers')
     if step < 0: raise ValueError(f'step wanted at least 0, got {step}')
-    if check_whole(batch, 'batch') > n:
+    batch = check_whole(batch, 'batch')
+    if batch > n:
         raise ValueError(f'batch wanted at most {n}, the number of images, got {batch}')
     epoch, i = divmod(step, n//batch)
     return _epoch_order(n, seed, epoch)[i*batch:(i + 1)*batch].clone()   # the order is kept
@@ -191,10 +196,16 @@ class Ema:
         "Move the average towards the network by the share of this step."
         self.move(net, self.share(step))
 
+    def _live(self, net)->list:
+        "The numbers of a network, or an error unless the average is of such ones."
+        live = list(float_state(net).values())
+        if [v.shape for v in live] == [s.shape for s in self.shadow]: return live
+        raise ValueError('net wanted the weights and shapes that the average was made of, got others')
+
     @torch.no_grad()
     def move(self, net:nn.Module, share):
         "Move it by a share: a number, or a tensor on the device, which a recorded step reads anew."
-        live = list(float_state(net).values())
+        live = self._live(net)
         if not isinstance(share, Tensor): return torch._foreach_lerp_(self.shadow, live, share)
         away = torch._foreach_sub(live, self.shadow)
         torch._foreach_mul_(away, share)
@@ -203,7 +214,7 @@ class Ema:
     @torch.no_grad()
     def copy_to(self, net:nn.Module)->nn.Module:
         "Give `net` the averaged numbers."
-        for v, s in zip(float_state(net).values(), self.shadow): v.copy_(s)
+        for v, s in zip(self._live(net), self.shadow): v.copy_(s)
         return net
 
 # %% ../nbs/10_train.ipynb #c66b11fb
@@ -225,6 +236,7 @@ def gradient_step(
 )->Tensor:  # () the loss, still on the device
     "Loss, gradient, clipped, applied at the learning rate that the optimizer has."
     loss_of, distance, total = targets[recipe.target][0], distances[recipe.distance], 0
+    net.zero_grad()   # what the caller left, and what `opt` leaves of weights that it does not know
     for x_0, t, eps, y in _parts(Batch(*batch), recipe.accumulate):
         labels = () if y is None else (y,)
         with torch.autocast(x_0.device.type, torch.bfloat16, enabled=bf16):
@@ -267,6 +279,8 @@ def fit(
 )->tuple:            # a copy of the network, weights averaged, in eval mode; losses, (steps,)
     "Train to the end, with nothing around the loop; checkpoints and signals are in `engine.run`."
     check_schedule(sched), _check_data(net, data)
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f'recipe wanted a Recipe, got {type(recipe).__name__}')
     if opt is None and recipe.optimizer != 'adamw':
         raise ValueError(f'opt wanted an optimizer: {recipe.optimizer} is made by engine.run')
     opt = opt or adamw(list(net.parameters()), recipe)
@@ -288,10 +302,12 @@ def smoothed(
     memory:float=0.9,  # share of the past that each step keeps, in [0, 1)
 )->Tensor:  # (N,)
     "A running mean without the pull to zero: Adam's correction (Kingma and Ba 2015, section 3)."
-    if not 0 <= check_number(memory, 'memory') < 1:
-        raise ValueError(f'memory wanted a share in [0, 1), got {memory}')
+    memory = check_number(memory, 'memory')
+    if not 0 <= memory < 1: raise ValueError(f'memory wanted a share in [0, 1), got {memory}')
+    if check_float(losses, 'losses').ndim != 1:
+        raise ValueError(f'losses wanted shape (N,), got {tuple(losses.shape)}')
     mean, out = 0.0, []
-    for k, loss in enumerate(check_float(losses, 'losses').tolist()):
+    for k, loss in enumerate(losses.tolist()):
         mean = memory*mean + (1 - memory)*loss
         out.append(mean/(1 - memory**(k + 1)))
     return losses.new_tensor(out)

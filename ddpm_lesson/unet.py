@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .checks import check_known, check_number, check_shown, check_sizes
+from .checks import check_known, check_number, check_shown, check_sizes, whole_numbers
 
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
@@ -178,20 +178,22 @@ class UNet(nn.Module):
         scale_shift:bool=False,  # may the time scale, or only shift?
     ):
         super().__init__()
-        levels = list(range(len(mults)))
-        attend = levels[1:2] if attend is None else list(attend)
-        check_sizes(channels, width, blocks, patch, len(mults), *mults, *[classes]*(classes != 0),
-                    name='UNet')
+        channels, width, blocks, patch, n, *mults = check_sizes(
+            channels, width, blocks, patch, len(mults), *mults, name='UNet')
+        if classes != 0: classes, = check_sizes(classes, name='UNet')
+        levels = list(range(n))
+        attend = levels[1:2] if attend is None else whole_numbers(attend, 'attend wanted levels')
         if scale_shift not in (True, False):
             raise TypeError(f'scale_shift wanted True or False, got {scale_shift!r:.60}')
-        if not 0 <= check_number(dropout, 'dropout') < 1:
+        dropout = check_number(dropout, 'dropout')
+        if not 0 <= dropout < 1:
             raise ValueError(f'dropout wanted a share in [0, 1), got {dropout}')
         if width < 4 or width % 2:
             raise ValueError('width wanted an even number, at least 4, for the time embedding, '
                              f'got {width}')
         if not {*attend} <= {*levels}:
             raise ValueError(f'attend wanted levels among {levels}, as mults has, got {attend}')
-        self.settings = dict(channels=channels, width=width, mults=list(mults), blocks=blocks, attend=attend,
+        self.settings = dict(channels=channels, width=width, mults=mults, blocks=blocks, attend=attend,
                              patch=patch, classes=classes, dropout=dropout, scale_shift=scale_shift)
         self.patch, self.width, self.classes, c_emb = patch, width, classes, 4*width
         self.time = nn.Sequential(nn.Linear(width, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb))

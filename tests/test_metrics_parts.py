@@ -82,9 +82,12 @@ def test_as_few_as_the_words_say_are_enough():
 
 # --- judges -------------------------------------------------------------------------------------
 
-def test_a_judge_is_at_rest_and_learns_nothing():
-    judge = Judge(Eye().train(), 5, 100.0, 50.0, 'eye')
-    assert not judge.net.training and not judge.net.weight.requires_grad and repr(judge) == 'Judge(eye)'
+def test_a_judge_looks_at_rest_and_learns_nothing():
+    eye, modes = Eye().train(), []
+    eye.register_forward_hook(lambda net, x, seen: modes.append((net.training, seen.requires_grad)))
+    judge = Judge(eye, 5, 100.0, 50.0, 'eye')
+    judge(photos(30))
+    assert modes == [(False, False)]*2 and eye.training and eye.weight.requires_grad and repr(judge) == 'Judge(eye)'
     assert (judge.size, judge.centre, judge.scale, judge.name, judge.device, judge.batch) == (5, 100.0, 50.0, 'eye', 'cpu', 25)
     kernel = Judge(torch.nn.Conv2d(3, 8, 3), 5, 0, 1, 'eye').net.weight
     assert kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
@@ -137,7 +140,8 @@ def test_other_images_are_drawn_by_seeded_lots():
 def test_a_floor_is_worked_out_once_for_each_size():
     ref = reference(photos(40), rows, photos(40, seed=1))
     first, second = ref.floor(20), ref.floor(40)
-    assert first['floor N'] == 20 and second['floor N'] == 40 and ref.floor(99) is second and ref.floor(20) is first and ref.floor(20, 5) != first
+    assert first['floor N'] == 20 and second['floor N'] == 40 and ref.floor(99) == second and ref.floor(20) == first and ref.floor(20, 5) != first
+    assert set(ref.floors) == {(20, 10), (40, 10), (20, 5)}
     value, half = kid_interval(ref.other[:20], ref.real, 10)
     assert (first['floor KID'], first['floor interval']) == (value, half)
 
@@ -240,7 +244,7 @@ def test_memorised_by_hand():
     assert memorised(real, train, real, rare=0.25)['too near'] <= 0.25     # as far as the unseen is not too near
     assert memorised(train, train, real)['memorising'] is True and memorised(train, train, real)['expected'] == 0.05
     for rare in 0, 1, -0.5:
-        with pytest.raises(ValueError, match='rare wanted a share'): memorised(samples, train, real, rare=rare)
+        with pytest.raises(ValueError, match=r'rare wanted a value in \(0, 1\)'): memorised(samples, train, real, rare=rare)
 
 
 # --- what tells images apart --------------------------------------------------------------------

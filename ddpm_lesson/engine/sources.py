@@ -226,7 +226,7 @@ def _parts(folder)->tuple:
 # %% ../../nbs/engine/sources.ipynb #31803c85
 def _check_size(size)->int:
     with suppress(TypeError, ValueError):
-        if check_whole(size, 'size') > 3: return int(size)
+        if (side := check_whole(size, 'size')) > 3: return side
     raise ValueError(f'size wanted a whole number of pixels, at least 4, got {size!r}')
 
 def _int64(labels)->Tensor:

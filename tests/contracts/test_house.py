@@ -387,3 +387,26 @@ def test_what_the_first_page_imports_is_there():
     assert len(named) > 8
     for module, names in named:
         for name in names.split(','): assert hasattr(importlib.import_module(module), name.strip()), (module, name)
+
+
+CHECKS = {'check_number', 'check_whole', 'check_sizes', 'check_shape', 'whole_numbers', '_check_count', '_check_share', '_check_bins', '_check_clip', '_check_eta'}
+
+
+def thrown_away(tree):
+    "Calls of a check that makes a plain number of what came, whose answer is not kept: alone on a line, or only compared."
+    kept = {id(node.value) for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.NamedExpr, ast.Return))}
+    for node in ast.walk(tree):
+        parts = [node.value] if isinstance(node, ast.Expr) else [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        yield from (n.lineno for n in parts if isinstance(n, ast.Call) and getattr(n.func, 'id', '') in CHECKS and id(n) not in kept)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_what_was_checked_is_what_is_used(module):
+    "Rejects a number of another library that passes its check and is then used as it came: np.uint8(80)*4 is 64."
+    tree = ast.parse(PACKAGE.joinpath(*module.split('.')).with_suffix('.py').read_text(encoding='utf-8'))
+    assert not list(thrown_away(tree))
+
+
+def test_a_check_whose_answer_is_lost_is_found():
+    for lost in "check_whole(n, 'n')", "if check_number(x, 'x') > 1: y = x": assert list(thrown_away(ast.parse(lost)))
+    for kept in "n = check_whole(n, 'n')", "if (x := check_number(x, 'x')) > 1: y = x", "f(check_whole(n, 'n'))": assert not list(thrown_away(ast.parse(kept)))
