@@ -18,7 +18,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.cards import build
-from ddpm_lesson.engine.distributed import drawn_together, place, run_here, together, training_flops
+from ddpm_lesson.engine.distributed import gathered, process_group, rank_and_world, run_here, training_flops
 from ddpm_lesson.engine.files import load_tensors
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.run import Processes, Run, make_card
@@ -34,12 +34,12 @@ from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.files import load_tensors
 from ddpm_lesson.engine.cards import Sampling
 from ddpm_lesson.engine.draw import draw_images
-from ddpm_lesson.engine.distributed import drawn_together, fit_here, place, resume_here, run_here, together
+from ddpm_lesson.engine.distributed import fit_here, gathered, process_group, rank_and_world, resume_here, run_here
 folder, card = sys.argv[1], load_tensors(sys.argv[1] + '/half.safetensors')[1]['card']
-with together() as device:
-    rank = place()[0]
+with process_group() as device:
+    rank = rank_and_world()[0]
     run, seen = run_here(card, bundled_fashion(), device), []
-    assert (run.processes.rank, run.processes.world) == place() == (rank, 2)
+    assert (run.processes.rank, run.processes.world) == rank_and_world() == (rank, 2)
     run.net.register_forward_pre_hook(lambda net, args: seen.append(len(args[0])))
     for step, loss in run.steps():
         if step == 4 and rank == 0: run.save(folder + '/two_half/checkpoint.safetensors')
@@ -78,8 +78,8 @@ with together() as device:
 
     assert run.processes.agree(None) is None
     assert run.processes.agree('SIGTERM' if rank == 1 else None) == ('SIGTERM' if rank == 1 else 'a signal to another process')
-    assert drawn_together(lambda i: torch.stack([i, i**2], 1), 5).tolist() == [[i, i*i] for i in range(5)]
-    assert drawn_together(lambda i: i, 1).tolist() == [0]
+    assert gathered(lambda i: torch.stack([i, i**2], 1), 5).tolist() == [[i, i*i] for i in range(5)]
+    assert gathered(lambda i: i, 1).tolist() == [0]
     images, way = draw_images(run.averaged(), run.sched, (5, 1, 28, 28), Sampling(steps=2, clip=None), torch.tensor([2, 0, 1, 9, 4]), [7, 3, 11, 0, 5], 2, 3, True, device='cpu')
     assert bool(way) == (rank == 0)
     assert not draw_images(run.averaged(), run.sched, (1, 1, 28, 28), Sampling(steps=1), torch.tensor([2]), [7], shared=True, device='cpu')[1]
@@ -92,8 +92,8 @@ with together() as device:
     except ValueError as e: assert 'the same images, and 1 of them' in str(e), e
     else: raise AssertionError('two processes trained on different images')
     if rank == 0: torch.save((images, way), folder + '/images.pt')
-assert place() == (0, 1)
-with together() as device: assert place() == (0, 1)             # they have parted
+assert rank_and_world() == (0, 1)
+with process_group() as device: assert rank_and_world() == (0, 1)             # they have parted
 print('done')
 '''
 
@@ -190,9 +190,9 @@ def test_sigterm_ends_the_step_and_leaves_one_checkpoint(going, who):
 
 
 def test_alone_nothing_is_shared(card):
-    with together('cpu') as device: assert device == 'cpu' and place() == (0, 1)
+    with process_group('cpu') as device: assert device == 'cpu' and rank_and_world() == (0, 1)
     assert run_here(card, bundled_fashion()).processes == Processes()
-    assert drawn_together(lambda i: i*2, 3).tolist() == [0, 2, 4]
+    assert gathered(lambda i: i*2, 3).tolist() == [0, 2, 4]
 
 
 @pytest.mark.parametrize('left, said', [
@@ -207,13 +207,13 @@ def test_processes_that_do_not_come_are_missed_within_seconds(left, said, monkey
     for name in 'WORLD_SIZE', 'RANK', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT': monkeypatch.delenv(name, raising=False)
     for name, v in left.items(): monkeypatch.setenv(name, v)
     began = time.time()
-    with pytest.raises(ValueError, match=said), together(seconds=2): pass
-    assert time.time() - began < 30 and place() == (0, 1)
+    with pytest.raises(ValueError, match=said), process_group(seconds=2): pass
+    assert time.time() - began < 30 and rank_and_world() == (0, 1)
 
 
 def test_an_apple_gpu_is_not_shared(monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(ValueError, match='cpu or cuda, got mps'), together('mps'): pass
+    with pytest.raises(ValueError, match='cpu or cuda, got mps'), process_group('mps'): pass
 
 
 def test_a_compiled_network_learns_averages_and_saves_alike(card, tmp_path, monkeypatch):
