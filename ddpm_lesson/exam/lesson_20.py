@@ -23,6 +23,8 @@ ex_token = Exercise('20-token',
             lambda c, i, j, p, W: (j//p*(W//p) + i//p, c*p**2 + i % p*p + j % p),
         'A row holds W/p patches, not W.':
             lambda c, i, j, p, W: (i//p*W + j//p, c*p**2 + i % p*p + j % p),
+        'The channel is missing: channel c fills the places from c p^2 on.':
+            lambda c, i, j, p, W: (i//p*(W//p) + j//p, i % p*p + j % p),
         'Rows and columns within the patch are exchanged.':
             lambda c, i, j, p, W: (i//p*(W//p) + j//p, c*p**2 + j % p*p + i % p),
         'The channel comes first, and each fills p times p places.':
@@ -38,6 +40,13 @@ def _heads(q, k, v, h, root=lambda d, h: (d/h)**0.5, dim=-1, cut='(h c)', back='
     from einops import rearrange   # loaded when it is asked
     q, k, v = (rearrange(one, f'b n {cut} -> b h n c', h=h) for one in (q, k, v))
     return rearrange((q @ k.mT/root(d, h)).softmax(dim) @ v, f'b h n c -> b n {back}')
+
+def _reshaped(q, k, v, h, way_in):
+    "Heads put back by `reshape` alone; cut by it too, unless the `way_in` is right."
+    B, N, d = q.shape
+    def cut(x): return x.reshape(B, N, h, d//h).transpose(1, 2) if way_in else x.reshape(B, h, N, d//h)
+    q, k, v = cut(q), cut(k), cut(v)
+    return ((q @ k.mT/(d/h)**0.5).softmax(-1) @ v).reshape(B, N, d)
 
 def _head_cases(g):
     "No two sizes alike."
@@ -64,6 +73,10 @@ ex_heads = Exercise('20-heads', 'Attention of (20.4) with h heads, for (B, N, d)
             lambda q, k, v, h: _heads(q, k, v, h, cut='(c h)', back='(c h)'),
         'Put the heads side by side again in the order in which they were cut.':
             lambda q, k, v, h: _heads(q, k, v, h, back='(c h)'),
+        'A reshape alone mixes tokens and heads: cut the last axis, then exchange the two.':
+            lambda q, k, v, h: _reshaped(q, k, v, h, way_in=False),
+        'On the way back exchange heads and tokens before you reshape.':
+            lambda q, k, v, h: _reshaped(q, k, v, h, way_in=True),
         'Queries and keys are exchanged.':
             lambda q, k, v, h: _heads(k, q, v, h),
     })
@@ -77,6 +90,8 @@ ex_block = Exercise('20-block', 'How many parameters has a DiTBlock of width d?'
             lambda d: 12*d**2 + 9*d,
         'The biases are missing: one per number that comes out of each layer.':
             lambda d: 18*d**2,
+        'The bias of W is missing: six vectors of d numbers.':
+            lambda d: 18*d**2 + 9*d,
         'The time gives six vectors: shift, scale and gate for each of two branches.':
             lambda d: 15*d**2 + 12*d,
         'The last layer of attention is missing, which mixes the heads.':
@@ -92,10 +107,11 @@ ex_pairs_cost = Exercise('20-pairs-cost',
     'From how many tokens on, in units of d, do pairs cost as much as the linear layers?',
     paper=True, truth=6, rtol=1e-2, atol=0,
     mutants={
+        'As a multiple of d was asked; this is the number of tokens for d = 384.': 6*384,
         'Pairs count twice: for the matches, and for the averages.': 12,
         'The MLP is missing; with it the linear layers have 12 d squared.': 2,
         'This is the width itself; set both terms equal, and divide by 2 N d.': 1,
-        'W works once an image, not once a token: 12 d squared, not 18.': 9,
+        'W works once per image, not once per token: 12 d squared, not 18.': 9,
         'The matrices of attention are missing; with them the linear layers have 12 d squared.': 4,
     })
 

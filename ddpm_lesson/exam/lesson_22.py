@@ -52,6 +52,8 @@ ex_floor = Exercise('22-floor', 'Least root mean square distance to what the dec
     mutants={
         'This is the mean square; its root was asked for.':
             lambda var, d: sum(var[d:]),
+        'The distance is that of the whole picture: do not divide by the number of its numbers.':
+            lambda var, d: (sum(var[d:])/len(var))**0.5,
         'This is what the latents keep; asked is what they lose.':
             lambda var, d: sum(var[:d])**0.5,
         'Standard deviations were added; along axes at right angles variances add.':
