@@ -14,7 +14,8 @@ from functools import wraps
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .checks import check_float, check_number, check_pair, check_shape, check_whole
+from .checks import (check_float, check_number, check_pair, check_shape, check_whole,
+                                own_copy)
 from .forward import q_sample, rates
 from .sampler import (_asking, _bar, _begin, _check_clip, _check_end, _check_from_0,
                                  _check_match, _no_gradient, _same_arguments, _start,
@@ -179,8 +180,6 @@ def interpolate(
 # %% ../nbs/18_edit.ipynb #cc66b59b
 def _mask_for(x, mask)->Tensor:
     "The mask in the shape of `x`, or an error."
-    if not isinstance(mask, Tensor):
-        raise TypeError(f'mask wanted a tensor, got {type(mask).__name__}')
     try: return mask.to(x.device).expand(x.shape)
     except RuntimeError:
         raise ValueError('mask wanted a shape that broadcasts to that of the images, '
@@ -191,7 +190,7 @@ def _check_known(y, mask)->tuple:
     check_float(y, 'y')
     if not isinstance(mask, Tensor) or not ((mask == 0) | (mask == 1)).all():
         raise ValueError('mask wanted a tensor of ones (known) and zeros (to be made up)')
-    mask = _mask_for(y, mask).bool()
+    mask = _mask_for(y, mask) != 0   # of its own, whatever becomes of the caller's
     return _check_images(torch.where(mask, y, torch.zeros_like(y)), 'y'), mask
 
 # %% ../nbs/18_edit.ipynb #03d7dfc3
@@ -268,6 +267,9 @@ def masked(
     mask:Tensor, # 1 where a picture is known
 ):               # an operator for `Measured`
     "Keep what is known, 0 elsewhere."
+    if not isinstance(mask, Tensor):
+        raise TypeError(f'mask wanted a tensor, got {type(mask).__name__}')
+    mask = own_copy(mask)
     return lambda x: x*_mask_for(x, mask).to(x)
 
 def _check_sides(x, least=1)->Tensor:

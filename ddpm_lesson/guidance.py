@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .checks import (being_recorded, check_number, check_whole, real_numbers,
-                                whole_numbers)
+from .checks import (being_recorded, check_number, check_whole, own_copy,
+                                real_numbers, whole_numbers)
 from .forward import shaped
 from .sampler import _apart, shown
 
@@ -55,7 +55,8 @@ class Labelled(nn.Module):
     ):
         super().__init__()
         self.model = model
-        self.register_buffer('y', check_labels(model, y), persistent=False)  # moves with the model
+        # a copy, which moves with the model
+        self.register_buffer('y', own_copy(check_labels(model, y)), persistent=False)
         if isinstance(model, Labelled):
             raise TypeError('model wanted one that can be told labels, got one that has its own: '
                             'take its .model')

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_float, check_sizes, check_whole
+from .checks import check_float, check_sizes, check_whole, own_copy
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/22_text_to_image.ipynb #37665fcd
@@ -135,7 +135,7 @@ class Captioned(nn.Module):
             came = f'{tuple(ids.shape)} {ids.dtype}' if isinstance(ids, Tensor) else type(ids).__name__
             raise TypeError(f'ids wanted (K, L) int64, as from word_ids, got {came}')
         self.net, self.classes = net, len(ids)
-        self.register_buffer('ids', ids, persistent=False)
+        self.register_buffer('ids', own_copy(ids), persistent=False)
 
     def forward(self, x_t:Tensor, t:Tensor, y:Tensor=None)->Tensor:
         "The noise under caption y, (B,) int64; None: the empty caption."

@@ -210,7 +210,8 @@ def features(
     if not callable(judge):
         raise TypeError(f'judge wanted a function from uint8 pixels to features, got {judge!r}')
     pixels, name = _as_pixels(images), f'the judge {_name(judge)}'
-    x = _check_features(judge(pixels.clone()), name, least=1)   # it may write into what it sees
+    # it may write into what it sees, and into what it said when it is asked again
+    x = _check_features(judge(pixels.clone()), name, least=1).clone()
     n = len(pixels)
     if len(x) != n: raise ValueError(f'{name} wanted one row an image, {n}, got {len(x)}')
     return x

@@ -8,7 +8,7 @@ __all__ = ['GaussianMixture', 'FiniteData']
 # %% ../nbs/05_oracle.ipynb #a081673e
 import torch
 from torch import Tensor
-from .checks import check_float, check_number, check_t, check_whole
+from .checks import check_float, check_number, check_t, check_whole, own_copy
 from .schedule import Schedule, check_schedule, wide
 
 # %% ../nbs/05_oracle.ipynb #b7703cdd
@@ -44,7 +44,7 @@ class GaussianMixture:
         weights, means, std = _check_mixture(weights, means, std)
         weights = weights/weights.max()
         self.weights, self.std, self.sched = weights/weights.sum(), std, check_schedule(sched)
-        self.means = means.to(wide(means.device), copy=True)
+        self.means = own_copy(means.to(wide(means.device)))
 
     def __call__(self,
         x_t:Tensor, t:Tensor,  # (B, ...) images at step t; (B,) int64 or one int, 1..T

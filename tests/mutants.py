@@ -320,6 +320,8 @@ MUTANTS = {
     'an average given to part of a network': ('train', 'for v, s in zip(self._live(net), self.shadow)', 'for v, s in zip(float_state(net).values(), self.shadow)', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'two models of other labels': ('guidance', 'if len(labels) == 2 and not torch.equal(*labels)', 'if False', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'an interval too coarse for many draws': ('likelihood', 'math.pi/2*min(1, 40/n**0.5)/100_000', 'math.pi/2/100_000', 'contracts/test_kinds.py::test_the_interval_of_many_draws_is_that_of_a_normal_law'),
+    "labels in the caller's memory": ('guidance', 'own_copy(check_labels(model, y))', 'check_labels(model, y)', 'contracts/test_kinds.py::test_what_was_given_may_change_afterwards'),
+    'features that the next ones are written over': ('metrics', 'name, least=1).clone()', 'name, least=1)', 'contracts/test_kinds.py::test_a_judge_may_keep_one_memory_for_all_that_it_says'),
     'a step handed on as it came': ('few_steps', 'return check_t(t, T, n, low).to(x.device).expand(n)', 'return torch.as_tensor(t)', 'contracts/test_pairs.py::test_a_model_is_told_one_int64_step_an_image'),
     'a network in float32 shown images in float64': ('sampler', 'return own if layers or own != torch.float32 else dtype', 'return own if own != torch.float32 else dtype', 'contracts/test_pairs.py::test_a_network_in_float32_is_shown_images_in_float64'),
     'the schedule of a module, not of an oracle in it': ('sampler', 'for part in (*parts, *inside)', 'for part in parts', 'contracts/test_pairs.py::test_another_schedule_is_seen_through_what_is_around_a_model'),

@@ -164,6 +164,51 @@ def test_whoever_draws_on_what_was_handed_out_changes_no_later_step(name, option
     for (t, *a), (s, *b) in zip(walked(way(**options), False), walked(way(**options), True), strict=True): assert t == s and torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
+KEPT = {   # what keeps a tensor: (tensor -> what it gives when it is asked, the tensor)
+    'Labelled': (lambda y, meanwhile: asked(guidance.Labelled(lambda x, t, y: x*y.view(-1, 1, 1, 1), y), meanwhile), torch.tensor([1, 2])), 'masked': (lambda mask, meanwhile: asked(lambda x, t, f=edit.masked(mask): f(x), meanwhile), HALF.clone()),
+    'Captioned': (lambda ids, meanwhile: asked(latent.Captioned(lambda z, t, ids: z*ids.sum(1).view(-1, 1, 1, 1), ids), meanwhile), torch.tensor([[1, 2], [3, 4]])), 'FiniteData': (lambda x, meanwhile: asked(FiniteData(x, SCHED), meanwhile), X.clone()),
+    'Measured': (lambda y, meanwhile: asked(edit.Measured(Stub(), SCHED, lambda x: x, y, 0.1), meanwhile), X.clone()), 'Schedule': (lambda beta, meanwhile: asked(lambda x, t, s=schedule.Schedule(beta): q_sample(s, x, t, x), meanwhile), SCHED.beta.float()),
+    'inpaint_replace': (lambda mask, meanwhile: asked(lambda x, t, way=edit.inpaint_replace_steps(Stub(), SCHED, X, mask, steps=2, **SEEDS): sampler.last(way), meanwhile), HALF.bool()),
+    'x_T': (lambda x, meanwhile: asked(lambda _, t, way=sampler.ddim_steps(Stub(), SCHED, SHAPE, steps=2, x_T=x): sampler.last(way), meanwhile), EPS.clone()),
+}
+
+
+def asked(model, meanwhile):
+    meanwhile()
+    return model(X, torch.tensor([5, 9]), *([torch.tensor([0, 1])] if isinstance(model, latent.Captioned) else []))
+
+
+@pytest.mark.parametrize('name', KEPT)
+def test_what_was_given_may_change_afterwards(name):
+    "Rejects labels, masks and tables that are kept in the caller's memory: the next batch's labels would be those of all."
+    call, given = KEPT[name]
+    wanted = call(given, lambda: None)
+    assert torch.equal(call(given, given.zero_), wanted)
+
+
+@pytest.mark.parametrize('make', [lambda: FiniteData(X, SCHED), lambda: guidance.Labelled(unet.UNet(width=8, classes=2), [0, 1]), lambda: loss.PredictsV(Stub(), SCHED), lambda: dialects.PredictsEdm(Stub(), SCHED)], ids=['FiniteData', 'Labelled', 'PredictsV', 'PredictsEdm'])
+def test_what_was_made_in_inference_mode_is_differentiable_afterwards(make):
+    "Rejects a table that autograd may not save."
+    torch.manual_seed(0)
+    made = make()
+    with torch.inference_mode(): again = make()
+    for model in made, again:
+        for part in (model.modules() if isinstance(model, nn.Module) else []):
+            for name, p in part._parameters.items(): part._parameters[name] = None if p is None else nn.Parameter(torch.full(p.shape, 0.1))
+    x = [X.clone().requires_grad_() for _ in 'ab']
+    for one, model in zip(x, (made, again)): model(one, torch.tensor([5, 9])).square().sum().backward()
+    assert torch.equal(x[0].grad, x[1].grad)
+
+
+def test_a_judge_may_keep_one_memory_for_all_that_it_says():
+    "Rejects features of the real images that are those of the others."
+    memory = torch.empty(7, 3, dtype=torch.float64)
+    def judge(pixels): return memory[:len(pixels)].copy_(pixels.flatten(1)[:, :3])
+    real, other = DATA.pixels[:7], DATA.pixels[8:]
+    ref = metrics.reference(real, judge, other)
+    assert not torch.equal(ref.real, ref.other)
+
+
 def test_a_floor_that_is_changed_is_not_the_next_one():
     ref = metrics.reference(DATA, lambda x: x.flatten(1).double()[:, :3])
     ref.floor(6, 2).clear()
