@@ -21,7 +21,7 @@ def _trace_cases(g):
         J = torch.randn(d, d, generator=g, dtype=torch.float64)
         return J, kind(torch.randn(n, d, generator=g, dtype=torch.float64))
     return [Case(one(n, d, kind), f'{n} probes, d={d}')
-            for n, d, kind in ((1, 3, torch.sign), (4, 5, torch.sign), (3, 8, torch.clone))]
+            for n, d, kind in ((2, 3, torch.sign), (4, 5, torch.sign), (3, 8, torch.clone))]
 
 # %% ../../nbs/solutions/17_likelihood.ipynb #ce52f25b
 ex_hutchinson = Exercise('17-hutchinson', 'The trace of J from probes alone.',
@@ -35,7 +35,7 @@ ex_hutchinson = Exercise('17-hutchinson', 'The trace of J from probes alone.',
         'This divides by d: the entries of v have variance 1, so nothing is left to divide by.':
             lambda J, V: ((V @ J.T)*V).mean(),
         'The probes were added up; their mean is the estimate.':
-            lambda J, V: ((V @ J.T)*V).sum() + (0 if len(V) > 1 else 1),
+            lambda J, V: ((V @ J.T)*V).sum(),
         'These are squares of J v: that estimates the sum of all squared entries.':
             lambda J, V: (V @ J.T).square().sum(1).mean(),
         'This is exact, but it read the matrix: with a network there is none to read.':
@@ -57,13 +57,13 @@ ex_cell = Exercise('17-cell', 'Bits per dimension from a log density of d number
             lambda log_p, d: _bits(log_p, d, 2/256),
         'These are nats: divide by ln 2.':
             lambda log_p, d: _bits(log_p, d)*math.log(2),
-        'These are bits a picture: divide by the numbers in it.':
+        'These are bits per picture: divide by the numbers in it.':
             lambda log_p, d: _bits(log_p, d)*d,
         'The width was counted once; every number has a cell of its own.':
             lambda log_p, d: -(log_p + math.log(2/255))/d/math.log(2),
         'The width of the cell has the wrong sign: a smaller cell is less probable.':
             lambda log_p, d: _bits(log_p, d, 255/2),
-        'This is minus nats a number: the width of a cell and ln 2 are missing.':
+        'This is minus nats per number: the width of a cell and ln 2 are missing.':
             lambda log_p, d: -log_p/d,
     })
 
@@ -89,6 +89,8 @@ ex_speed = Exercise('17-speed', 'dx/dphi from x, eps_hat and alpha_bar.',
             lambda x, e, a: (e - (1 - a)*x)/a,
         'This is x itself in new letters: cos x_0_hat + sin eps_hat. Differentiate it.':
             lambda x, e, a: x,
+        'The cosine below is missing: x_0_hat is x less the noise, divided by it.':
+            lambda x, e, a: e - (1 - a)**0.5*x,
         'This runs from noise to data; the angle grows from data to noise.':
             lambda x, e, a: -(e - (1 - a)**0.5*x)/a**0.5,
     })
@@ -98,7 +100,7 @@ ex_mostly = Exercise('17-mostly',
     'Bits per dimension that it costs at most to replace 99 of 100 samples by noise, 28 x 28.',
     paper=True, truth=math.log2(100)/784, rtol=1e-2, atol=0,
     mutants={
-        'These are bits a picture; divide by its 784 numbers.': math.log2(100),
+        'These are bits per picture; divide by its 784 numbers.': math.log2(100),
         'These are nats; divide by ln 2.': math.log(100)/784,
         'One of a hundred is kept: the logarithm of 100, not of 100/99.': math.log2(100/99)/784,
         'The logarithm of a mixture is no mixture of logarithms: 99 % are not lost.': 0.99*8,
