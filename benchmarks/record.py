@@ -100,6 +100,7 @@ def main():
     if a.one:
         name, precision, seed, began = a.one
         row = entry(name, precision, int(seed), float(began), a.seconds, a.count)
+        print(row, flush=True)
         return write_table((read_table(a.out) if a.out.exists() else []) + [row], a.out)
     for seed in range(a.seeds):
         for name, precision in ENTRIES:
@@ -107,7 +108,6 @@ def main():
             if a.only not in f'{name} {precision}' or any((r['system'], r['precision'], r['seed']) == (name, precision, seed) for r in there): continue
             mine = [sys.executable, '-m', 'benchmarks.record', '--seconds', str(a.seconds), '--count', str(a.count), '--out', str(a.out)]
             subprocess.run([*mine, '--one', name, precision, str(seed), str(time.time())], check=True)
-            print(read_table(a.out)[-1], flush=True)
     for line in board(read_table(a.out)): print(line)
 
 
