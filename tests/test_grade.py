@@ -267,12 +267,14 @@ def numbers_of(ex):
 @pytest.mark.parametrize('name', [n for n in NAMES if exercises[n].inputs])
 def test_every_argument_takes_several_values(name):
     """Rejects a judge that tries one value: with s = 0.5 alone, `s/2` passes for `s**2`, and so does an answer that ignores s.
-    A schedule takes at least two, a plain number three, and tensors that never change hold at least three numbers."""
+    A schedule takes at least two, a plain number three, a mask of zeros and ones three, and other tensors that never change hold at least three numbers."""
     cases, values = numbers_of(exercises[name])
     for argument, seen in values.items():
         if isinstance(seen[0], (int, float)): assert len(set(seen)) >= 3, (argument, set(seen))
         tensors = [t for v in seen for t in _held(v)]
-        if tensors and not hasattr(seen[0], 'alpha_bar'): assert len({n for t in tensors for n in t.double().flatten().tolist()}) >= 3, argument
+        numbers = {n for t in tensors for n in t.double().flatten().tolist()}
+        if numbers == {0, 1}: assert len({str(t.tolist()) for t in tensors}) >= 3, argument   # a mask
+        elif tensors and not hasattr(seen[0], 'alpha_bar'): assert len(numbers) >= 3, argument
         if hasattr(seen[0], 'alpha_bar'): assert len({(v.T, float(v.beta[1])) for v in seen}) >= 2, argument
 
 

@@ -35,11 +35,10 @@ ex_kept = Exercise('18-kept', 'Correlation of old and new picture after SDEdit w
 
 # %% ../../nbs/solutions/18_edit.ipynb #fe80e4b4
 def _paste_cases(g):
-    "A small picture, part of it known, at three depths."
+    "A small picture, some of its pixels known, at three depths."
     def draw(): return torch.randn(2, 1, 4, 4, generator=g, dtype=torch.float64)
-    mask = torch.ones(1, 1, 4, 4, dtype=torch.float64)
-    mask[..., 1:, 2:] = 0
-    return [Case((draw(), draw(), mask, draw(), a), f'alpha_bar={a}') for a in (0.95, 0.4, 0.1)]
+    def mask(): return (draw()[:1] > 0).double()
+    return [Case((draw(), draw(), mask(), draw(), a), f'alpha_bar={a}') for a in (0.95, 0.4, 0.1)]
 
 def _pasted(x, known, mask): return mask*known + (1 - mask)*x
 
