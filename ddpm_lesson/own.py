@@ -97,7 +97,7 @@ def _stacked(pictures:list)->Tensor:
 def _label(y)->int:
     "A label that is a whole number."
     try:
-        if -2**63 <= int(y) == y < 2**63: return int(y)
+        if int(y) == y and -2**63 <= int(y) < 2**63: return int(y)
     except (TypeError, ValueError, RuntimeError, OverflowError): pass
     raise ValueError(f'a label wanted a whole number, got {y!r:.60}')
 

@@ -214,7 +214,7 @@ MUTANTS = {
     'parts of a batch that count alike': ('train', 'loss = loss*(len(x_0)/len(batch[0]))', 'loss = loss/recipe.accumulate', 'test_own.py::test_a_batch_learned_in_parts_is_one_step'),
     'a run that its caller stops is lost': ('engine.run', 'except BaseException:\n        keep()', 'except BaseException:', 'test_own.py::test_what_is_called_each_step_may_end_the_run_and_nothing_is_lost'),
     'eight rows taken for eight colours': ('own', 'return x.movedim(3, 1) if x.ndim == 4 and', 'return x.movedim(3, 1) if False and', 'test_own.py::test_channels_that_come_last_are_found_in_a_tensor_and_in_a_set'),
-    'half a label is none': ('own', '<= int(y) == y <', '<= int(y) <', 'test_own.py::test_an_item_that_is_no_image_or_label_is_refused_in_words'),
+    'half a label is none': ('own', 'if int(y) == y and ', 'if ', 'test_own.py::test_an_item_that_is_no_image_or_label_is_refused_in_words'),
     'the size asked for is forgotten': ('own', '    _check_asked(data, settings)\n', '', 'test_own.py::test_what_was_asked_of_images_that_stay_as_they_are_is_not_forgotten'),
     'a short run is not looked at': ('engine.run', 'if (step + 1) % 50 == 0 or step + 1 == run.recipe.steps:', 'if (step + 1) % 50 == 0:', 'test_own.py::test_the_steps_alone_say_so_too'),
     'a run without a folder hands back NaN': ('engine.run', 'else: _sound(run)', 'else: pass', 'test_own.py::test_a_short_run_that_went_wrong_is_noticed_before_it_is_kept'),
