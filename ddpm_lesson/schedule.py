@@ -92,6 +92,7 @@ class Schedule:
         return object.__new__(Schedule)._set(*moved, self.ends_at_zero)
 
     def __repr__(self):
+        if self.beta.is_meta: return f'Schedule(T={self.T})'
         return f'Schedule(T={self.T}, signal_rate at T={self.signal_rate[-1].item():.3g})'
 
 # %% ../nbs/02_schedule.ipynb #1e52ba2e
