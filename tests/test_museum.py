@@ -92,7 +92,7 @@ def test_each_label_is_dropped_by_its_own_throw():
 def test_a_step_is_taken_along_the_gradient_of_the_loss():
     net = torch.nn.Conv2d(1, 1, 3, padding=1)
     model = lambda x, t: net(x)
-    model.parameters = net.parameters
+    model.parameters, model.zero_grad = net.parameters, net.zero_grad
     x_0, t, eps = normal(4, 1, 5, 5, dtype=torch.float32).clamp(-1, 1), torch.tensor([1, 200, 600, 1000]), normal(4, 1, 5, 5, seed=1, dtype=torch.float32)
     a, b = (r[t].float().reshape(4, 1, 1, 1) for r in (SCHED.signal_rate, SCHED.noise_rate))
     slope, = torch.autograd.grad((net(a*x_0 + b*eps) - eps).square().mean(), net.weight)
