@@ -146,9 +146,8 @@ def from_elsewhere(
 
 # %% ../nbs/reference/checks.ipynb #00a7aeb2
 def being_recorded(x:Tensor)->bool:
-    "Whether its numbers can't be looked at: in a compiled or CUDA graph, inside `vmap`, on no device."
-    if x.is_meta or torch.compiler.is_compiling(): return True
-    if is_functorch_wrapped_tensor(x): return True
+    "Whether its numbers can't be looked at: in a compiled or CUDA graph, or inside `vmap`."
+    if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(x): return True
     return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 # %% ../nbs/reference/checks.ipynb #4939041f

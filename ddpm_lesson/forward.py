@@ -16,7 +16,6 @@ def at(
     table:Tensor, t:Tensor,  # (T+1,) one array of a schedule; () or (B,) int64
 )->Tensor:  # () or (B,), in the table's dtype
     "Entry `t` of a schedule's array, wherever both live."
-    if t.is_meta: table = table.to(t.device)
     return table[t.to(table.device)]
 
 def shaped(

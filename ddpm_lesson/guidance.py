@@ -39,7 +39,7 @@ def check_labels(
     if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError('labels wanted a whole number for each image, (B,) int64, '
                         f'got {tuple(y.shape)} {y.dtype}')
-    if len(y) and not being_recorded(y) and (y.min() < 0 or known and y.max() >= known):
+    if len(y) and (y.min() < 0 or known and y.max() >= known):
         said = f'0..{known - 1} ({known} would mean: no label)' if known else '0 or more'
         raise ValueError(f'labels wanted {said}, got {y.min().item()}..{y.max().item()}')
     home = next(model.parameters(), y) if isinstance(model, nn.Module) else y
