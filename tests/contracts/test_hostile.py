@@ -547,7 +547,7 @@ def test_no_program_is_asked_to_read_a_picture(tmp_path, monkeypatch):
         raise RuntimeError('no program here')
     monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', ghostscript)
     (tmp_path/'x.jpg').write_bytes(saved(Image.fromarray(VIEW), 'EPS'))
-    assert why_not(tmp_path/'x.jpg') == 'not an image' and not asked
+    assert why_not(tmp_path/'x.jpg') == f'{tmp_path/"x.jpg"}: not an image' and not asked
     with Image.open(tmp_path/'x.jpg') as image, pytest.raises(RuntimeError, match='no program'): image.load()  # what Pillow left to itself does
     assert len(asked) == 1
 
