@@ -24,7 +24,7 @@ class LinearAutoencoder:
             raise ValueError(f'images wanted (N, ...) with N >= 2, got {tuple(images.shape)}')
         if not images.isfinite().all(): raise ValueError('images wanted finite numbers')
         x = images.flatten(1).double()
-        self.size = check_whole(size, 'size', high=min(len(x) - 1, x.shape[1]))
+        size = self.size = check_whole(size, 'size', high=min(len(x) - 1, x.shape[1]))
         self.shape, self.mean = images.shape[1:], x.mean(0)
         var, axes = torch.linalg.eigh((x - self.mean).T @ (x - self.mean)/len(x))
         self.var, axes = var.flip(0).clamp(min=0), axes.T.flip(0)[:size]  # largest first
@@ -84,9 +84,9 @@ class WordBlock(nn.Module):
         rows:int=8,  # that ask the words, each a question of its own
     ):
         super().__init__()
-        width, self.rows = check_sizes(width, rows, name='WordBlock')
+        width, rows = check_sizes(width, rows, name='WordBlock')
         if width % rows: raise ValueError(f'width wanted a multiple of {rows} rows, got {width}')
-        each = width//rows
+        self.rows, each = rows, width//rows
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width)
         self.k, self.v = nn.Linear(each, each, bias=False), nn.Linear(each, each, bias=False)

@@ -329,7 +329,8 @@ def evaluate(
 )->dict:                                 # as of `evaluate_samples`; 'NFE', calls an image; 'seconds'
     "Draw from a model and judge what it drew. Same seeds, same number."
     ref = _as_reference(data_real, judge, other, n)
-    _check_blocks(check_whole(n, 'n'), blocks)
+    n = check_whole(n, 'n')
+    _check_blocks(n, blocks)
     ref.floor(n, blocks)   # what can go wrong with real images goes wrong before the drawing
     began = time.perf_counter()
     samples, calls = draw_pixels(model, sched, (n, *ref.shape), **how)
@@ -364,7 +365,8 @@ def nearest(
     "For each sample the nearest training image, exactly 0 away if it is a copy. On the CPU."
     samples, train = _as_pixels(samples, 'samples'), _as_pixels(train, 'train')
     _check_shapes(samples.shape[1:], train.shape[1:], 'samples and train')
-    blocks = samples.cpu().split(check_whole(rows, 'rows'))
+    rows = check_whole(rows, 'rows')
+    blocks = samples.cpu().split(rows)
     squares, index = zip(*(_nearest_of(x.flatten(1).double(), train, rows) for x in blocks))
     return (torch.cat(squares)/samples[0].numel()).sqrt()/127.5, torch.cat(index)
 

@@ -83,7 +83,8 @@ class GaussianMixture:
         generator:torch.Generator=None,  # on the CPU; None: the global one
     )->Tensor:  # (n, ...) float32
         "`n` draws of clean data from the mixture."
-        k = self.weights.multinomial(check_whole(n, 'n'), replacement=True, generator=generator)
+        n = check_whole(n, 'n')
+        k = self.weights.multinomial(n, replacement=True, generator=generator)
         shape = n, *self.means.shape[1:]
         noise = torch.randn(shape, generator=generator, device='cpu', dtype=torch.float32)
         home = self.means.device

@@ -167,7 +167,8 @@ def _takes_labels(net)->bool:
 def _card_of(net, data, p:dict, given:dict)->dict:
     "A card for a network that only its author can build."
     drops = [m.p for m in net.modules() if isinstance(m, nn.Dropout) and m.p]
-    network = dict(kind='own', name=type([*_unwrapped(net, own=True)][-1]).__name__, channels=data.pixels.shape[1], classes=len(data.classes))
+    *_, bare = _unwrapped(net, own=True)
+    network = dict(kind='own', name=type(bare).__name__, channels=data.pixels.shape[1], classes=len(data.classes))
     if drops: network['dropout'] = min(max(drops), 0.999)
     if data.classes and not hasattr(net, 'classes'): net.classes = len(data.classes)
     keeps = p['standardise'] or 'sample' in given   # else a preset draws so with its own network only
@@ -338,6 +339,6 @@ def draw_from(
 )->Tensor:          # (count, C, H, W) in [-1, 1], on the CPU
     """Images that a run draws, or a model that is kept.
     Raises ValueError for a label or a setting that the model does not know."""
-    model, sched, card, device = _drawing(run)
-    y = wanted_labels('all' if label is None else label, card.get('classes', []), check_whole(count, 'count'))
+    (model, sched, card, device), count = _drawing(run), check_whole(count, 'count')
+    y = wanted_labels('all' if label is None else label, card.get('classes', []), count)
     return draw_as_card(model, sched, card, count, y, seeds, device=device, **asked)

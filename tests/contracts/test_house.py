@@ -396,17 +396,32 @@ def thrown_away(tree):
     "Calls of a check that makes a plain number of what came, whose answer is not kept: alone on a line, or only compared."
     kept = {id(node.value) for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.NamedExpr, ast.Return))}
     for node in ast.walk(tree):
-        parts = [node.value] if isinstance(node, ast.Expr) else [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        parts = [node.value, *getattr(node.value, 'elts', [])] if isinstance(node, ast.Expr) else [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
         yield from (n.lineno for n in parts if isinstance(n, ast.Call) and getattr(n.func, 'id', '') in CHECKS and id(n) not in kept)
+
+
+def used_as_it_came(tree):
+    "Arguments that are read again, other than in an error, below the check whose answer went elsewhere."
+    for f in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        names = [n for n in ast.walk(f) if isinstance(n, ast.Name)]
+        inside = {id(n) for fault in ast.walk(f) if isinstance(fault, ast.Raise) for n in ast.walk(fault)}
+        given = {a.arg for a in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs)}
+        for call in (n for n in ast.walk(f) if isinstance(n, ast.Call) and getattr(n.func, 'id', '') in CHECKS):
+            parts = [part for a in call.args for part in getattr(a, 'elts', [a])]
+            for name in {part.id for part in parts if isinstance(part, ast.Name)} & given:
+                if any(n.id == name and isinstance(n.ctx, ast.Store) and n.lineno >= call.lineno - 1 for n in names): continue
+                yield from (n.lineno for n in names if n.id == name and n.lineno > call.end_lineno and id(n) not in inside)
 
 
 @pytest.mark.parametrize('module', MODULES)
 def test_what_was_checked_is_what_is_used(module):
     "Rejects a number of another library that passes its check and is then used as it came: np.uint8(80)*4 is 64."
     tree = ast.parse(PACKAGE.joinpath(*module.split('.')).with_suffix('.py').read_text(encoding='utf-8'))
-    assert not list(thrown_away(tree))
+    assert not list(thrown_away(tree)) and not list(used_as_it_came(tree))
 
 
 def test_a_check_whose_answer_is_lost_is_found():
-    for lost in "check_whole(n, 'n')", "if check_number(x, 'x') > 1: y = x": assert list(thrown_away(ast.parse(lost)))
+    for lost in "check_whole(n, 'n')", "check_float(y, 'y'), check_whole(n, 'n')", "if check_number(x, 'x') > 1: y = x": assert list(thrown_away(ast.parse(lost)))
     for kept in "n = check_whole(n, 'n')", "if (x := check_number(x, 'x')) > 1: y = x", "f(check_whole(n, 'n'))": assert not list(thrown_away(ast.parse(kept)))
+    again = "def f(n):\n    g(check_whole(n, 'n'))\n    return n"
+    assert list(used_as_it_came(ast.parse(again))) and not list(used_as_it_came(ast.parse(again.replace('g(', 'n = (')))) and not list(used_as_it_came(ast.parse(again.replace('return', 'raise'))))

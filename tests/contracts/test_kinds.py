@@ -48,7 +48,9 @@ WHOLE = {   # name -> (whole number -> what it gives, the number)
     'shrunk': (lambda n: edit.shrunk(n)(torch.ones(1, 1, 100, 100)).tolist(), 100), 'student': (lambda n: likelihood.student(n), 100), 'bins': (lambda n: likelihood.decoder_log_prob(X, X*0.9, 0.1, n).tolist(), 100),
     'probes': (lambda n: likelihood.ode_log_likelihood(Stub(), SCHED, X, steps=2, probes=n, **SEEDS)[1].tolist(), 4), 'start': (lambda n: likelihood.ode_bound(Stub(), SCHED, (X*255).round()/255, steps=2, probes=1, start=n, bins=511, **SEEDS)[0].tolist(), 150),
     'rounds': (lambda n: edit.invert(Stub(), SCHED, X, steps=2, rounds=n).tolist(), 3), 'in_batches': (lambda n: [s for _, s in guidance.in_batches(Stub(), n, batch=n)], 100), 'held_out': (lambda n: metrics.noise_loss(Stub(), SCHED, DATA, batch=n), 100),
-    'word_ids': (lambda n: latent.word_ids(['a'], ['', 'a'], n).tolist(), 100), 'TextDenoiser': (lambda n: unet.count_parameters(latent.TextDenoiser(n, 9, n*2)), 100),
+    'word_ids': (lambda n: latent.word_ids(['a'], ['', 'a'], n).tolist(), 100), 'TextDenoiser': (lambda n: unet.count_parameters(latent.TextDenoiser(n, 9, 16)), 100), 'TextDenoiser, width': (lambda n: unet.count_parameters(latent.TextDenoiser(4, 9, n)), 64),
+    'WordBlock': (lambda n: unet.count_parameters(latent.WordBlock(200, n)), 50), 'LinearAutoencoder': (lambda n: latent.LinearAutoencoder(normal(9, 5), n).std.tolist(), 3),
+    'sample': (lambda n: FiniteData(X, SCHED).sample(n, torch.Generator().manual_seed(0)).shape, 100), 'nearest': (lambda n: metrics.nearest(DATA, DATA, n)[1].tolist(), 100),
 }
 
 
@@ -56,7 +58,6 @@ WHOLE = {   # name -> (whole number -> what it gives, the number)
 @pytest.mark.parametrize('kind', [np.uint8, np.int32, np.int64, torch.tensor, lambda n: torch.tensor(n, dtype=torch.uint8)], ids=['uint8', 'int32', 'int64', 'torch', 'torch uint8'])
 def test_a_whole_number_of_any_kind_is_the_number(name, kind):
     "Rejects a number that passes its check and is then used as it came: 1000*np.int32(...) wraps, np.uint8 can't hold 1000, a tensor has no round."
-    if name == 'TextDenoiser': kind = int   # 2 n is the test's own
     call, n = WHOLE[name]
     torch.manual_seed(0)
     assert repr(call(kind(n))) == repr(call(n))
@@ -65,7 +66,7 @@ def test_a_whole_number_of_any_kind_is_the_number(name, kind):
 @pytest.mark.parametrize('name', WHOLE)
 @pytest.mark.parametrize('wrong', [2.5, '3', None, True, np.True_, torch.tensor(True)], ids=['fraction', 'text', 'nothing', 'bool', 'numpy bool', 'torch bool'])
 def test_what_is_no_whole_number_is_named(name, wrong):
-    if name in ('probes', 'TextDenoiser') and wrong is None: return   # None: the exact trace
+    if name == 'probes' and wrong is None: return   # the exact trace
     with pytest.raises((TypeError, ValueError), match='wanted'): WHOLE[name][0](wrong)
 
 # --- real numbers ---------------------------------------------------------------------------------
