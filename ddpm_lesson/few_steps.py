@@ -16,7 +16,7 @@ from .forward import at, q_sample, shaped
 from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
 from .sampler import (_apart, _check_clip, _check_kept, _check_match, _checked,
-                                 _dtype_for, _same_arguments, _walk_from, eval_mode, last, levels)
+                                 _copies, _dtype_for, _same_arguments, _walk_from, eval_mode, last, levels)
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/19_few_steps.ipynb #8c898c11
@@ -169,6 +169,7 @@ def two_step_target(
         first = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
         x_m = ddim_jump(sched, x_t, first, t, m)
         second = clean_image(teacher, sched, x_m, m, *labels, clip=clip)
+    torch.clear_autocast_cache()   # as in `_asking`
     share = (1 - _ratio(sched, m, s))/(1 - _ratio(sched, t, s))
     return first + shaped(share, x_t)*(second - first)
 
@@ -215,6 +216,7 @@ def consistency_loss(
         # at step 0 the path has ended, and no network is asked
         said = _image(model, x_s, s.clamp(min=1), *labels)
         wanted = torch.where(shaped(s, x_s) > 0, said, x_s)
+    torch.clear_autocast_cache()   # as in `_asking`
     return distance(_image(model, x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #b545c573
@@ -241,11 +243,12 @@ def mean_flow_target(
     *labels,       # passed on to the network
 )->tuple:          # of the shape of z: what it said; what it should have said, no gradient
     "v - (tau - r) du/dtau along the path, by one forward derivative. Geng et al. 2025."
-    ask, own = lambda z, r, tau: _checked(net(z, r, tau, *labels), z), _dtype_for(net, z.dtype)
+    def ask(z, r, tau): return _checked(net(z, r, tau, *_copies(labels)), z)
+    own = _dtype_for(net, z.dtype)
     tangent = v, torch.zeros_like(r), torch.ones_like(tau)
     # jvp wants memory of its own, which a time spread over a batch by `expand` has not
-    here, tangent = (tuple(x.to(own).contiguous() for x in each)
-                     for each in ((z, r, tau), tangent))
+    alone = dict(copy=True, memory_format=torch.contiguous_format)
+    here, tangent = (tuple(x.to(own, **alone) for x in each) for each in ((z, r, tau), tangent))
     with sdpa_kernel(SDPBackend.MATH):   # fast attention has no forward derivative
         said, slope = torch.func.jvp(ask, here, tangent)
     said, slope = said.to(z.dtype), slope.to(z.dtype)
@@ -277,7 +280,7 @@ class PredictsMeanFlow(PredictsEps):
         z, tau = x_t/both, noise/both
         dtype, times = self.like(z).dtype, tau.reshape(len(z))
         asked = (v.to(dtype, copy=True) for v in (z, torch.zeros_like(times), times))
-        return z, tau, _checked(self.net(*asked, *labels), z)
+        return z, tau, _checked(self.net(*asked, *_copies(labels)), z)
 
     def forward(self,
         x_t:Tensor, t:Tensor,  # (B, ...) images at step t; (B,) int64 or one int, 1..T

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .checks import check_float, check_known, check_t, from_elsewhere
 from .forward import q_sample, shaped
 from .posterior import v_from_eps
-from .sampler import _check_kept, _checked, _dtype_for
+from .sampler import _check_kept, _checked, _copies, _dtype_for, _first_weights
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/09_objective.ipynb #34d72cfb
@@ -43,7 +43,7 @@ def _told(
 )->Tensor:                            # what it says
     "The network's answer, computed in the dtype of its weights; or an error unless it is a tensor."
     t = t.to(x.device, non_blocking=True).expand(len(x))
-    said = net(x.to(_dtype_for(net, x.dtype)), t, *labels)
+    said = net(x.to(_dtype_for(net, x.dtype)), *_copies((t, *labels)))
     return check_float(said, "the network's answer", from_elsewhere(net))
 
 def ask(
@@ -131,7 +131,7 @@ class PredictsEps(KeepsTables):
 
     def like(self, x:Tensor)->Tensor:
         "The network's first weights, for their device and dtype; `x` if it has none."
-        return next(self.net.parameters(), x) if isinstance(self.net, nn.Module) else x
+        return _first_weights(self.net, x)
 
     def ask(self, x_t, t, *labels)->Tensor:
         "The network's answer, computed in the dtype of its weights, returned in that of `x_t`."
@@ -140,7 +140,7 @@ class PredictsEps(KeepsTables):
         known = getattr(self.net, 'classes', None)
         for y in labels: check_known(y, known)
         given = x_t.to(self.like(x_t).dtype, copy=True)   # it may write into what it is shown
-        return _checked(self.net(given, t, *labels), x_t)
+        return _checked(self.net(given, *_copies((t, *labels))), x_t)
 
     def steps(self, x_t, t)->Tensor:
         "`t` as (B,) int64 where `x_t` lives; checked on the CPU only: on a GPU to look is to wait."

@@ -24,8 +24,8 @@ from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
 from .checks import check_number, check_whole, torch_defaults
-from .sampler import (_asking, _check_clip, _check_match, check_shape, ddim_sample,
-                                 device_of, eval_mode)
+from .sampler import (_asking, _check_clip, _check_match, _copies, check_shape,
+                                 ddim_sample, device_of, eval_mode)
 from .schedule import Schedule
 
 # %% ../nbs/11_evaluate.ipynb #a16869af
@@ -156,7 +156,8 @@ class Judge:
     def __call__(self, pixels:Tensor)->Tensor:
         "Features of all images, (N, D) float64 on the CPU."
         batches = _as_pixels(pixels, self.name).split(self.batch)
-        with eval_mode(self.net):
+        alike = torch.autocast(torch.device(self.device).type, enabled=False)
+        with eval_mode(self.net), alike:   # whatever the caller casts
             return torch.cat([self.net(self.prepare(x)).cpu().double() for x in batches])
 
     def __repr__(self): return f'Judge({self.name})'
@@ -434,7 +435,7 @@ def held_out(
         x_0 = to_unit(x).to(device)
         eps = torch.randn(x_0.shape, generator=g).to(device)
         x_t = q_sample(sched, x_0, some, eps)
-        ask = _asking(model, x_t.dtype, True, lambda x_t, t: model(x_t, t, *y))
+        ask = _asking(model, x_t.dtype, True, lambda x_t, t: model(x_t, t, *_copies(y)))
         each.append(compare(x_0, x_t, some, eps, ask(x_t, some.to(device))).cpu().double())
     each = torch.cat(each)
     return each.mean().item(), each.std().item()/n**0.5

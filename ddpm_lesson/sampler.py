@@ -126,9 +126,23 @@ def _start(shape, x_T, noise, device)->Tensor:
     return x_T.detach().to(device, dtype, copy=True)
 
 # %% ../nbs/06_ddpm.ipynb #75788da5
+def _unwrapped(model):
+    "What a partial or a method is of; any other model as it is."
+    inner = model.func if isinstance(model, partial) else getattr(model, '__self__', None)
+    return model if isinstance(model, nn.Module) or inner is None else _unwrapped(inner)
+
+def _parts_of(model)->list:
+    "A model and all modules in it, also where a plain wrapper keeps a network."
+    model = _unwrapped(model)
+    parts = [*model.modules()] if isinstance(model, nn.Module) else [model]
+    kept = [getattr(part, '__dict__', {}).get(name) for part in parts for name in ('model', 'net')]
+    return parts + [part for inner in kept if callable(inner) for part in _parts_of(inner)]
+
 def _first_weights(model, other):
-    "Of a network; `other` for any other model."
-    return next(model.parameters(), other) if isinstance(model, nn.Module) else other
+    "The first real numbers of a network; `other` for any other model."
+    net = _unwrapped(model)
+    weights = net.parameters() if isinstance(net, nn.Module) else ()
+    return next((p for p in weights if p.is_floating_point()), other)
 
 def device_of(model, x_T=None)->torch.device:
     "Where to sample: where the network lives, else where `x_T` does, else the CPU."
@@ -141,7 +155,7 @@ class eval_mode:
     users, lock = Counter(), threading.Lock()  # part -> calls that need it so now, in all threads
 
     def __init__(self, model):
-        self.parts = [*model.modules()] if isinstance(model, nn.Module) else []
+        self.parts = [part for part in _parts_of(model) if isinstance(part, nn.Module)]
 
     def __enter__(self):
         with self.lock:
@@ -173,11 +187,9 @@ def _check_clip(clip)->tuple:
     raise ValueError(f'clip wanted None or (lo, hi) with lo < hi, got {clip!r:.60}')
 
 def _with_schedule(model)->list:
-    """The model, its parts and what they keep, as far as these keep a schedule in `sched`.
+    """The parts of a model and what they keep, as far as these keep a schedule in `sched`.
     (`getattr` of that is slow; torch's own layers keep none, and are many.)"""
-    around = model, getattr(model, 'func', None), getattr(model, '__self__', None)
-    parts = [part for m in around for part in (m, *eval_mode(m).parts)
-             if not type(part).__module__.startswith('torch.nn')]
+    parts = [part for part in _parts_of(model) if not type(part).__module__.startswith('torch.nn')]
     inside = [v for part in parts for v in getattr(part, '__dict__', {}).values()]
     return [part for part in (*parts, *inside)
             if isinstance(getattr(part, '__dict__', {}).get('sched'), Schedule)]
@@ -216,17 +228,24 @@ def _dtype_for(model, dtype):
     floats = torch.float32, torch.bfloat16, torch.float16, torch.float64
     if own == dtype or own not in floats or _with_schedule(model): return dtype
     # torch's layers want images in the dtype of their weights; a number of float32 takes any
-    layers = any(m._parameters for m in model.modules() if type(m).__module__.startswith('torch.nn'))
+    layers = any(m._parameters for m in eval_mode(model).parts
+                 if type(m).__module__.startswith('torch.nn'))
     return own if layers or own != torch.float32 else dtype
 
+def _copies(given)->list:
+    "Tensors in memory of their own, into which a model may write; other things as they are."
+    return [v.clone() if isinstance(v, Tensor) else v for v in given]
+
 def _apart(model, x_t, *more)->Tensor:
-    "The model's answer, in memory of its own, to a copy of `x_t`: it may write into both again."
-    return _checked(model(x_t.to(_dtype_for(model, x_t.dtype), copy=True), *more), x_t).clone()
+    "The model's answer, in memory of its own, to copies of all: it may write into each again."
+    given = x_t.to(_dtype_for(model, x_t.dtype), copy=True)
+    return _checked(model(given, *_copies(more)), x_t).clone()
 
 # %% ../nbs/06_ddpm.ipynb #e363ef28
 def _with_history(model, x_t, t)->Tensor:
     "The model's answer to a copy of `x_t`, (B, ...) with a gradient: differentiable in it."
-    eps_hat = _checked(model(x_t.to(_dtype_for(model, x_t.dtype), copy=True), t), x_t)
+    given = x_t.to(_dtype_for(model, x_t.dtype), copy=True)
+    eps_hat = _checked(model(given, *_copies([t])), x_t)
     if eps_hat.requires_grad: return eps_hat
     raise ValueError("the model's answer wanted a gradient: was it computed under no_grad?")
 
@@ -236,8 +255,10 @@ def _asking(model, dtype, copy, what=None, norms=None):
     at_rest, own, what = eval_mode(model), _dtype_for(model, dtype), what or model
     def ask(x_t, t):
         given = x_t.to(own, copy=copy).detach()
-        with torch.inference_mode(), at_rest: said = _checked(what(given, t), x_t).detach()
-        if norms is not None: norms.add_(torch.linalg.vector_norm(said))
+        with torch.inference_mode(), at_rest:
+            said = _checked(what(given, *_copies([t])), x_t).detach()
+            if norms is not None: norms.add_(torch.linalg.vector_norm(said))
+        torch.clear_autocast_cache()   # older torch would find casts there that have no gradient
         return said
     return ask
 
@@ -345,7 +366,7 @@ def _check_end(x_0, answers, lift)->None:
 def _walk_from_0(model, sched, x_t, ts, coefs, noise, clip=None, progress=False, look=True):
     "A `walk` that begins where alpha_bar is 0: x_t is the noise, and the model says x_0_hat."
     norms = x_t.new_zeros(1)
-    ask = _asking(model, x_t.dtype, look, model.x_0_hat, norms)
+    ask = _asking(model, x_t.dtype, True, model.x_0_hat, norms)
     x_0_hat = ask(x_t, torch.full((len(x_t),), ts[0], device=x_t.device)).clone()
     if clip: x_0_hat = x_0_hat.clamp(*clip)
     direction, sigma = (c[0].item() for c in coefs)

@@ -64,7 +64,7 @@ def test_what_reaches_the_network(loss):
     net, labels = Listener(EPS), torch.tensor([4, 5, 6])
     loss(net, SCHED, X_0, T, EPS, labels, 'more')
     x_t, t, *rest = net.given
-    assert torch.equal(x_t, q_sample(SCHED, X_0, T, EPS)) and torch.equal(t, T) and rest == [labels, 'more']
+    assert torch.equal(x_t, q_sample(SCHED, X_0, T, EPS)) and torch.equal(t, T) and torch.equal(rest[0], labels) and rest[1:] == ['more']
     loss(net, SCHED, X_0, 300, EPS)
     assert net.given[1].tolist() == [300]*3 and net.given[1].dtype == torch.int64 and len(net.given) == 2
     assert_close(net.given[0][1], x_t[1], rtol=0, atol=0)
@@ -88,7 +88,7 @@ def test_ask_refuses_what_the_closed_form_would_take():
 def test_wrappers_pass_image_step_and_labels_on(wrapper):
     net, labels = Listener(EPS), torch.tensor([4, 5, 6])
     wrapper(net, SCHED)(X_0, T, labels)
-    assert torch.equal(net.given[0], X_0) and torch.equal(net.given[1], T) and net.given[2] is labels
+    assert torch.equal(net.given[0], X_0) and torch.equal(net.given[1], T) and torch.equal(net.given[2], labels)
     wrapper(net, SCHED)(X_0, 7)
     assert net.given[1].tolist() == [7]*3 and len(net.given) == 2
 

@@ -22,6 +22,7 @@ from ddpm_lesson.few_steps import consistency_coefs
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0
+from ddpm_lesson.metrics import Counted
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
 from ddpm_lesson.sampler import (
@@ -293,6 +294,35 @@ def test_network_is_in_eval_mode_and_put_back(stub):
     stub.forward = fail
     with pytest.raises(RuntimeError, match='mid-way'): ddim_sample(stub, LINEAR, (2, 3), steps=2)
     assert stub.training
+
+
+class Keeps:
+    "A wrapper that is no module."
+    def __init__(self, net): self.net = net
+    def __call__(self, x, t, *y): return self.net(x, t, *y)
+
+
+@pytest.mark.parametrize('around', [partial, lambda net: net.forward, lambda net: partial(net.__call__), Keeps, lambda net: Counted(partial(net)), lambda net: PredictsEps(partial(net), LINEAR), lambda net: Labelled(Keeps(net), [0, 0])],
+                         ids=['partial', 'method', 'partial of a method', 'object', 'counted', 'wrapped', 'labelled'])
+def test_a_network_is_at_rest_whatever_is_around_it(around):
+    "Rejects images drawn with dropout, and statistics of the batch that move: partial(net, y=y) is how people fix a label."
+    class Net(torch.nn.Module):
+        def __init__(self): super().__init__(); self.layer, self.drop, self.norm = torch.nn.Linear(3, 3), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(3)
+        def forward(self, x, t, y=None): return self.norm(self.drop(self.layer(x)))
+    torch.manual_seed(0)
+    net = Net().train()
+    wanted = ddim_sample(net, LINEAR, (2, 3), steps=3, seeds=[1, 2])
+    assert torch.equal(ddim_sample(around(net), LINEAR, (2, 3), steps=3, seeds=[1, 2]), wanted)
+    assert net.training and net.drop.training and net.norm.num_batches_tracked == 0
+
+
+def test_a_partial_is_asked_where_and_in_what_its_network_is(stub):
+    assert device_of(partial(torch.nn.Linear(1, 1).to('meta'))).type == 'meta'
+    class Net(torch.nn.Module):
+        def __init__(self): super().__init__(); self.table, self.layer = torch.nn.Parameter(torch.arange(3), requires_grad=False), torch.nn.Linear(3, 3).bfloat16()
+        def forward(self, x, t): return self.layer(x)
+    net = Net()   # its first numbers are whole: no image is made of such
+    for model in net, partial(net), net.forward, PredictsEps(net, LINEAR): assert ddim_sample(model, LINEAR, (2, 3), steps=2, seeds=[1, 2]).isfinite().all()
 
 
 def test_result_is_an_ordinary_float32_tensor(stub):
@@ -992,7 +1022,7 @@ def test_an_answer_with_history_leads_back_to_the_images(dtype):
     net, x, t = Writes().to(dtype), normal(2, 3, dtype=torch.float32).requires_grad_(), torch.tensor([4, 9])
     before = x.detach().clone()
     eps_hat = _with_history(net, x, t)
-    assert net.seen[0][0] == dtype and net.seen[0][1] is t and eps_hat.dtype == torch.float32 and torch.equal(x, before)
+    assert net.seen[0][0] == dtype and torch.equal(net.seen[0][1], t) and eps_hat.dtype == torch.float32 and torch.equal(x, before)
     assert_close(eps_hat, 6*before, rtol=1e-6 if dtype != torch.bfloat16 else 2e-2, atol=0)
     eps_hat.sum().backward()
     assert torch.equal(x.grad, torch.full((2, 3), 6.0))

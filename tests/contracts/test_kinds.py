@@ -223,6 +223,54 @@ def test_a_judge_leaves_the_network_as_it_was():
     assert torch.equal(judge(DATA.pixels), judge(DATA.pixels))
     assert net.training and net[2].training and net[1].weight.requires_grad
 
+def learned(ask, cast):
+    "Which weights get a gradient where a network is asked, under the caller's autocast or not."
+    torch.manual_seed(0)
+    net = unet.UNet(width=8, mults=(1,), blocks=1, attend=())
+    for p in net.parameters(): nn.init.normal_(p, std=0.1)
+    with torch.autocast('cpu', torch.bfloat16, enabled=cast): found = ask(loss.PredictsV(net, SCHED))
+    found.sum().backward()
+    return [name for name, p in net.named_parameters() if p.grad is not None]
+
+
+TWO = torch.tensor([150, 60])
+CAST = {   # a network that is asked without gradients, then with: model -> losses
+    'drawn, then taught': lambda m: (sampler.ddim_sample(m, SCHED, SHAPE, steps=2), loss.eps_loss(m, SCHED, X, TWO, EPS))[1],
+    'judged, then taught': lambda m: (metrics.noise_loss(m, SCHED, DATA), loss.eps_loss(m, SCHED, X, TWO, EPS))[1],
+    'consistency_loss': lambda m: few_steps.consistency_loss(m, SCHED, X, TWO, 20, EPS), 'consistency_loss, taught': lambda m: few_steps.consistency_loss(m, SCHED, X, TWO, 20, EPS, teacher=m),
+    'distill_loss': lambda m: few_steps.distill_loss(m, m, SCHED, X, TWO, 40, 20, EPS),
+}
+
+
+@pytest.mark.parametrize('name', CAST)
+def test_no_weight_stops_learning_under_autocast(name):
+    "Rejects weights that autocast cast while no gradient was asked for, and used again: they learn nothing, without a word."
+    assert learned(CAST[name], True) == learned(CAST[name], False)
+
+
+GUIDED = {   # a network that is asked in inference mode, then for a gradient: model -> numbers
+    'restore_dps': lambda m: edit.restore_dps(m, SCHED, X*HALF, edit.masked(HALF), SHAPE, steps=3, **SEEDS), 'inpaint_guided': lambda m: edit.inpaint_guided(m, SCHED, X, HALF, steps=3, **SEEDS),
+    'ode_bound': lambda m: likelihood.ode_bound(m, SCHED, (X*255).round()/255, steps=3, probes=2, bins=511, **SEEDS)[0], 'drawn, then measured': lambda m: (sampler.ddim_sample(m, SCHED, SHAPE, steps=2), score.tweedie_cov(m, SCHED, X, TWO))[1],
+}
+
+
+@pytest.mark.parametrize('name', GUIDED)
+def test_what_wants_gradients_works_under_autocast(name):
+    "Rejects 'Inference tensors cannot be saved for backward'."
+    torch.manual_seed(0)
+    net = unet.UNet(width=8, mults=(1,), blocks=1, attend=())
+    for p in net.parameters(): nn.init.normal_(p, std=0.1)
+    wanted = GUIDED[name](loss.PredictsV(net, SCHED))
+    with torch.autocast('cpu', torch.bfloat16): got = GUIDED[name](loss.PredictsV(net, SCHED))
+    assert_close(got, wanted, rtol=0.1, atol=0.1)
+
+
+def test_a_judge_sees_alike_under_autocast():
+    "Rejects features of eight bits beside a reference of twenty-four."
+    judge = metrics.Judge(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), 4, 127.5, 127.5, 'mine')
+    with torch.autocast('cpu', torch.bfloat16): got = judge(DATA.pixels)
+    assert torch.equal(got, judge(DATA.pixels))
+
 # --- gradients of others, empty batches, other worlds ---------------------------------------------
 
 

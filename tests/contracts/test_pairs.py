@@ -60,15 +60,18 @@ OTHERS = set("""held_out evaluate steps_curve draw_images draw_as_card bits_of h
 
 
 class Spoils(torch.nn.Module):
-    "A model that writes into what it is shown, afterwards."
+    "A model that writes into what it is shown and told, afterwards: `t -= 1`, say, where steps count from 0."
     def __init__(self, model):
         super().__init__()
         self.model = model
 
-    def forward(self, x_t, t):
-        said = self.model(x_t.clone(), t)
-        x_t.mul_(0)
+    def forward(self, x_t, t, *labels):
+        said = self.model(x_t.clone(), t.clone(), *(y.clone() for y in labels))
+        for v in (x_t, *labels): v.mul_(0)
+        t -= 1
         return said
+
+    def x_0_hat(self, *given): return Spoils.forward(SimpleNamespace(model=self.model.x_0_hat), *given)
 
 
 def test_the_table_holds_all_that_take_a_model_and_a_schedule():
@@ -140,10 +143,32 @@ def test_a_network_in_float32_is_shown_images_in_float64(name):
 @pytest.mark.parametrize('name', sorted(ASKED))
 def test_a_model_may_spoil_what_it_is_shown(name):
     "Rejects images of ours, or the caller's, lent to a model that writes into them."
-    before, model = X.clone(), PredictsV(Stub(), SCHED)
+    before, model = [v.clone() for v in (X, T, S)], PredictsV(Stub(), SCHED)
     wanted = ASKED[name](model, SCHED)
-    assert_close(ASKED[name](Spoils(model), SCHED), wanted, rtol=1e-5, atol=1e-5)
-    assert torch.equal(X, before)
+    for spoils in Spoils(model), PredictsV(Spoils(Stub()), SCHED): assert_close(ASKED[name](spoils, SCHED), wanted, rtol=1e-5, atol=1e-5)
+    assert all(map(torch.equal, (X, T, S), before))
+
+
+def test_a_model_may_spoil_the_step_it_is_told_again_and_again():
+    "Rejects one tensor of steps for all corrections of a step, or one image that is used after it was lent."
+    for f in lambda m: score.sde_sample(m, SCHED, SHAPE, steps=3, corrections=2, **SEEDS), lambda m: edit.invert(m, SCHED, X, steps=3, rounds=3):
+        assert_close(f(Spoils(Stub())), f(Stub()), rtol=1e-6, atol=1e-6)
+    nothing = dialects.flow_schedule(20)   # there the walk begins with an image of the model's own
+    for f in sampler.ddim_sample, sampler.ddpm_sample:
+        draw = lambda model: f(model, nothing, SHAPE, steps=3, **SEEDS)
+        assert_close(draw(Spoils(PredictsV(Stub(), nothing))), draw(PredictsV(Stub(), nothing)), rtol=1e-6, atol=1e-6)
+    def taught(net, y, tau): return few_steps.mean_flow_loss(net, X, torch.zeros(2), tau, EPS, y)
+    said, y, tau = lambda z, r, tau, y: z*(tau + y).view(-1, 1, 1, 1), LABELS.clone(), torch.full((2,), 0.5)
+    assert_close(taught(lambda z, r, tau, y: (said(z, r, tau, y), tau.mul_(1000), y.mul_(0))[0], y, tau), taught(said, LABELS, torch.full((2,), 0.5)))
+    assert torch.equal(y, LABELS) and tau.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize('name', TAUGHT)
+def test_a_network_may_spoil_the_step_and_the_labels_that_it_is_told(name):
+    "Rejects a loss against the velocity of the step before: `t -= 1` in a network whose steps count from 0."
+    before, wanted = [v.clone() for v in (X, T, S)], TAUGHT[name](PredictsV(Stub(), SCHED), SCHED)
+    for spoils in Spoils(PredictsV(Stub(), SCHED)), PredictsV(Spoils(Stub()), SCHED): assert_close(TAUGHT[name](spoils, SCHED), wanted, rtol=1e-5, atol=1e-5)
+    assert all(map(torch.equal, (X, T, S), before))
 
 
 class Reader(Stub):
@@ -154,7 +179,7 @@ class Reader(Stub):
         said = super().forward(x_t.clone(), t) + (0 if y is None else y.to(x_t).reshape(-1, 1, 1, 1))
         if not self.spoils: return said
         with torch.no_grad():
-            x_t.mul_(0)
+            for v in (x_t, t, *more, *([] if y is None else [y])): v.mul_(0)
             self.memory = getattr(self, 'memory', torch.empty_like(said)).copy_(said)
         return self.memory
 
@@ -165,7 +190,8 @@ WRAPPED = {   # name -> network -> numbers
     **{f'{P.__name__}.x_0_hat': lambda net, P=P: P(net, SCHED).x_0_hat(X, T) for P in (loss.PredictsX0, PredictsV, dialects.PredictsFlow, dialects.PredictsEdm)},
     'PredictsMeanFlow': lambda net: few_steps.PredictsMeanFlow(lambda z, r, tau: net(z, tau), SCHED)(X, T),
     'Labelled': lambda net: guidance.Labelled(net, LABELS)(X, T), 'Guided': lambda net: guidance.Guided(net, LABELS, 3.0)(X, T),
-    'Guided, in between': lambda net: guidance.Guided(net, LABELS, 3.0, between=(15, 20))(X, T),
+    'Guided, in between': lambda net: guidance.Guided(net, LABELS, 3.0, between=(15, 20))(X, T), 'Guided, twice': lambda net: [m(X, T) for m in [guidance.Guided(PredictsV(net, SCHED), LABELS, 3.0)]*2][-1],
+    'held out': lambda net: torch.tensor(metrics.image_loss(net, SCHED, BYTES, labels=LABELS)), 'v_loss': lambda net: loss.v_loss(net, SCHED, X, T, EPS, LABELS),
     'Autoguided': lambda net: guidance.Autoguided(guidance.Labelled(net, LABELS), net, 3.0)(X, T),
     'RescaledGuided': lambda net: dialects.RescaledGuided(net, SCHED, LABELS, 3.0)(X, T),
     'clean_image': lambda net: few_steps.clean_image(net, SCHED, X, T), 'two_step_target': lambda net: few_steps.two_step_target(net, SCHED, X, T, T - 1, S),
@@ -180,10 +206,11 @@ WRAPPED = {   # name -> network -> numbers
 @pytest.mark.parametrize('name', WRAPPED)
 def test_a_network_in_any_wrapper_may_spoil_what_it_is_shown_and_what_it_said(name):
     "Rejects an image that is used after it was lent, and an answer that the next one is written over."
-    before, wanted, net = X.clone(), WRAPPED[name](Reader()), Reader()
+    given = X, T, S, LABELS
+    before, wanted, net = [v.clone() for v in given], WRAPPED[name](Reader()), Reader()
     net.spoils = True
     assert_close(WRAPPED[name](net), wanted, rtol=1e-6, atol=1e-6)
-    assert torch.equal(X, before)
+    assert all(map(torch.equal, given, before))
 
 
 @pytest.mark.parametrize('around', [metrics.Counted, lambda m: guidance.Autoguided(m, m), lambda m: partial(m), lambda m: m.__call__, lambda m: loss.PredictsEps(m, OTHER)],
