@@ -10,8 +10,6 @@ unfinished table is still one of pairs. Every cell leaves `OUT.parts/CELL.json` 
 import argparse
 import json
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,9 @@ from PIL import Image
 from ddpm_lesson.engine.files import atomic_write, write_table
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.run import Run, fit
-from ddpm_lesson.experiments import cell_name, measured, parts, s1_cells
+from ddpm_lesson.experiments import cell_name, measured, parts, s1_cells, worker_pool
+
+from .measure import own_table
 
 VIEWS = [('raw', 'ddim', 4), ('raw', 'ddim', 19), ('ema', 'ddim', 19)]  # S1's KID, S1's pictures, with averaged weights
 COLUMNS = 20
@@ -125,7 +125,7 @@ def main():
     say.add_argument('--precision', default='float32', help='published: float32')
     say.add_argument('--workers', type=int, default=1, help='cells at once, a process each: a small network leaves a GPU waiting')
     say.add_argument('--seconds', type=float, default=float('inf'), help='no cell begins that would end later, by the time the last one took')
-    say.add_argument('--out', type=Path, default=Path('runs/s1_grid.csv'))
+    say.add_argument('--out', type=own_table('cell,preset'), default='runs/s1_grid.csv')
     say.add_argument('--judge', action='store_true', help='judge what was drawn, train nothing')
     a = say.parse_args()
     began = time.time()
@@ -140,7 +140,7 @@ def main():
     here = dict(data=Path(about['data']).name, size=a.size, N=a.count)
     if other := [row for row in gathered(a.out) if any(row[k] != v for k, v in here.items())]:
         raise ValueError(f'{folder_of(a.out)} holds another experiment ({other[0]}): name another --out')
-    with ProcessPoolExecutor(a.workers, get_context('spawn')) as pool:
+    with worker_pool(a.workers) as pool:
         jobs = [pool.submit(one_cell, cell, about, began + a.seconds) for cell in cells]
         for cell, job in zip(cells, jobs):
             if took := job.result(): print(f'{time.time() - began:5.0f} s  {cell_name(cell)}: {took:.1f} s', flush=True)

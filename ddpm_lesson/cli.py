@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 
 from . import __version__, classroom, edit as editing, experiments, judging, train as training
 from .checks import moved_to
-from .data import Images, to_unit
+from .data import Images, middle_square, to_unit
 from .engine import draw, run as runs, sources
 from .engine.cards import check_card, limits, samplers, schedules, to_image_range, units
 from .engine.distributed import fit_here, launched_alone, process_group, rank_and_world, resume_here, run_here
@@ -155,6 +155,19 @@ def _check_edit(mask, inverted):
     if inverted: no_other('--invert', 'mask', 'strength', 'count', 'seed')
     if mask: no_other('--mask', 'strength')
 
+def _photo_and_known(photo, mask, side:int, channels:int)->tuple:
+    "The middle square of a photo, (1, C, H, W) in [-1, 1], and where a mask lets it stay, (1, 1, H, W); None: no mask."
+    picture = sources.read_picture(photo, side, channels)
+    image = to_unit(middle_square(picture, side))[None]
+    if not mask: return image, None
+    cover = sources.read_picture(mask, side, 1)
+    (w, h), (W, H) = picture.size, cover.size
+    if W != H and abs(w*H/(W*h) - 1) > 0.05:   # a large JPEG was read small
+        raise ValueError(f'--mask wanted the shape of PHOTO, {w} x {h}, or a square, got {W} x {H}')
+    known = (middle_square(cover, side) < 128)[None]
+    if known.all() or not known.any(): raise ValueError('--mask wanted white parts and black ones, got one kind alone')
+    return image, known
+
 # %% ../nbs/interface/cli.ipynb #cceaa85f
 @main.command('edit', epilog='Example: ddpm_lesson edit shirt.png --strength 0.4')
 @click.argument('photo', type=Place(exists=True, dir_okay=False))
@@ -181,8 +194,7 @@ def edit_photo(photo, weights, strength, mask, inverted, label, steps, count, se
     check_pixels('--out', sheet_size(count + 1, 8, zoom, side))
 
     # Read, change, write.
-    image = to_unit(sources.read_image(photo, side, channels))[None].to(device)
-    known = (sources.read_image(mask, side, 1) < 128)[None].to(device) if mask else None
+    image, known = (v if v is None else v.to(device) for v in _photo_and_known(photo, mask, side, channels))
     (model, sched), (mean, std) = load_pretrained(weights, device), (v.to(device) for v in units(card))
     if labels is not None: model = Labelled(model, labels)
     x = ((image - mean)/std).expand(count, -1, -1, -1)
@@ -223,12 +235,13 @@ def _recipe_flag(f):
     return flag(f'{name} {f.name}', kind, f'{said[0].upper()}{said[1:]}.', shown=str(usual))
 
 # %% ../nbs/interface/cli.ipynb #08c526e9
-def _anew(given:dict, preset:str, start=None)->tuple:
+def _anew(given:dict, preset:str, folder, start=None)->tuple:
     "Images, card and source of a run that begins, perhaps with the weights of a model, whose images it draws."
     if start is not None: model_of(start, photos=True)
     settings = dict(given)
     source = plan(given, preset)['data'] if (named := settings.pop('data')) is None else named
-    return *planned(source, preset, None, start, settings, at_terminal()), where_from(source)
+    sources.check_apart(where := where_from(source), folder)
+    return *planned(source, preset, None, start, settings, at_terminal()), where
 
 def _again(given:dict, folder:Path)->tuple:
     "The same of the run in a folder; what is said beside --resume is put into its card, and compared there later."
@@ -258,10 +271,13 @@ def _goes_on(folder)->str:
     return f'ddpm_lesson train --resume {shlex.quote(named)} goes on'
 
 # %% ../nbs/interface/cli.ipynb #6771745a
-def _learn(run, folder:Path, every:int, tensorboard):
+def _learn(run, folder:Path, every:int, tensorboard, source:str):
     "Train; the first process writes, and says how to go on if it is stopped."
     if tensorboard is None: tensorboard = importlib.util.find_spec('tensorboard') is not None
-    try: fit_here(run, folder, every, report=lambda: reporter(folder, tensorboard, run.card, len(run.losses)))
+    def begin(run):
+        record(folder, run, source)
+        return reporter(folder, tensorboard, run.card, len(run.losses))
+    try: fit_here(run, folder, every, begin)
     except KeyboardInterrupt as e:
         if run.processes.rank: sys.exit(1)
         raise click.ClickException(f'{e or "stopped"}; {_goes_on(folder)}') from None
@@ -314,7 +330,7 @@ def train(preset, folder, resume, start, every, tensorboard, half, compiled, gra
     "Train a model; after Ctrl-C, --resume FOLDER goes on. Under torchrun, all processes train one model."
     # Where to keep it, and what to learn; the first process alone writes there.
     folder, again, device = _run_folder(preset, folder, resume, start), resume is not None, best_device(device)
-    data, card, source = _again(given, folder) if again and checkpoints(folder) else _anew(given, preset, start)
+    data, card, source = _again(given, folder) if again and checkpoints(folder) else _anew(given, preset, folder, start)
 
     # The network, and what an earlier run has learned; then train.
     with process_group(device) as device:
@@ -322,10 +338,8 @@ def train(preset, folder, resume, start, every, tensorboard, half, compiled, gra
         run = run_here(card, data, device, compiled, graphs)
         if start is not None: begin_with(run, start)
         if again: resume_here(run, folder)
-        if not rank:
-            record(folder, run, source)
-            click.echo(_outline(run, device, world))
-        _learn(run, folder, every, tensorboard)
+        if not rank: click.echo(_outline(run, device, world))
+        _learn(run, folder, every, tensorboard, source)
     if not rank: _finish(run, folder, half, device, began)
 
 # %% ../nbs/interface/cli.ipynb #c670fa70
@@ -417,7 +431,9 @@ def experiment(grid, data, size, seeds, width, blocks, count, held, workers, fol
     check_output(table, [b'floor KID'], '--folder')
 
     # Train, judge, write.
-    rows = experiments.run_cells(cells, table.parent, workers, data=data, size=size, held=held, n=count)
+    try: rows = experiments.run_cells(cells, table.parent, workers, data=data, size=size, held=held, n=count)
+    except KeyboardInterrupt:
+        raise click.ClickException('stopped; the same command goes on with the cells that are missing') from None
     write_table(rows, table)
     click.echo(f'{len(cells)} cells, {len(rows)} rows: {table}; samples of each cell in {table.parent/"cells"}')
 
@@ -455,6 +471,12 @@ def examine(where, from_zero, out, as_json):
 _install = 'pip install "ddpm_lesson[lessons]", or in a clone pip install -e ".[dev]"'
 _student = flag('--student', None, 'Your name, where several share an account.')
 
+def _until_it_ends(command:list)->int:
+    "Run a program that asks on Ctrl-C whether it is meant, as JupyterLab does; its exit status."
+    program = subprocess.Popen(command)
+    while True:   # `subprocess.run` would kill it, and what its kernels hold
+        with suppress(KeyboardInterrupt): return program.wait()
+
 def _named(student):
     "Let what follows know the student."
     if student: os.environ['DDPM_LESSON_STUDENT'] = student
@@ -487,7 +509,7 @@ def lessons(folder, in_place, student, no_browser, port, ip):
     root = classroom.course() if in_place else classroom.working_copy(folder)
     click.echo(f'{root}: ' + ('the pages themselves' if in_place else 'a working copy, yours to change'))
     flags = ['--no-browser']*bool(no_browser) + [f'--port={port}']*bool(port) + [f'--ip={ip}']*bool(ip)
-    raise SystemExit(subprocess.run(classroom.in_lab(root, *flags)).returncode)
+    raise SystemExit(_until_it_ends(classroom.in_lab(root, *flags)))
 
 # %% ../nbs/interface/cli.ipynb #d144f653
 @main.command('class')

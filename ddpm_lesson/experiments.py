@@ -4,13 +4,17 @@
 
 # %% auto #0
 __all__ = ['mean_interval', 's1_cells', 's2_cells', 'cell_name', 'split', 'parts', 'materials', 'held_out_losses', 'measured',
-           'run_cell', 'run_cells', 'paired']
+           'run_cell', 'worker_pool', 'run_cells', 'paired']
 
 # %% ../nbs/12_experiments.ipynb #b1600d3d
 import itertools
 import json
 import time
+import os
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 import torch
 from .data import Images, to_pixels, to_unit
@@ -22,7 +26,7 @@ from .engine.presets import preset_card
 from .engine.cards import units
 from .pretrained import draw_as_card, save_model
 from .checks import torch_defaults
-from .engine.sources import find_source, load_images
+from .engine.sources import check_apart, find_source, load_images
 from .engine.run import Run, fit
 from .train import generator
 
@@ -177,6 +181,7 @@ def run_cell(
     n:int=200,                                   # samples of each measure
 )->list:                                         # rows, a dict each
     "Train one cell and measure it, or read what was measured before. The result is written last."
+    check_apart((data := find_source(data)).where, folder)
     train, test, ref = materials(data, size, held, n)
     changes = {k: v for k, v in cell.items() if k != 'preset'}
     card, images = preset_card(cell['preset'], train, **changes)
@@ -198,6 +203,29 @@ def run_cell(
     write_text(path, json.dumps(result, indent=1) + '\n')
     return rows
 
+# %% ../nbs/12_experiments.ipynb #9fa04aa1
+def _begin_work(pipe):
+    "In a worker: one thread; Ctrl-C is left to the first process, and the worker ends with it."
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def wait():
+        with suppress(EOFError, OSError): pipe.recv()
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
+
+@contextmanager
+def worker_pool(
+    workers:int, # at once
+):               # yields an executor
+    "Processes of one core each. None outlives this one, and Ctrl-C ends them at once."
+    context = get_context('spawn')
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours, ProcessPoolExecutor(workers, context, _begin_work, (theirs,)) as pool:
+        try: yield pool
+        except KeyboardInterrupt:
+            ours.close()
+            raise
+
 # %% ../nbs/12_experiments.ipynb #9fa04aa3
 def run_cells(
     cells:list, folder,
@@ -208,7 +236,7 @@ def run_cells(
     "Train and measure all cells. Interrupted, the same call goes on with those that are missing."
     from tqdm import tqdm
     rows, how = [], how | dict(data=find_source(how.get('data', 'fashion')))   # looked up once
-    with ProcessPoolExecutor(workers, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
+    with worker_pool(workers) as pool:
         jobs = [pool.submit(run_cell, cell, folder, **how) for cell in cells]
         done = tqdm(as_completed(jobs), 'cells', len(jobs), disable=not progress)
         for job in done: rows += job.result()

@@ -22,7 +22,7 @@ import torch
 
 from .engine.cards import parse_card, sampling_of
 from .engine.files import atomic_write, full_path, open_regular, save_png, sheet, write_text
-from .engine.safety import checkpoints, locked, versions
+from .engine.safety import checkpoints, versions
 from .engine.sources import find_source
 from .exam.grade import user_folder
 from .metrics import image_hashes
@@ -39,7 +39,8 @@ def where_from(
 
 def _read(path)->dict:
     "A record; {} if it is not there or no record."
-    with suppress(OSError, ValueError), open_regular(path) as f: return parse_card(f.read(10**6 + 1), str(path))
+    most = 10**7   # bytes: as many as a card has, and a thousand sessions
+    with suppress(OSError, ValueError), open_regular(path) as f: return parse_card(f.read(most + 1), str(path), most)
     return {}
 
 def _memory(record)->Path:
@@ -78,7 +79,7 @@ def record(
                precision='bf16' if run.bf16 else 'float32', at=datetime.now(timezone.utc).isoformat(timespec='seconds'))
     about = dict(id=old.get('id', secrets.token_hex(16)), card=run.card,
                  sessions=[*old.get('sessions', []), now | versions()])
-    with locked(path.parent): write_text(path, json.dumps(about, indent=1) + '\n')
+    write_text(path, json.dumps(about, indent=1) + '\n')
     with suppress(OSError, ValueError):   # without a home folder nothing is remembered
         write_text(_memory(about), json.dumps(dict(data=source)))
 

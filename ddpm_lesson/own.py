@@ -26,7 +26,7 @@ from .engine.files import full_path
 from .engine.presets import card_for, every_network, in_steps, numbers, one_length, plan, prepared, recipe_of
 from .engine.run import Run, fit, make_card, resume
 from .engine.safety import checkpoints
-from .engine.sources import load_images
+from .engine.sources import check_apart, load_images
 from .journal import how_made, record, reporter, strangers, where_from
 from .pretrained import _unwrapped, draw_as_card, load_card, load_pretrained, save_model
 from .schedule import Schedule
@@ -284,6 +284,8 @@ def train_on(
     """Train on your images. With a folder: go on with the run that is there.
     Raises ValueError for settings that contradict each other, the images or that run,
     FloatingPointError if the loss diverges."""
+    where = where_from(images) if folder is not None and isinstance(images, (str, Path)) else None
+    if where: check_apart(where, folder)
     data, card = planned(images, preset, net, start, settings)
     device, began = best_device(device), time.monotonic()
     run = Run(card, data, device, net=net)
@@ -292,8 +294,10 @@ def train_on(
     folder = full_path(folder)
     if others := strangers(folder): raise ValueError(f'folder wanted another, got {folder}: {others[0]} is there, and not of this run')
     if checkpoints(folder): resume(run, folder)
-    record(folder, run, where_from(images) if isinstance(images, (str, Path)) else data.name)
-    fit(run, folder, every, progress, reporter(folder, False, run.card), each)
+    def begin(run):
+        record(folder, run, where or data.name)
+        return reporter(folder, False, run.card)
+    fit(run, folder, every, progress, each=each, begin=begin)
     save_model(folder/'model.safetensors', run.averaged().net, run.card | how_made(began, run, device))
     return run
 

@@ -173,8 +173,7 @@ def save_model(
     if writable(beside).is_file() and b'"network"' not in beside.read_bytes():
         raise ValueError(f'a card goes to {beside}, which is there and is no card: choose another name')
     weights = _to_write(net, card, torch.float16 if half else torch.float32)
-    beside.unlink(missing_ok=True)   # killed from here on, it leaves weights with their own card alone
-    save_tensors(path, weights, card)
+    save_tensors(path, weights, card, stale=beside)   # killed on the way, it leaves weights with their own card alone
     write_text(beside, text)
 
 # %% ../nbs/interface/pretrained.ipynb #91d4a500

@@ -8,6 +8,7 @@ __all__ = ['clean', 'counted', 'Screen', 'sentence', 'Commands', 'Place', 'Named
            'fitting_threads', 'at_terminal', 'joined']
 
 # %% ../nbs/interface/terminal.ipynb #3b3ec9f0
+import errno
 import math
 import os
 import sys
@@ -86,6 +87,7 @@ def sentence(e:Exception)->str:
     if lacks_memory(e):
         return f'out of memory: lower --batch, --count, --size or --width{words and f" ({words})"}'
     if isinstance(e, BrokenExecutor): return 'a worker was killed, perhaps for lack of memory: try fewer --workers'
+    if getattr(e, 'errno', None) == errno.ENOENT and not e.filename: return 'the current folder is gone: go to another'
     if isinstance(e, _worded) and words: return words
     return f'{e!r:.500}; a fault of the program: with DDPM_LESSON_TRACEBACK=1 before the command it says where'
 

@@ -211,7 +211,7 @@ def test_an_assignment_asks_each_exercise_once_and_tells_no_answer(tmp_path):
             if cell['cell_type'] == 'code' and not (mark and mark['grade']): exec(re.sub(r'^check\(.*', '', source(cell), flags=re.M | re.S), space)
             if mark and mark['grade']:
                 assert mark['locked'] and mark['points'] == 1
-                with pytest.raises(AssertionError): exec(source(cell), space)      # a stub is no answer
+                with pytest.raises(AssertionError): exec(compile(source(cell), 'test', 'exec', optimize=1), space)   # a stub is no answer, though PYTHONOPTIMIZE is set
                 asked.append(mark['grade_id'].removesuffix('-test'))
         assert len(names) == len(set(names)) and path.parent.name == path.stem
         assert not re.search('<summary>Answer|solutions/', path.read_text(encoding='utf-8'))
@@ -299,7 +299,7 @@ def started(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, 'environ', os.environ | {})
     calls = []
-    monkeypatch.setattr(cli.subprocess, 'run', lambda args, **kw: calls.append([str(a) for a in args]) or cli.subprocess.CompletedProcess(args, 0))
+    monkeypatch.setattr(cli, '_until_it_ends', lambda args: calls.append([str(a) for a in args]) or 0)
     return calls
 
 
@@ -444,10 +444,12 @@ SENT = list(grade.exercises)[:2]
 
 
 @pytest.mark.parametrize('name, raw', [
+    ('x.json.txt', json.dumps(dict(student='bea', right=SENT)).encode()), ('x.ipynb', b'{}'),
     ('x.json', b'['*100_000), ('x.json', b'{"student": "", "right": []}'), ('x.csv', f'student,{SENT[0]}\n"{"a"*200_000}",1\n'.encode()),
     ('x.csv', f'student,{SENT[0]}\n'.encode() + b'bea,1\n'*200_000)])
 def test_what_one_student_sent_spoils_no_others(name, raw, tmp_path):
-    "Rejects a table that nobody gets because one file is nested without end, without a name, or without bound."
+    "Rejects a table that nobody gets because one file is nested without end, without a name, or without bound; and a file that is passed over without a word."
+    (tmp_path/'.DS_Store').touch()
     (tmp_path/'ana.json').write_text(json.dumps(dict(student='ana', right=SENT)), encoding='utf-8')
     (tmp_path/name).write_bytes(raw)
     done, bad, _ = classroom.gather(tmp_path)

@@ -5,8 +5,10 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import replace
 from functools import lru_cache
@@ -209,6 +211,22 @@ def test_a_missing_home_is_a_sentence(here, monkeypatch):
         status, said = call(*args)
         assert status == 1 and 'home folder' in said, said
     assert not [p for p in here.iterdir() if p.name.startswith('~')]
+
+
+@pytest.mark.parametrize('args', [['sample', '--count', 1, '--steps', 1], ['train', '--preset', 'debug'], ['class', 'out'], ['progress', '.'], ['diagnose', '--T', 10, '--size', 8]], ids=lambda args: args[0])
+def test_a_folder_that_is_gone_is_named(args, here, monkeypatch):
+    "Rejects '[Errno 2] No such file or directory' without a name."
+    (here/'gone').mkdir()
+    monkeypatch.chdir(here/'gone')
+    (here/'gone').rmdir()
+    status, said = call(*args)
+    assert status == 0 if args[0] == 'diagnose' else status and 'the current folder is gone' in said, said
+
+
+def test_ctrl_c_is_left_to_the_program_that_asks():
+    "Rejects `subprocess.run`, which kills JupyterLab a quarter of a second after Ctrl-C, and with it all that its kernels hold."
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    assert cli._until_it_ends([sys.executable, '-c', 'import time; time.sleep(2); raise SystemExit(7)']) == 7
 
 
 # ---- where results go
@@ -904,9 +922,11 @@ def test_a_photo_is_edited_and_the_sheet_begins_with_it(here, flags, made):
     assert pictures[0].size == (18*(made + 1) + 2, 20) and pictures[0].tobytes() == pictures[1].tobytes()
 
 
-@pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--mask', 'photo.png', '--strength', 1], '--mask wanted no --strength'), (['--invert', '--seed', 3], '--invert wanted no --seed'), (['--out', 'photo.png'], 'wanted another file'), (['--steps', 51], 'steps')])
+@pytest.mark.parametrize('flags, error', [(['--strength', 0], 'strength'), (['--mask', 'photo.png', '--invert'], 'wanted no --mask'), (['--mask', 'photo.png', '--strength', 1], '--mask wanted no --strength'), (['--mask', 'tall.png'], 'the shape of PHOTO, 30 x 20'), (['--mask', 'white.png'], 'one kind alone'), (['--invert', '--seed', 3], '--invert wanted no --seed'), (['--out', 'photo.png'], 'wanted another file'), (['--steps', 51], 'steps')])
 def test_an_edit_that_cannot_be_says_why(here, flags, error):
     save_png('photo.png', torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8))
+    save_png('tall.png', torch.randint(0, 256, (3, 30, 20), dtype=torch.uint8))
+    save_png('white.png', torch.full((1, 16, 16), 255, dtype=torch.uint8))
     status, said = call('edit', 'photo.png', '--weights', 'm.safetensors', *flags)
     assert status and error in said and 'Traceback' not in said
 

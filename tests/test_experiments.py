@@ -1,6 +1,12 @@
 "The published systems and the grid around them: sizes, units, losses, resuming, tables, commands."
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -523,3 +529,36 @@ def test_numbers_of_numpy_and_torch_are_written(tmp_path):
     "Rejects a table that only knows Python's numbers."
     write_table([dict(a=np.int64(3), b=np.float32(0.5), c=np.bool_(True), d=torch.tensor(2))], tmp_path/'t.csv')
     assert read_table(tmp_path/'t.csv') == [dict(a=3, b=0.5, c=True, d=2)]
+
+
+WORKING = """
+import os, time
+from ddpm_lesson.experiments import worker_pool
+if __name__ == '__main__':
+    with worker_pool(1) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+def lives(pid):
+    "Whether a process is there that has not ended."
+    try: return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
+    except OSError: return False
+
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='wants /proc')
+def test_no_worker_outlives_the_first_process(tmp_path):
+    "Rejects a grid that on Ctrl-C goes on with all its cells, and workers that wait for ever for a process that was killed."
+    (tmp_path/'work.py').write_text(WORKING)
+    begun = {s: subprocess.Popen([sys.executable, tmp_path/'work.py'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)}
+    workers = {s: int(first.stdout.readline()) for s, first in begun.items()}
+    time.sleep(0.5)   # they sleep, too
+    try:
+        for number, first in begun.items():
+            first.send_signal(number)
+            said, ends = first.communicate(timeout=30)[1], time.time() + 10
+            while lives(workers[number]) and time.time() < ends: time.sleep(0.05)
+            assert not lives(workers[number]) and (number == signal.SIGINT) == ('KeyboardInterrupt' in said), (number, said)
+    finally:
+        for pid in filter(lives, [*workers.values(), *(first.pid for first in begun.values())]): os.kill(pid, signal.SIGKILL)

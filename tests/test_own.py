@@ -19,6 +19,7 @@ from ddpm_lesson import (
     cli,
     cosine_schedule,
     draw_from,
+    experiments,
     fit,
     journal,
     judging,
@@ -817,6 +818,15 @@ def test_a_journal_that_is_none_is_left_alone(sessions, tmp_path):
     assert (tmp_path/'run.json').read_text() == text
 
 
+def test_a_run_that_was_resumed_a_thousand_times_goes_on(tmp_path):
+    "Rejects a journal that is taken for none once it holds a megabyte: its run could not be resumed any more."
+    train_on(PIXELS, folder=tmp_path, steps=1, **TINY)
+    kept = json.loads((tmp_path/'run.json').read_text())
+    (tmp_path/'run.json').write_text(json.dumps(kept | dict(sessions=[*kept['sessions'], *[dict(command='x'*2000)]*1000])))
+    assert len(train_on(PIXELS, folder=tmp_path, steps=2, **TINY).losses) == 2
+    assert len(json.loads((tmp_path/'run.json').read_text())['sessions']) == 1002
+
+
 @pytest.mark.parametrize('batch', [0, -3, '8', 2.5, True])
 def test_epochs_of_an_odd_batch_are_refused_in_words(batch):
     "Rejects a division by zero."
@@ -826,3 +836,34 @@ def test_epochs_of_an_odd_batch_are_refused_in_words(batch):
 def test_a_schedule_in_a_card_has_three_entries():
     for odd in dict(s=0.1), dict(beta_1=0.1), dict(shift=3):
         with pytest.raises(ValueError, match='schedule a dictionary of name, T and beta'): Run(CARD | dict(schedule=dict(name='cosine', T=10) | odd), Images(PIXELS))
+
+
+INSIDE = {
+    'train_on': lambda pics: train_on(pics, folder=pics/'run', steps=2, **TINY),
+    'train': lambda pics: call('train', '--preset', 'debug', '--data', pics, '--steps', 2, '--width', 8, '--device', 'cpu'),   # in runs/debug, below the current folder
+    'run_cell': lambda pics: experiments.run_cell(experiments.s2_cells(1, steps=1)[0], pics/'a'/'grid', pics)}
+
+
+@pytest.mark.parametrize('door', INSIDE)
+def test_a_run_lies_outside_the_images_that_it_learns_from(door, tmp_path, monkeypatch):
+    "Rejects a training in a folder of photographs: its sheets are learned from the next time, it can not be resumed, and classes become none."
+    monkeypatch.chdir(tmp_path)
+    for k in range(4): Image.fromarray(PIXELS[k, 0].numpy()).save(tmp_path/f'{k}.png')
+    monkeypatch.setattr('ddpm_lesson.engine.sources.read_image', lambda *a: pytest.fail('work was begun'))
+    try: said = INSIDE[door](tmp_path)[1]
+    except ValueError as e: said = str(e)
+    assert 'folder wanted a place outside the images' in said and sorted(p.name for p in tmp_path.iterdir()) == [f'{k}.png' for k in range(4)]
+
+
+def test_a_training_that_begins_a_moment_later_leaves_the_first_alone(tmp_path, monkeypatch):
+    "Rejects a journal, and a log for TensorBoard that hides the curve before it, from a training that then finds the folder in use."
+    right, late = journal.reporter, []
+    def reporter(*args):
+        monkeypatch.setattr('ddpm_lesson.own.reporter', right)
+        with pytest.raises(BlockingIOError, match='another training writes there'): train_on(PIXELS[6:], folder=tmp_path, steps=2, seed=1, **TINY)
+        late.append(True)
+        return right(*args)
+    monkeypatch.setattr('ddpm_lesson.own.reporter', reporter)
+    run = train_on(PIXELS, folder=tmp_path, steps=2, **TINY)
+    kept = json.loads((tmp_path/'run.json').read_text())
+    assert late and len(kept['sessions']) == 1 and kept['card'] == run.card == latest_checkpoint(tmp_path)[2]['card']

@@ -87,10 +87,20 @@ def test_killed_between_its_two_files_a_writer_leaves_no_pair_that_loads_wrongly
     monkeypatch.setattr(pretrained, 'write_text', killed)
     with pytest.raises(KeyboardInterrupt): save_model(path, fresh(other), other)
     assert load_card(path) == other and load_pretrained(path)[1].T == 60   # the weights hold their card, and no older copy lies beside them
-    def full(*a): raise OSError(28, 'No space left on device')
+    def full(*a, **k): raise OSError(28, 'No space left on device')
     monkeypatch.setattr(pretrained, 'save_tensors', full)
     with pytest.raises(OSError): save_model(path, fresh(), CARD)
     assert load_card(path) == other and load_pretrained(path)[1].T == 60
+
+
+def test_a_disk_that_is_full_leaves_the_card_beside_the_weights(tmp_path, monkeypatch):
+    "Rejects one that removes it first: weights of others may have no card inside."
+    save_model(path := tmp_path/'m.safetensors', fresh(), CARD)
+    before = path.read_bytes(), path.with_suffix('.json').read_bytes()
+    def full(*a): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('ddpm_lesson.engine.files.os.fsync', full)
+    with pytest.raises(OSError, match='could not be written'): save_model(path, fresh(), CARD | dict(data='others'))
+    assert before == (path.read_bytes(), path.with_suffix('.json').read_bytes()) and len([*tmp_path.iterdir()]) == 2
 
 
 def test_a_card_that_names_no_classes_gives_them_numbers(tmp_path):

@@ -157,12 +157,12 @@ def resume_here(run:Run, folder)->Run:
 # %% ../../nbs/21_scale.ipynb #d7c3f163
 def fit_here(
     run:Run, folder=None, every=None, # as for `fit`
-    report=None,  # made by `report()` in the first process only
+    begin=None,   # as for `fit`; called in the first process only
 )->Run:
     "`fit`; only the first process writes, reports and shows a bar."
     first, stopped = run.processes.rank == 0, None
     if not first: folder = every = None
-    try: fit(run, folder, every, progress=first, report=report() if first and report else None)
+    try: fit(run, folder, every, progress=first, begin=begin if first else None)
     except Stopped as e: stopped = e
     run.processes.agree(None)    # nobody leaves before the first has written
     if stopped: raise stopped

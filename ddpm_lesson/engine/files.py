@@ -61,6 +61,7 @@ def writable(path)->Path:
 def atomic_write(
     path,  # to make or replace; missing folders are made
     keep=None,  # where the file that was there goes; None: nowhere
+    stale=None,  # a file that is not true of the new one: removed once that is whole
 ):  # yields a path beside it to write to
     "Write a file so that it is either the old one or the new one, never half of either."
     path, keep = writable(path), keep and writable(keep)
@@ -70,6 +71,7 @@ def atomic_write(
         with suppress(FileNotFoundError): _as_before(path, beside)
         yield beside
         with open(beside, 'rb+') as f: os.fsync(f.fileno())
+        if stale: stale.unlink(missing_ok=True)
         if keep and path.exists(): os.replace(path, keep)
         os.replace(beside, path)
         _sync_folder(path.parent)
@@ -136,7 +138,7 @@ def _seal(raw)->tuple:
 def save_tensors(
     path, tensors:dict,  # ends in .safetensors; name -> tensor
     about:dict,  # anything JSON can hold
-    keep=None,  # where the file that was there goes; None: nowhere
+    keep=None, stale=None,  # as for `atomic_write`
 )->None:
     "Write tensors and a note about them as one sealed safetensors file."
     from safetensors.torch import save
@@ -145,7 +147,7 @@ def save_tensors(
     at, _, right = _seal(raw)
     raw[at:at + 64] = right
     try:
-        with atomic_write(path, keep) as p: p.write_bytes(raw)
+        with atomic_write(path, keep, stale) as p: p.write_bytes(raw)
     except OSError as e: raise OSError(e.errno, f'{e.strerror}; it could not be written', str(path)) from e
 
 # %% ../../nbs/engine/files.ipynb #c68477c5

@@ -449,18 +449,20 @@ def fit(
     progress:bool=True,   # show a bar
     report=None,          # called with the run after each checkpoint, and at the end
     each=None,            # called after each step: (loss, a () tensor on the device; step, from 1; run)
+    begin=None,           # called with the run before the first step, once the folder is locked; gives `report`
 )->Run:
     "Train to the end. After Ctrl-C or SIGTERM the step is finished, a checkpoint written, `Stopped` raised."
     if not isinstance(run, Run): raise TypeError(f'fit wanted a Run, got {type(run).__name__}: fit(Run(card, data))')
     if every is not None and not (folder or report):
         raise ValueError(f'every wanted a folder for checkpoints, or a report, got {every!r:.60} and neither')
-    for name, call in dict(each=each, report=report).items():
+    for name, call in dict(each=each, report=report, begin=begin).items():
         if not (call is None or callable(call)): raise TypeError(f'{name} wanted a function, got {type(call).__name__}')
     every = check_whole(500 if every is None else every, 'every')
     folder, batch, stop = None if folder is None else full_path(folder), run.recipe.batch, None
     bar = shown(run.recipe.steps*batch, len(run.losses)*batch, progress)
     with locked(folder), Listener(patient=run.processes.world > 1) as ear, bar as note:
         _check_ahead(run, folder)
+        if begin: report = begin(run)
         try: stop = _loop(run, folder, every, report, ear, note, each)
         except (FloatingPointError, OSError, MemoryError) as e: raise add_to_error(e, _last_good(folder)) from e
         except StopIteration as e:   # the word of an iterator that is at its end, which no caller would see as an error

@@ -730,11 +730,14 @@ def test_a_download_that_breaks_off_is_not_taken_for_the_set(tmp_path, fake):
     assert (fake.notes/'log').read_text().split() == ['downloaded']*2  # and once there, it stays
 
 
-def test_a_set_in_a_folder_that_can_not_be_written_to_is_opened_without_a_lock(tmp_path, fake, monkeypatch):
+@pytest.mark.parametrize('closed', ['sets', '.mnist.lock'])
+def test_a_set_of_which_folder_or_lock_can_not_be_written_to_is_opened_without_a_lock(closed, tmp_path, fake, monkeypatch):
+    "Rejects a set that one user of a shared folder has downloaded and no other can open."
     load_images('mnist', root=tmp_path/'sets')
-    for lock in (tmp_path/'sets').glob('.*.lock'): lock.unlink()
-    monkeypatch.setattr(os, 'access', lambda *a, **k: False)
-    assert len(load_images('mnist', root=tmp_path/'sets')) == 2 and not list((tmp_path/'sets').glob('.*'))
+    assert (tmp_path/'sets'/'.mnist.lock').exists()
+    monkeypatch.setattr(os, 'access', lambda path, *a, **k: Path(path).name != closed)
+    monkeypatch.setattr('filelock.FileLock', lambda *a, **k: pytest.fail('a lock was made'))
+    assert len(load_images('mnist', root=tmp_path/'sets')) == 2
 
 
 class Quiet(SimpleHTTPRequestHandler):
