@@ -7,14 +7,13 @@ Every figure comes from programs that ran in turns in one process; the ratios ar
 """
 import argparse
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from ddpm_lesson.engine.files import write_table
 
 from . import sampler, training
-from .measure import where
+from .measure import own_table, where
 
 PARTS = dict(sampler=sampler.rows, solvers=sampler.solver_rows, training=training.rows, sizes=training.size_rows)
 
@@ -39,7 +38,7 @@ def main():
     say.add_argument('--threads', type=int, default=torch.get_num_threads())
     say.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     say.add_argument('--only', choices=list(PARTS), help='one part: speed_training.csv was made so, and with --threads 1 speed_solvers.csv and speed_sizes.csv')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/speed.csv'))
+    say.add_argument('--out', type=own_table('what,case,who,unit'), default='benchmarks/speed.csv')
     a = say.parse_args()
     if a.rounds < 2 or a.threads < 1: say.error(f'wanted --rounds 2 or more and --threads 1 or more, got {a.rounds} and {a.threads}')
     torch.set_num_threads(a.threads)

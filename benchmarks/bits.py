@@ -9,7 +9,6 @@ the ten terms after it, the others, L_T); `elbo, small variance`, from the same 
 programs do that stop the ODE early. The trace is estimated by one fresh probe a step: on average right, and part of the spread over pictures.
 """
 import argparse
-from pathlib import Path
 
 import torch
 
@@ -18,6 +17,8 @@ from ddpm_lesson.engine.files import write_table
 from ddpm_lesson.likelihood import _elbo_coefs, bits_per_dim, dequantise, elbo_terms, ode_bound, ode_log_likelihood
 from ddpm_lesson.pretrained import load_pretrained
 from ddpm_lesson.sampler import quadratic, timesteps
+
+from .measure import own_table
 
 
 def pictures(count):
@@ -64,7 +65,7 @@ def with_small_variance(sched, steps, L, d):
 
 if __name__ == '__main__':
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument('--out', type=Path, default=Path('benchmarks/bits.csv'))
+    ask.add_argument('--out', type=own_table('kind,picture,method'), default='benchmarks/bits.csv')
     ask.add_argument('--count', type=int, default=8, help='garments')
     ask.add_argument('--steps', type=int, default=None, help='of the chain; all by default')
     ask.add_argument('--hops', type=int, nargs=2, default=(25, 50), help='steps of the ODE, twice')

@@ -1,6 +1,6 @@
 """Five dialects, the same number of steps: noise, image, velocity, flow matching and EDM, each with its own loss and levels, on one network.
 
-    python benchmarks/dialects.py --out benchmarks/dialects.csv --tuning benchmarks/dialects_tuning.csv
+    python -m benchmarks.dialects --out benchmarks/dialects.csv --tuning benchmarks/dialects_tuning.csv
 
 Every training is that of one small U-Net on the 10,000 bundled garments. All have one table of noise levels, the cosine schedule, one
 optimizer, batch and average of weights; a step costs the same in each. A dialect decides what the network sees and is asked for, and how often
@@ -16,7 +16,6 @@ import argparse
 import copy
 import math
 from itertools import product
-from pathlib import Path
 
 import torch
 
@@ -29,6 +28,8 @@ from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import cosine_schedule
 from ddpm_lesson.train import Ema, Recipe, adamw, draw, generator, learning_rate
 from ddpm_lesson.unet import UNet
+
+from .measure import own_table
 
 SCHED = cosine_schedule()
 
@@ -124,8 +125,8 @@ def main():
     say.add_argument('--count', type=int, default=200, help='samples')
     say.add_argument('--calls', type=int, default=25, help='network calls a sample')
     say.add_argument('--seeds', type=int, default=3, help='trainings of each dialect')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/dialects.csv'))
-    say.add_argument('--tuning', type=Path, default=Path('benchmarks/dialects_tuning.csv'))
+    say.add_argument('--out', type=own_table('dialect,seed,lr'), default='benchmarks/dialects.csv')
+    say.add_argument('--tuning', type=own_table('dialect,seed,lr'), default='benchmarks/dialects_tuning.csv')
     a = say.parse_args()
     torch.set_num_threads(1)
     data, test = Images(bundled_fashion().pixels, name='fashion'), bundled_fashion(train=False)  # without labels

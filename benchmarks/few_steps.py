@@ -22,7 +22,6 @@ import math
 import os
 import platform
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -38,6 +37,8 @@ from ddpm_lesson.pretrained import load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_sample, trailing
 from ddpm_lesson.solvers import dpm_solver_sample, dpm_solver_steps
 from ddpm_lesson.train import Ema, Recipe, adamw, generator
+
+from .measure import beside, own_table
 
 CLIP, CLASSES, WAYS = (-1, 1), 10, 20  # of a way: the teacher's calls
 RECIPE = Recipe(target='x_0', steps=10**9, batch=64, lr=1e-3, warmup=20, ema_decay=0.99)
@@ -214,8 +215,8 @@ def main():
     say.add_argument('--seconds', type=float, default=130, help='processor seconds of each training')
     say.add_argument('--seeds', type=int, default=3, help='trainings of each method')
     say.add_argument('--count', type=int, default=500, help='images judged')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/few_steps.csv'))
-    say.add_argument('--ship', type=Path, help='instead: train one for 4 calls, and keep it here')
+    say.add_argument('--out', type=own_table('method,calls,seed'), default='benchmarks/few_steps.csv')
+    say.add_argument('--ship', type=beside, help='instead: train one for 4 calls, and keep it here')
     say.add_argument('--seed', type=int, default=0, help='of that one')
     say.add_argument('--lr', type=float, default=RECIPE.lr, help='of that one')
     say.add_argument('--drawing', type=float, default=0.25, help="of that one: the teacher's share of the time")

@@ -1,7 +1,7 @@
 """Fine-tuning on 200 pictures of one's own: the shipped garments learn to draw houses, beside a network that begins from nothing.
 
-    python benchmarks/fine_tune.py --pictures houses        # 200 small pictures, drawn by this script
-    python benchmarks/fine_tune.py --out benchmarks/fine_tune.csv --sheet images/fine_tune.png
+    python -m benchmarks.fine_tune --pictures houses        # 200 small pictures, drawn by this script
+    python -m benchmarks.fine_tune --out benchmarks/fine_tune.csv --sheet images/fine_tune.png
 
 Every row is one training on the same 200 houses, of the laptop preset, one thread, from seed 0. `lr` is the
 highest learning rate. `loss` is the image loss (lesson 11) on 200 other houses with its standard error. The sheet shows, row by row: houses that were
@@ -20,6 +20,8 @@ from ddpm_lesson.data import Images, to_unit
 from ddpm_lesson.engine.files import save_png, sheet, write_table
 from ddpm_lesson.metrics import image_loss
 from ddpm_lesson.pretrained import load_pretrained
+
+from .measure import beside, own_table
 
 WAYS = (None, 2e-3), ('fashion', 5e-4), ('fashion', 2e-3)   # what to begin with, and the highest learning rate
 
@@ -53,8 +55,8 @@ def houses(count, seed=0):
 def main():
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument('--pictures', help='only write the 200 houses into this new folder')
-    ask.add_argument('--out')
-    ask.add_argument('--sheet')
+    ask.add_argument('--out', type=own_table('start,lr,steps'))
+    ask.add_argument('--sheet', type=beside)
     ask.add_argument('--steps', type=int, nargs='*', default=[100, 300])
     told = ask.parse_args()
     learned, others = houses(200), houses(200, seed=1)

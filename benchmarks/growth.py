@@ -15,7 +15,7 @@ from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import cosine_schedule
 from ddpm_lesson.unet import UNet
 
-from .measure import seconds, where
+from .measure import own_table, seconds, where
 
 SCHED = cosine_schedule()
 BASE = dict(batch=16, size=32, width=32, steps=4)
@@ -76,7 +76,7 @@ def main():
     say = argparse.ArgumentParser(prog='python -m benchmarks.growth', description=__doc__.splitlines()[0])
     say.add_argument('--rounds', type=int, default=3, help='times each point is run; the shortest counts')
     say.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/growth.csv'))
+    say.add_argument('--out', type=own_table('what,varied,value'), default='benchmarks/growth.csv')
     a = say.parse_args()
     rows = []
     for make in sample, train:

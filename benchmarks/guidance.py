@@ -1,7 +1,7 @@
 """Quality against variety: guidance over its scale, in an interval of steps, and away from a weaker network, on the shipped garments.
 
     pip install -e ".[judge]"
-    python benchmarks/guidance.py --out benchmarks/guidance.csv
+    python -m benchmarks.guidance --out benchmarks/guidance.csv
 
 Every row draws the same number of garments of each class with the same seeds. Quality is KID-Lite0 against the 2,000 test garments (lower is
 better), with the interval of `kid_interval`: for which samples were drawn, not for another training. Variety is the mean distance of two
@@ -11,11 +11,10 @@ label that was asked for (of real ones: whose nearest other one has their label)
 A weak network of your own, here the shipped one with a thirtieth of its training, adds its rows (what is in the table is not drawn again):
 
     ddpm_lesson train --preset laptop --batch 32 --steps 600 --warmup 60 --ema-decay 0.99 --half --folder runs/weak
-    python benchmarks/guidance.py --weak runs/weak --out benchmarks/guidance.csv
+    python -m benchmarks.guidance --weak runs/weak --out benchmarks/guidance.csv
 """
 import argparse
 from dataclasses import fields
-from pathlib import Path
 
 import torch
 
@@ -27,6 +26,8 @@ from ddpm_lesson.metrics import Counted, features, kid_interval, lite0_judge
 from ddpm_lesson.pretrained import load_card, load_pretrained
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.train import Recipe, fit
+
+from .measure import own_table
 
 
 def weak_network(card, steps):
@@ -60,7 +61,7 @@ def settings():
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ask.add_argument('--out', required=True)
+    ask.add_argument('--out', type=own_table('away_from,'), required=True)
     ask.add_argument('--count', type=int, default=300, help='garments a row')
     ask.add_argument('--steps', type=int, default=10)
     ask.add_argument('--weak-steps', type=int, default=500)
@@ -73,7 +74,7 @@ def main():
     apart = torch.cdist(real, real).fill_diagonal_(torch.inf)
     of_real = variety(real, test.labels)
     y = torch.arange(told.count) % 10
-    rows = read_table(told.out) if Path(told.out).exists() else []
+    rows = read_table(told.out) if told.out.exists() else []
     if not rows: rows.append({'away_from': 'real images', 'variety': 1.0, 'obeyed': (test.labels[apart.argmin(1)] == test.labels).double().mean().item()})
     if told.weak: wanted = away_from(load_pretrained(told.weak)[0], 'same network, trained less')
     else: wanted = [*settings(), *away_from(weak_network(card, told.weak_steps), 'weak network')]

@@ -20,7 +20,6 @@ import argparse
 import os
 import platform
 import re
-from pathlib import Path
 
 import torch
 from filelock import FileLock
@@ -34,6 +33,7 @@ from ddpm_lesson.metrics import evaluate, lite0_judge, reference
 from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.train import Ema
 
+from .measure import own_table
 from .same_minutes import preset_run, steps_in, train_for
 
 
@@ -171,7 +171,7 @@ def main():
     say.add_argument('--now', action='store_true', help='instead: what may be added to the preset as it is now')
     say.add_argument('--seeds', type=int, nargs='*', default=[], help='train the chosen ones from these seeds')
     say.add_argument('--five', action='store_true', help='instead: the preset as it is now, drawn as its card says')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/ingredients.csv'))
+    say.add_argument('--out', type=own_table('part,here,KID'), default='benchmarks/ingredients.csv')
     a = say.parse_args()
     torch.set_num_threads(1)
     targets.update(SPREAD)

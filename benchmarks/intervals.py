@@ -12,7 +12,6 @@ a judge must draw anew to be judged.
 import argparse
 import os
 import platform
-from pathlib import Path
 
 import torch
 
@@ -24,6 +23,7 @@ from ddpm_lesson.pretrained import load_pretrained
 from ddpm_lesson.sampler import ddim_sample, trailing
 
 from .guidance import variety
+from .measure import own_table
 from .solvers_kid import BLOCKS, difference
 
 CALLS, T = 50, 1000
@@ -54,7 +54,7 @@ def drawn(model, sched, judge, w, between, seed, n):
 def main():
     read = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     read.add_argument('--count', type=int, default=1000, help='images a row')
-    read.add_argument('--out', type=Path, default=Path('benchmarks/intervals.csv'))
+    read.add_argument('--out', type=own_table('minus none,its interval,variety'), default='benchmarks/intervals.csv')
     asked = read.parse_args()
     torch.set_num_threads(1)
     judge, (model, sched), test = lite0_judge(), load_pretrained('fashion'), bundled_fashion(train=False)

@@ -1,4 +1,5 @@
-"Times of several programs, taken in turns, so that what slows the machine slows them all."
+"Times of several programs, taken in turns, so that what slows the machine slows them all; where their tables and pictures go."
+import argparse
 import os
 import platform
 import random
@@ -6,6 +7,25 @@ import statistics
 import time
 
 import torch
+
+from ddpm_lesson.engine.files import full_path
+from ddpm_lesson.terminal import check_output
+
+
+def own_table(heading):
+    "For argparse: a place for a table with these words in its heading; a file of others there is refused before any work."
+    def place(text):
+        try: check_output(path := full_path(text), [heading.encode()], 'the table')
+        except (ValueError, OSError) as e: raise argparse.ArgumentTypeError(str(e)) from e
+        return path
+    return place
+
+
+def beside(path):
+    "The path, or the next name that is free: nothing that is there is replaced."
+    path = full_path(path)
+    while os.path.lexists(path): path = path.with_stem(f'{path.stem}-again')
+    return path
 
 
 def synchronise(device):

@@ -23,6 +23,8 @@ from ddpm_lesson.sampler import ddim_sample
 from ddpm_lesson.schedule import cosine_schedule
 from ddpm_lesson.unet import UNet, count_parameters
 
+from .measure import beside, own_table
+
 SIZES = 10, 100, 1000, 10_000
 LOOKS = 300, 1500, 6000
 BATCH = 16
@@ -91,7 +93,7 @@ def strips(learned, samples):
 
 
 def main(out, images, seeds, looks):
-    rows = read_table(out) if Path(out).exists() else []
+    rows = read_table(out) if out.exists() else []
     for seed in range(seeds):
         for n in SIZES:
             if any((r['images'], r['seed']) == (n, seed) for r in rows): continue
@@ -99,14 +101,14 @@ def main(out, images, seeds, looks):
                 rows.append(row)
                 print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
             if images and seed == 0:
-                save_png(Path(images).with_stem(f'{Path(images).stem}_{n}'), sheet(strips(garments(True)[:n], samples), cols=8))
+                save_png(beside(images.with_stem(f'{images.stem}_{n}')), sheet(strips(garments(True)[:n], samples), cols=8))
             write_table(rows, out)
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', default='memorise.csv')
-    parser.add_argument('--images')
+    parser.add_argument('--out', type=own_table('images,seed,parameters'), default='memorise.csv')
+    parser.add_argument('--images', type=Path)
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--looks', type=int, nargs='+', default=LOOKS)
     main(**vars(parser.parse_args()))

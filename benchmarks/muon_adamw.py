@@ -9,7 +9,6 @@ Interrupted, the same call goes on. A row a training; what is compared is the he
 """
 import argparse
 import time
-from pathlib import Path
 
 import torch
 
@@ -19,6 +18,8 @@ from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.run import Run
 from ddpm_lesson.loss import distances, targets
 from ddpm_lesson.train import draw, weights
+
+from .measure import own_table
 
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 SEEDS = (0, 1, 2)
@@ -69,10 +70,10 @@ def trained(optimizer, steps, lr, seed):
 def main():
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument('--steps', type=int, default=150, help='of Muon')
-    parse.add_argument('--out', default='benchmarks/muon_adamw.csv')
+    parse.add_argument('--out', type=own_table('optimizer,lr,seed'), default='benchmarks/muon_adamw.csv')
     a = parse.parse_args()
     torch.set_num_threads(1)
-    rows = read_table(a.out) if Path(a.out).exists() else []
+    rows = read_table(a.out) if a.out.exists() else []
     known = {r['optimizer']: int(r['steps']) for r in rows}
     steps = known if len(known) == 2 else steps_of_each(a.steps)
     def add(*how):

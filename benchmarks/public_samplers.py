@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -23,6 +22,8 @@ from torch import nn
 from ddpm_lesson.audit import audit, of_scheduler
 from ddpm_lesson.engine.files import write_table
 from ddpm_lesson.schedule import Schedule, schedule_from_alpha_bar
+
+from .measure import own_table
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def examined(row):
 def main():
     say = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     say.add_argument('--only', default='', help='libraries whose name has this in it')
-    say.add_argument('--out', type=Path, default=Path('records/audit_public.csv'))
+    say.add_argument('--out', type=own_table('library,version,sampler'), default='records/audit_public.csv')
     a = say.parse_args()
     rows = []
     for row in installed():

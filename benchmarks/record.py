@@ -28,6 +28,7 @@ from ddpm_lesson.metrics import lite0_judge, reference
 
 from . import same_minutes
 from .ingredients import judged
+from .measure import own_table
 from .same_minutes import SETTINGS, SYSTEMS, best_settings, preset_run
 
 OURS = 'laptop preset'
@@ -94,7 +95,7 @@ def main():
     say.add_argument('--count', type=int, default=1000, help='samples')
     say.add_argument('--seeds', type=int, default=3)
     say.add_argument('--only', default='', help='entries whose name contains this')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/record.csv'))
+    say.add_argument('--out', type=own_table('system,precision,seed'), default='benchmarks/record.csv')
     say.add_argument('--one', nargs=4, metavar=('NAME', 'PRECISION', 'SEED', 'BEGAN'), help=argparse.SUPPRESS)
     a = say.parse_args()
     if a.one:

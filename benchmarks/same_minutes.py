@@ -2,7 +2,7 @@
 
     pip install -e ".[judge]" diffusers
     pip install --no-deps denoising-diffusion-pytorch ema-pytorch accelerate pytorch-fid
-    python benchmarks/same_minutes.py --seconds 600 --out benchmarks/same_minutes.csv
+    python -m benchmarks.same_minutes --seconds 600 --out benchmarks/same_minutes.csv
 
 Every row trains, from one seed, on the 10,000 bundled garments, in one process with one thread, until the processor (not the clock) has
 spent the given seconds on training steps. Each network has its author's loss, schedule, optimizer and batch. All are
@@ -18,7 +18,6 @@ import os
 import platform
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -32,6 +31,8 @@ from ddpm_lesson.metrics import evaluate_samples, lite0_judge, reference
 from ddpm_lesson.pretrained import draw_as_card
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
 from ddpm_lesson.train import Recipe, weights
+
+from .measure import beside, own_table
 
 
 class Foreign(torch.nn.Module):
@@ -181,14 +182,14 @@ def main():
     say.add_argument('--count', type=int, default=300, help='samples')
     say.add_argument('--calls', type=int, default=25, help='network calls a sample')
     say.add_argument('--seeds', type=int, default=3, help='trainings of each system')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/same_minutes.csv'))
+    say.add_argument('--out', type=own_table('system,setting,seed'), default='benchmarks/same_minutes.csv')
     say.add_argument('--only', nargs='*', default=[''], help='systems whose name contains one of these')
     a = say.parse_args()
     torch.set_num_threads(1)
     data, names = bundled_fashion(), [name for name in SYSTEMS if any(part in name for part in a.only)]
     test, chosen = bundled_fashion(train=False), {}
     if a.trial:
-        table = a.out.with_name(a.out.stem + '_trials.csv')
+        table = own_table('system,setting,seed')(a.out.with_name(a.out.stem + '_trials.csv'))
         tried = [(name, s, TRIAL_SEED) for name in names for s in SETTINGS]
         chosen = best_settings(missing(tried, table, lambda *case: trial(*case, data, test, a.trial))[0])
     ref = reference(test, lite0_judge(), other=data)
@@ -197,7 +198,7 @@ def main():
     rows, images = missing(cases, a.out, lambda *case: row(*case, data, ref, a.seconds, a.count, a.calls))
     for (name, setting, seed), pixels in images.items():
         tuned = '' if setting == 'published' else '_tuned'
-        if not seed: save_png(a.out.with_name(f'{name.split(" (")[0].replace(" ", "_")}{tuned}.png'), sheet(to_unit(pixels[:16]), cols=16))
+        if not seed: save_png(beside(a.out.with_name(f'{name.split(" (")[0].replace(" ", "_")}{tuned}.png')), sheet(to_unit(pixels[:16]), cols=16))
     for r in sorted(rows, key=lambda r: r['KID']): print(f"{r['system']:30} {r['setting']:20} KID {r['KID']:7.3f} +- {r['interval']:.3f}   {r['parameters']:>12,} parameters, {r['images']:>7,} images seen")
 
 

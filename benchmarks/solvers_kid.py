@@ -30,6 +30,8 @@ from ddpm_lesson.pretrained import load_pretrained
 from ddpm_lesson.sampler import ddim_sample, ddpm_sample, image_noise, trailing
 from ddpm_lesson.solvers import dpm_solver_sample, heun_sample, karras, uniform_lambda
 
+from .measure import own_table
+
 CALLS, SEEDS, BLOCKS = (5, 10, 20, 50), (0, 1, 2), 10
 SAMPLERS = {'DDPM': ddpm_sample, 'DDIM': ddim_sample, 'Heun': heun_sample, '2M': dpm_solver_sample}
 SPACED = {'uniform t': lambda sched, S: trailing(sched.T, S), 'uniform lambda': uniform_lambda, 'rho 7': karras,
@@ -91,7 +93,7 @@ def main(argv=None):
     read = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     read.add_argument('--count', type=int, default=100, help='images a noise seed')
     read.add_argument('--keep', type=Path, required=True, help='folder for what the judge saw')
-    read.add_argument('--out', type=Path, required=True)
+    read.add_argument('--out', type=own_table('sampler,calls allowed,calls'), required=True)
     asked = read.parse_args(argv)
     torch.set_num_threads(1)
     asked.keep.mkdir(parents=True, exist_ok=True)

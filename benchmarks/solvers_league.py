@@ -13,7 +13,6 @@ import importlib.util
 import sys
 import types
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -30,6 +29,8 @@ from ddpm_lesson.solvers import (
     karras,
     uniform_lambda,
 )
+
+from .measure import own_table
 
 CALLS = (5, 10, 20, 50)
 
@@ -181,7 +182,7 @@ def rows():
 
 def main(argv=None):
     read = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    read.add_argument('--out', type=Path, required=True)
+    read.add_argument('--out', type=own_table('ours,data,schedule'), required=True)
     asked = read.parse_args(argv)
     rounded = lambda row: {k: float(f'{v:.5g}') if k in ('W2', 'ours') else v for k, v in row.items()}
     write_table([{'ours': '', **rounded(row)} for row in rows()], asked.out)

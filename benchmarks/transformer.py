@@ -31,6 +31,8 @@ from ddpm_lesson.schedule import cosine_schedule
 from ddpm_lesson.train import Ema, Recipe, draw, gradient_step
 from ddpm_lesson.unet import UNet, count_parameters
 
+from .measure import beside, own_table
+
 SCHED = cosine_schedule()
 NETWORKS = dict(unet=lambda: UNet(channels=1, width=16, mults=(1, 2, 4), blocks=1, attend=(2,), patch=2, scale_shift=True),
                 dit=lambda: DiT(channels=1, width=96, layers=4, heads=4, patch=4))
@@ -90,7 +92,7 @@ def main():
     say.add_argument('--seeds', type=int, default=3, help='trainings of each network')
     say.add_argument('--count', type=int, default=300, help='samples')
     say.add_argument('--calls', type=int, default=25, help='network calls a sample')
-    say.add_argument('--out', type=Path, default=Path('benchmarks/transformer.csv'))
+    say.add_argument('--out', type=own_table('part,network,seed'), default='benchmarks/transformer.csv')
     say.add_argument('--images', type=Path, help='where sheets of samples of seed 0 go, as NAME_unet.png')
     a = say.parse_args()
     torch.set_num_threads(1)
@@ -112,7 +114,7 @@ def main():
         ref = ref or reference(bundled_fashion(train=False), lite0_judge(), other=bundled_fashion())
         made, model = row('run', name, seed, lr, data, test, a.seconds)
         images = drawn(model, a.count, a.calls)
-        if a.images and not seed: save_png(a.images.with_stem(f'{a.images.stem}_{name}'), sheet(images[:16], cols=16))
+        if a.images and not seed: save_png(beside(a.images.with_stem(f'{a.images.stem}_{name}')), sheet(images[:16], cols=16))
         r = evaluate_samples(to_pixels(images), ref)
         keep(made | dict(KID=r['KID'], interval=r['KID interval'], floor=r['floor KID'], N=a.count, NFE=a.calls, judge=r['judge']))
 

@@ -1,5 +1,7 @@
 "Programs of `benchmarks/` that lean on the package: a table may not come from a network that nobody trained."
 import importlib
+import re
+import runpy
 import time
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import dialects, ingredients, record, same_minutes
+from benchmarks.measure import beside, own_table
 from ddpm_lesson.data import Images
 from ddpm_lesson.loss import mean_square, targets
 from ddpm_lesson.schedule import linear_schedule, schedule_from_alpha_bar
@@ -115,3 +118,24 @@ def test_a_number_that_gives_no_table_is_refused_before_any_work(asked, monkeypa
     monkeypatch.setattr(program, 'PARTS', dict(sampler=lambda *a: pytest.fail('work was begun')))
     with pytest.raises(SystemExit): program.main()
     assert 'wanted --rounds 2 or more' in capsys.readouterr().err
+
+
+BENCHMARKS = Path(same_minutes.__file__).parent
+PLACES = {p.stem: re.findall(r"own_table\('([^']+)'\).*?(?:default='([^']+)'|required|\))", p.read_text(encoding='utf-8')) for p in sorted(BENCHMARKS.glob('*.py')) if p.stem != 'measure' and 'write_table(' in p.read_text(encoding='utf-8')}
+
+
+@pytest.mark.parametrize('name', PLACES)
+def test_a_program_writes_over_no_table_of_others(name, monkeypatch, tmp_path, capsys):
+    "Rejects hours of measuring that end by replacing what somebody keeps there, or by mixing their rows into it."
+    precious, places = tmp_path/'precious.csv', PLACES[name]
+    precious.write_text('a,b\n1,2\n')
+    monkeypatch.setattr('sys.argv', [name, '--out', str(precious)])
+    with pytest.raises(SystemExit): runpy.run_module(f'benchmarks.{name}', run_name='__main__')
+    assert 'the table wanted a new name' in capsys.readouterr().err and precious.read_text() == 'a,b\n1,2\n'
+    for heading, usual in places:
+        if usual and (BENCHMARKS.parent/usual).exists(): assert own_table(heading)(BENCHMARKS.parent/usual) == BENCHMARKS.parent/usual
+
+
+def test_pictures_are_written_beside_those_that_are_there(tmp_path):
+    for _ in range(3): beside(tmp_path/'a.png').touch()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a-again-again.png', 'a-again.png', 'a.png']

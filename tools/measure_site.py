@@ -22,6 +22,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from ddpm_lesson.engine.files import write_table
+from ddpm_lesson.terminal import check_output
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {'document': 'html', 'stylesheet': 'styles', 'script': 'scripts', 'font': 'fonts', 'image': 'pictures'}
@@ -121,6 +122,7 @@ def main(argv=None):
     parser.add_argument('--lighthouse', help='its program, to ask for scores too')
     parser.add_argument('--times', action='store_true', help='also what depends on the machine: keep it quiet')
     args = parser.parse_args(argv)
+    check_output(args.out, [b'page,unit'], 'out')
     program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if not program: sys.exit('Chromium is needed, and was not found')
     server, address = served(args.book)
