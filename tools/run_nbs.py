@@ -2,7 +2,7 @@
 
 Cells that nbdev_test skips (`#| eval: false`, or a flag of settings.ini such as `#| slow`) are skipped here too.
 A page that draws random numbers before it has said `torch.manual_seed` is refused, and left as it was: run again, it would
-show other numbers.
+show other numbers. So is a page that somebody changes while it runs.
 """
 import base64
 import io
@@ -17,6 +17,7 @@ from nbdev.config import get_config
 from PIL import Image
 
 import pages
+from ddpm_lesson.engine.files import atomic_write
 
 os.environ.pop('MPLBACKEND', None)   # with one named, a notebook's pictures would be drawn and not kept
 cfg = get_config()
@@ -79,13 +80,15 @@ def client(nb, path):
 
 
 def run(path):
-    began, nb = time.time(), nbformat.read(path, 4)
+    began, raw = time.time(), path.read_bytes()
+    nb = nbformat.reads(raw.decode('utf-8'), 4)
     page, around = nb.cells, [nbformat.v4.new_code_cell(source) for source in (WATCH, UNSEEDED)]
     nb.cells = [around[0], *page, around[1]]
     client(nb, path).execute()
     nb.cells = page
     shrink(nb)
-    nbformat.write(nb, path)
+    if path.read_bytes() != raw: sys.exit(f'{path} has changed while it ran, and was left as it is now: run it again')
+    with atomic_write(path) as p: nbformat.write(nb, p)
     print(f'{path.name}: {time.time() - began:.0f} s')
 
 

@@ -68,6 +68,16 @@ def test_a_page_that_draws_before_it_is_seeded_is_refused(cell, refused, tmp_pat
     assert (read(page) == before) == refused and 'watch_draws' not in read(page)
 
 
+def test_a_page_that_is_changed_while_it_runs_keeps_the_change(tmp_path):
+    "Rejects a tool that writes back, after minutes, what the page was when it began."
+    page = tmp_path/'page.ipynb'
+    code = dict(cell_type='code', id='1', metadata={}, execution_count=None, outputs=[], source="with open('page.ipynb', 'a') as f: f.write(' ')")
+    page.write_text(json.dumps(dict(cells=[code], metadata={}, nbformat=4, nbformat_minor=5)), encoding='utf-8')
+    before = read(page)
+    status, said = run(ROOT, sys.executable, 'tools/run_nbs.py', page)
+    assert status and 'has changed while it ran' in said and read(page) == before + ' ', said[-500:]
+
+
 def test_nothing_is_still_to_do():
     "Rejects a lesson that lands with a part of its skeleton."
     files = [*(ROOT/'nbs').rglob('*.ipynb'), *(ROOT/'tests').rglob('test_*.py'), *(ROOT/'ddpm_lesson').rglob('*.py')]

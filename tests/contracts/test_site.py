@@ -35,13 +35,16 @@ from torch.testing import assert_close
 
 from conftest import Stub
 from ddpm_lesson.data import to_pixels
+from ddpm_lesson.engine.cards import build
+from ddpm_lesson.engine.run import make_card
 from ddpm_lesson.exam.grade import exercises
 from ddpm_lesson.exam.museum import exact_step_error
 from ddpm_lesson.guidance import Guided
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
-from ddpm_lesson.pretrained import load_card, load_pretrained
+from ddpm_lesson.pretrained import load_card, load_pretrained, save_model
 from ddpm_lesson.sampler import ddim_steps, ddpm_steps, image_noise, trailing
 from ddpm_lesson.schedule import cosine_schedule, diagnose, linear_schedule, rate_schedule, schedule_from_alpha_bar
+from ddpm_lesson.train import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tools'))
@@ -173,6 +176,15 @@ def test_exported_network_is_the_model(tmp_path):
         assert_close(model(x_t[-1:], t[-1:], y[-1:]), model(x_t[-1:], t[-1:]))          # label 10 is no label
         assert (model.net(x_t, t, y) - model(x_t, t, y)).abs().max() > 0.1              # the popular mistake: the bare network, which says v
     assert path.stat().st_size < 6.5e6  # float16, which these weights are
+
+
+def test_a_model_of_other_images_is_exported_too(tmp_path):
+    "Rejects an exporter that knows squares and labels only."
+    pytest.importorskip('onnxruntime')
+    card = make_card(dict(channels=3, width=8, mults=[1], blocks=1, attend=[]), Recipe(), T=20, size=[8, 12])
+    save_model(tmp_path/'m.safetensors', build(card)[0].net, card)
+    export_onnx.export(tmp_path/'m.safetensors', tmp_path/'m.onnx')
+    assert export_onnx.difference(tmp_path/'m.safetensors', tmp_path/'m.onnx') < 1e-4
 
 
 # The sampler in JavaScript
