@@ -82,6 +82,8 @@ def test_what_pages_read_is_in_every_copy(made):
         for page in pages.pages(course):
             text = '\n'.join(source(c) for c in cells(page) if c['cell_type'] == 'code')
             for target in re.findall(r"'((?:\.\./)+[^']+)'", text): assert glob.glob(str(page.parent/re.sub(r'{.*?}', '*', target))), (page, target)
+        for program in course.glob('benchmarks/*.py'):
+            for name in re.findall(r'^from \.(\w+) import', program.read_text(encoding='utf-8'), re.M): assert program.with_name(f'{name}.py').is_file(), (program, name)
 
 
 def test_a_page_names_nothing_that_its_reader_can_not_find(made):
