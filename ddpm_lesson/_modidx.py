@@ -173,6 +173,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'ddpm_lesson/audit_trace.py')},
             'ddpm_lesson.checks': { 'ddpm_lesson.checks._float32': ('reference/checks.html#_float32', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks._index': ('reference/checks.html#_index', 'ddpm_lesson/checks.py'),
+                                    'ddpm_lesson.checks.as_tensor': ('reference/checks.html#as_tensor', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.being_recorded': ('reference/checks.html#being_recorded', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.check_float': ('reference/checks.html#check_float', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.check_known': ('reference/checks.html#check_known', 'ddpm_lesson/checks.py'),

@@ -147,7 +147,7 @@ class DiT(nn.Module):
         y:Tensor=None,         # (B,) int64 labels; None: without
     )->Tensor:                 # (B, C, H, W)
         "Cut into patches, say where each lies, let them look at each other, put them together."
-        check_shown(x_t, t, self.settings['channels'])
+        check_shown(x_t, t, self.settings['channels'], self.out.weight)
         (h, w), z = x_t.shape[2:], self.stem(patchify(x_t, self.patch))
         emb, p = self.embed(t, y), self.patch
         z = z + position_code(h//p, w//p, self.width, z.device).to(z.dtype)

@@ -12,11 +12,12 @@ __all__ = ['sdedit_steps', 'invert_steps', 'inpaint_resample_steps', 'inpaint_re
 import math
 from functools import wraps
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from .checks import (check_float, check_number, check_pair, check_shape, check_whole,
                                 own_copy)
 from .forward import q_sample, rates
+from .loss import KeepsTables
 from .sampler import (_asking, _bar, _begin, _check_clip, _check_end, _check_from_0,
                                  _check_match, _no_gradient, _same_arguments, _start,
                                  _with_history, ddim_coefs,
@@ -51,7 +52,8 @@ class GaussianWorld:
                              f'got {tuple(mean.shape)} and {tuple(cov.shape)}')
         if not torch.allclose(cov, cov.T): raise ValueError('cov wanted a symmetric matrix')
         self.mean, self.cov, self.sched = mean, (cov + cov.T)/2, check_schedule(sched)
-        self.values, self.axes = torch.linalg.eigh(self.cov)
+        self.values, axes = torch.linalg.eigh(self.cov)
+        self.axes = own_copy(axes)
         if self.values[0] < -1e-9*self.values[-1].abs():
             raise ValueError(f'cov wanted no negative eigenvalue, got {self.values[0]:.3g}')
 
@@ -298,7 +300,7 @@ def blurred(
     reach = int(3*width) + 1
     places = torch.arange(-reach, reach + 1., dtype=torch.float32, device='cpu')
     line = torch.exp(-places**2/(2*width**2))
-    line = line/line.sum()
+    line = own_copy(line/line.sum())
     def blur(x):
         alone = _check_sides(x).reshape(-1, 1, *x.shape[-2:])   # each channel
         across = line.to(x).view(1, 1, 1, -1)
@@ -347,7 +349,7 @@ def _check_seen(seen, y)->Tensor:
                      f'or one for all, got {tuple(y.shape)}')
 
 # %% ../nbs/18_edit.ipynb #a66358e4
-class Measured(nn.Module):
+class Measured(KeepsTables):
     "A model that knows a measurement: again a model, of the noise given x_t and y."
     def __init__(self,
         model,          # (x_t, t) -> eps_hat, differentiable

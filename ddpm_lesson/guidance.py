@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .checks import (being_recorded, check_number, check_whole, own_copy,
+from .checks import (as_tensor, being_recorded, check_number, check_whole, own_copy,
                                 real_numbers, whole_numbers)
 from .forward import shaped
 from .sampler import _apart, shown
@@ -32,7 +32,7 @@ def check_labels(
     "The labels, or an error that says which the model knows."
     known = said_by(model, 'classes')
     if known == 0: raise ValueError('this model knows no labels: it learned without')
-    try: y = y if isinstance(y, Tensor) else torch.as_tensor(y, device='cpu')
+    try: y = y if isinstance(y, Tensor) else as_tensor(y, device='cpu')
     except (TypeError, ValueError, RuntimeError):
         raise TypeError('labels wanted a whole number for each image (of a name: '
                         f"load_card(...)['classes'].index), got {y!r:.60}") from None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_float, check_sizes, check_whole, own_copy
+from .checks import check_float, check_shown, check_sizes, check_whole, own_copy
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/22_text_to_image.ipynb #37665fcd
@@ -31,8 +31,9 @@ class LinearAutoencoder:
         differ = int((self.var > 1e-12*x.square().mean()).sum())
         if size > differ: raise ValueError(f'size wanted at most {differ}, got {size}: no more axes differ')
         largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-        self.axes = axes*largest.sign()          # an axis has no sign: the same on any machine
-        self.std = self.var[:size].sqrt()
+        # an axis has no sign: the same on any machine
+        self.axes = own_copy(axes*largest.sign())
+        self.std = own_copy(self.var[:size].sqrt())
 
     def encode(self, x:Tensor)->Tensor:
         "Pictures (B, ...) to latents (B, size)."
@@ -117,6 +118,7 @@ class TextDenoiser(nn.Module):
 
     def forward(self, z_t:Tensor, t:Tensor, ids:Tensor)->Tensor:
         "z_t (B, size), t (B,), ids (B, L) int64 -> (B, size)."
+        check_shown(z_t, t, self.start.in_features, self.end.weight, 2)
         time = time_embedding(t, self.width).to(self.end.weight.dtype)
         words, time = self.words(ids), self.time(time)
         h = self.start(z_t)

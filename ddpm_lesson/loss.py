@@ -87,12 +87,12 @@ def v_loss(
 
 # %% ../nbs/09_objective.ipynb #f06ac029
 class KeepsTables(nn.Module):
-    "A module whose own tables keep their dtype when its weights are cast, by `.half()` or `.to(dtype)`."
+    "A module whose own tables move with its weights and else stay: in `.half()`, in `.to_empty(...)`."
     def _apply(self, fn, recurse=True):
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for k, v in before.items():
-            if v.dtype != self._buffers[k].dtype: self._buffers[k] = v.to(self._buffers[k].device)
+            if not v.is_meta: self._buffers[k] = v.to(self._buffers[k].device)
         return self
 
 # %% ../nbs/09_objective.ipynb #abcd66ef

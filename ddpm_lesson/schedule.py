@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 import torch
 from torch import Tensor
-from .checks import check_number, check_whole, from_elsewhere
+from .checks import as_tensor, check_number, check_whole, from_elsewhere
 
 # %% ../nbs/02_schedule.ipynb #a585fea6
 def _table(values, name)->Tensor:
@@ -18,7 +18,7 @@ def _table(values, name)->Tensor:
     kind = getattr(values, 'dtype', type(values).__name__)
     try:
         if 'complex' in str(kind): raise TypeError
-        table = torch.as_tensor(values, dtype=torch.float64, device='cpu')
+        table = as_tensor(values, dtype=torch.float64, device='cpu')
     except (TypeError, ValueError, OverflowError, RuntimeError):
         came = f'{kind}{from_elsewhere(values)}'
         raise TypeError(f'{name} wanted real numbers, got {came}') from None

@@ -13,7 +13,7 @@ from torch import Tensor
 from .checks import (check_float, check_number, check_pair, check_t, check_whole,
                                 real_numbers)
 from .forward import at, q_sample, rates, shaped
-from .loss import _told
+from .loss import _difference, _told
 from ddpm_lesson.sampler import (
     _asking, _bar, _check_end, _check_match, _checked, _no_gradient, _same_arguments,
     _walk_from, _with_history, eval_mode, last, levels,
@@ -83,8 +83,8 @@ def dsm_loss(
     x_t = q_sample(sched, x_0, t, eps)
     steps = check_t(t, sched.T, len(x_0), low=1).to(x_0.device).expand(len(x_0))
     eps_hat = _checked(_told(model, x_t, steps, ()), x_t)
-    off = score_from_eps(sched, eps_hat, steps) - score_from_eps(sched, eps, steps)
-    return off[..., None].flatten(1).square().sum(1)
+    scores = (score_from_eps(sched, e, steps) for e in (eps_hat, eps))
+    return _difference(*scores).square().sum(1)
 
 # %% ../nbs/14_score.ipynb #dc043740
 def sde_time(

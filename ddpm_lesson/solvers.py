@@ -139,8 +139,9 @@ def follow(
 ):  # yields (t, x_t, x_0_hat) where a step begins, if `look`, then (0, x_0, x_0)
     "The loop of all solvers here: u_s = u_began + new p + old p_before."
     answer, rate, up, hidden = _answers(model, sched, plan.ts, x_t, clip)
-    u = began = x_t/(1 - levels(sched, ts)[0][0]).sqrt().item()
-    p, before, ahead = (torch.empty_like(u) for _ in range(3))  # used again: new memory takes time
+    with torch.inference_mode(False):   # whoever goes on may be in another mode than who began
+        u = began = x_t/(1 - levels(sched, ts)[0][0]).sqrt().item()
+        p, before, ahead = (torch.empty_like(u) for _ in range(3))   # new memory takes time
     for i in _bar(range(len(up)), progress):
         if plan.fresh[i]: u = began.mul_(plan.lift[i]).add_(noise(), alpha=plan.fresh[i])
         answer(u, i, p)

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from ddpm_lesson.checks import (
-    check_float, check_number, check_pair, check_t, check_whole, moved_to, torch_defaults,
-    whole_numbers,
+    check_float, check_number, check_pair, check_t, check_whole, moved_to, own_copy,
+    torch_defaults, whole_numbers,
 )
 from .data import Images, to_unit
 from .forward import at, shaped
@@ -186,7 +186,9 @@ class Ema:
     def __init__(self, net:nn.Module, decay:float=0.999):
         self.decay = check_number(decay, 'decay')
         if not 0 <= self.decay <= 1: raise ValueError(f'decay wanted 0..1, got {decay}')
-        self.shadow = [v.clone() for v in float_state(net).values()]
+        # a thousandth of a step would be lost in half precision
+        wide = lambda v: v.to(torch.promote_types(v.dtype, torch.float32))
+        self.shadow = [own_copy(wide(v)) for v in float_state(net).values()]
 
     def share(self, step:int)->float:
         "How far the average moves after `step` updates."
@@ -205,7 +207,7 @@ class Ema:
     @torch.no_grad()
     def move(self, net:nn.Module, share):
         "Move it by a share: a number, or a tensor on the device, which a recorded step reads anew."
-        live = self._live(net)
+        live = [v.to(s.dtype) for v, s in zip(self._live(net), self.shadow)]
         if not isinstance(share, Tensor): return torch._foreach_lerp_(self.shadow, live, share)
         away = torch._foreach_sub(live, self.shadow)
         torch._foreach_mul_(away, share)

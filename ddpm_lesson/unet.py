@@ -157,9 +157,10 @@ def checked_labels(
     if y is not None and not classes:
         raise ValueError('this network knows no labels, yet y was given')
     if not classes: return None
-    if y is None: y = torch.full_like(t, classes)
-    if y.dtype != torch.int64 or y.shape != t.shape:
-        raise ValueError(f'y wanted {len(t)} labels as int64, got {tuple(y.shape)} {y.dtype}')
+    if y is None: y = torch.full_like(t, classes, dtype=torch.int64)
+    if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != t.shape:
+        came = f'{tuple(y.shape)} {y.dtype}' if isinstance(y, Tensor) else f'{y!r:.60}'
+        raise ValueError(f'y wanted {len(t)} labels as int64, got {came}')
     check_known(y, classes)
     return y
 
@@ -219,7 +220,7 @@ class UNet(nn.Module):
         y:Tensor=None,  # (B,) int64 labels; None: without
     )->Tensor:  # (B, C, H, W)
         "Down with the skips kept, across the middle, up with each skip beside what is below."
-        check_shown(x_t, t, self.settings['channels'])
+        check_shown(x_t, t, self.settings['channels'], self.out.weight)
         h, w = x_t.shape[-2:]
         if h % self.patch or w % self.patch:
             raise ValueError(f'sides wanted a multiple of {self.patch}, got {h}x{w}')

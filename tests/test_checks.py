@@ -16,10 +16,13 @@ from ddpm_lesson.checks import (
     check_t,
     from_elsewhere,
     moved_to,
+    real_numbers,
     torch_defaults,
     whole_numbers,
 )
 from ddpm_lesson.forward import q_sample, q_step
+from ddpm_lesson.guidance import Labelled
+from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import (
     eps_from_v,
     eps_from_x_0,
@@ -29,7 +32,8 @@ from ddpm_lesson.posterior import (
     x_0_from_eps,
     x_0_from_v,
 )
-from ddpm_lesson.schedule import linear_schedule
+from ddpm_lesson.sampler import ddim_sample
+from ddpm_lesson.schedule import Schedule, linear_schedule
 
 BAD = [
     (dict(t=1001), ValueError, '1000'), (dict(t=-1), ValueError, 'got -1'), (dict(t=torch.tensor([1, 5000])), ValueError, '5000'), (dict(t=torch.tensor([1, 2, 3])), ValueError, 'one step for each image'),
@@ -196,6 +200,35 @@ def test_the_last_thread_to_leave_gives_the_dtype_back():
         other.join(60)
         assert torch.get_default_dtype() == torch.float64
     finally: torch.set_default_dtype(torch.float32)
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+@pytest.mark.parametrize('kind', [lambda a: a[::-1].copy()[::-1], lambda a: a.astype(a.dtype.newbyteorder()), read_only], ids=['backwards', 'of another machine', 'read-only'])
+def test_an_array_of_any_memory_is_its_numbers(kind):
+    "Rejects 'wanted numbers, got array' of numbers that lie backwards, and a warning of torch's."
+    sched, x = linear_schedule(20), normal(2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert torch.equal(q_sample(sched, x, kind(np.array([9, 1])), x), q_sample(sched, x, torch.tensor([9, 1]), x))
+        assert Schedule(kind(np.array([0, .3, .5]))).beta.tolist() == [0, .3, .5]
+        assert Labelled(lambda x_t, t, y: x_t, kind(np.array([2, 0]))).y.tolist() == [2, 0]
+        assert real_numbers(kind(np.array([.5, .25])), 'a flow time').tolist() == [.5, .25]
+        assert GaussianMixture(kind(np.array([1., 3.])), x, 0.1, sched).weights.tolist() == [.25, .75]
+
+
+@pytest.mark.parametrize('make, came', [(torch.Tensor.to_sparse, 'torch.sparse_coo'), (lambda x: torch.nested.nested_tensor([*x]), 'a nested one'), (lambda x: torch.nested.nested_tensor([*x], layout=torch.jagged), 'a nested one')], ids=['sparse', 'nested', 'jagged'])
+def test_what_has_no_plain_memory_is_named(make, came):
+    "Rejects torch's own words from inside: it has no such operator for them."
+    sched, x = linear_schedule(20), normal(2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # such tensors are a prototype
+        odd = make(x)
+    for call in lambda: q_sample(sched, odd, 5, odd), lambda: ddim_sample(lambda x, t: x, sched, (2, 3), steps=2, x_T=odd), lambda: ddim_sample(lambda x, t: odd, sched, (2, 3), steps=2), lambda: FiniteData(x, sched)(odd, 5):
+        with pytest.raises(TypeError, match=f'wanted a floating-point tensor, got {came}'): call()
 
 
 def test_what_has_moved_is_found_where_it_is():

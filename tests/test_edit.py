@@ -346,6 +346,13 @@ def test_a_world_keeps_numbers_of_its_own():
     assert not world.mean.any()
 
 
+def test_a_measurement_stays_as_exact_as_it_was():
+    "Rejects a measurement that is cut to eight bits together with the weights."
+    model = edit.Measured(Stub(), SCHED, edit.masked(MASK[0]), X.float(), 0.1)
+    before = model.y.clone()
+    assert torch.equal(model.bfloat16().y, before)
+
+
 def test_covariances_are_functions_anyone_can_write():
     "Rejects a wrapper that knows its three by name."
     double = lambda *args: 2*tweedie_spread(*args)

@@ -169,3 +169,9 @@ def test_the_number_after_the_last_caption_means_none():
 def test_latents_of_another_shape_are_refused(shape):
     "Rejects a single latent read as a batch."
     with pytest.raises(ValueError, match='latents wanted'): LinearAutoencoder(normal(9, 2, 4), 3).decode(normal(*shape))
+
+
+@pytest.mark.parametrize('z, t, error', [(torch.zeros(1, 4), torch.tensor([3, 4]), 't wanted one step for each'), (torch.zeros(2, 5), torch.tensor([3, 4]), r'x_t wanted shape \(B, 4\), got'), (torch.zeros(2, 4, 1), torch.tensor([3, 4]), 'x_t wanted shape'), (torch.zeros(2, 4), 3, 't wanted'), (torch.zeros(2, 4).double(), torch.tensor([3, 4]), 'as the weights are')], ids=['one for two', 'long', 'column', 'int', 'float64'])
+def test_a_network_that_reads_wants_one_step_for_each_latent(z, t, error):
+    "Rejects one latent at two steps, which was two answers."
+    with pytest.raises((ValueError, TypeError), match=error): TextDenoiser(4, 5, 16)(z, t, torch.tensor([[1, 2], [3, 0]]))

@@ -136,5 +136,14 @@ def test_wrappers_made_without_memory_have_their_tables_when_they_get_some(wrapp
     for name in 'signal_rate', 'noise_rate': assert torch.equal(getattr(model, name), getattr(wrapper(torch.nn.Conv2d(1, 1, 1), SCHED), name))
 
 
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_tables_stay_what_they_are_where_weights_lose_their_numbers(wrapper):
+    "Rejects rates that are whatever lay in memory: `to_empty`, then `load_state_dict`, which knows no tables."
+    model, other = (wrapper(torch.nn.Conv2d(1, 1, 1), SCHED) for _ in range(2))
+    model._apply(lambda t: torch.full_like(t, 7)).load_state_dict(other.state_dict())   # as `to_empty` may find it
+    for name in 'signal_rate', 'noise_rate': assert torch.equal(getattr(model, name), getattr(other, name))
+    assert torch.equal(model.net.weight, other.net.weight)
+
+
 def test_names_of_targets():
     assert targets == dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))

@@ -119,6 +119,14 @@ def test_denoising_score_matching_is_the_loss_of_the_noise_over_the_noise_varian
     assert_close(dsm_loss(world, sched, x_0, t, eps), (eps_hat - eps).square().sum(1)/(1 - sched.alpha_bar[t]), rtol=1e-9, atol=0)
 
 
+def test_score_matching_is_summed_in_digits_enough():
+    "Rejects a sum in half precision: at the first step, where all is divided by little noise, it is infinite."
+    x_0, eps, sched = normal(2, 1, 16, 16).clamp(-1, 1), normal(2, 1, 16, 16, seed=1), linear_schedule()
+    wanted, got = (dsm_loss(lambda x, t: 0.5*x, sched, x_0.to(d), torch.tensor([1, 500]), eps.to(d)) for d in (torch.float64, torch.float16))
+    assert got.dtype == torch.float32
+    assert_close(got.double(), wanted, rtol=1e-2, atol=0)
+
+
 def test_the_two_losses_differ_by_a_constant():
     "By quadrature, for three wrong scores. Rejects a target with a sign or a rate exchanged: the gap then depends on the model."
     sched, t = linear_schedule(), 300

@@ -104,6 +104,18 @@ def test_an_average_moves_alike_by_a_number_and_by_a_tensor():
         assert torch.equal(net.weight, now)
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_an_average_moves_in_half_precision_too(dtype):
+    "Rejects an average that stands still: a thousandth of the way is less than half precision tells apart."
+    net = torch.nn.Linear(2, 2, bias=False).to(dtype)
+    net.weight.data.fill_(1.)
+    with torch.inference_mode(): ema = Ema(net)
+    net.weight.data.fill_(1.25)
+    for step in range(10_000, 11_000): ema.update(net, step)
+    ema.move(net, torch.tensor(0.0))
+    assert abs(ema.copy_to(net).weight[0, 0].item() - (1.25 - 0.25*0.999**1000)) < 0.01
+
+
 def test_learning_rate_at_its_corners():
     r = Recipe(steps=100, warmup=10, lr=1.0)
     assert [round(learning_rate(k, r), 6) for k in (0, 4, 9, 10, 55, 100, 150)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]

@@ -290,3 +290,25 @@ def test_a_network_wants_one_step_for_each_image(kind, t):
     assert net(x, torch.tensor([3, 4])).shape == x.shape
     with pytest.raises(ValueError, match=r't wanted one step for each image, shape \(2,\), got'): net(x, t)
     with pytest.raises(ValueError, match=r'shape \(1,\), got \(2,\)'): net(x[:1], torch.tensor([3, 4]))
+
+
+@pytest.mark.parametrize('kind', NETWORKS)
+def test_a_network_wants_images_like_its_weights(kind):
+    "Rejects torch's own words: mat1 and mat2, bias type, no such operator."
+    net, x, t = NETWORKS[kind](), torch.zeros(2, 3, 32, 32), torch.tensor([3, 4])
+    for odd in x.double(), x.half(), x.to('meta'):
+        with pytest.raises(TypeError, match='^x_t wanted torch.float32 on cpu, as the weights are, got '): net(odd, t)
+    for odd, came in (x.to_sparse(), 'torch.sparse_coo'), (x.to(torch.uint8), 'torch.uint8; `to_unit` makes'), (x.tolist(), 'list'), (None, 'NoneType'):
+        with pytest.raises(TypeError, match=f'^x_t wanted a floating-point tensor, got {came}'): net(odd, t)
+    with torch.autocast('cpu', torch.bfloat16): assert net(x, t).isfinite().all()
+    assert net.to('meta')(x.to('meta'), t.to('meta')).is_meta
+
+
+@pytest.mark.parametrize('net', [UNet(width=8, classes=300), DiT(width=8, layers=1, heads=2, classes=300)], ids=['UNet', 'DiT'])
+def test_a_network_without_a_label_asks_for_none_whatever_the_kind_of_step(net):
+    "Rejects labels made like the steps: a sentence about labels that nobody gave, or 300 as a byte, which is 44."
+    for p in net.parameters(): torch.nn.init.normal_(p, std=0.1)
+    x, t = normal(2, 1, 8, 8).float(), torch.tensor([3, 4])
+    for kind in torch.uint8, torch.int32, torch.float32: assert_close(net(x, t.to(kind)), net(x, t))
+    for y in [0, 1], 3, 'a', t.int():
+        with pytest.raises(ValueError, match='y wanted 2 labels as int64, got'): net(x, t, y)

@@ -96,7 +96,7 @@ class PositUNet(KeepsTables):
 
     def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "Down with the output of every block kept, across the middle, up with each put beside: last in, first out."
-        check_shown(x_t, t, self.channels)
+        check_shown(x_t, t, self.channels, self.out.weight)
         x, cut = grown(x_t, 2**len(self.down))
         emb = repeat(variance_embedding(self.told[t], self.width), 'b c -> b c h w', h=x.shape[2], w=x.shape[3])
         x, skips = torch.cat([self.lift(x), emb.to(x.dtype)], 1), []
@@ -147,7 +147,7 @@ class SimpleUNet(nn.Module):
 
     def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "Down with every level's result kept, and up with each put beside what comes from below."
-        check_shown(x_t, t, self.channels)
+        check_shown(x_t, t, self.channels, self.out.weight)
         big, cut = grown(x_t, 2**len(self.down))
         emb, x, skips = F.relu(self.time(time_embedding(t, 32).to(x_t.dtype))), self.first(big), []
         for block in self.down: skips.append(x := block(x, emb))

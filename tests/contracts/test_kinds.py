@@ -89,7 +89,7 @@ def test_a_number_of_any_kind_is_the_number(name, kind):
 
 
 @pytest.mark.parametrize('name', REAL)
-@pytest.mark.parametrize('wrong', ['a', None, np.array('a')], ids=['text', 'nothing', 'array'])
+@pytest.mark.parametrize('wrong', ['a', None, np.array('a'), np.complex64(0.5 + 1j), torch.tensor(0.5 + 1j)], ids=['text', 'nothing', 'array', 'complex', 'complex tensor'])
 def test_what_is_no_number_is_named(name, wrong):
     with pytest.raises((TypeError, ValueError), match='wanted'): REAL[name][0](wrong)
 
@@ -165,6 +165,14 @@ def test_whoever_draws_on_what_was_handed_out_changes_no_later_step(name, option
     for (t, *a), (s, *b) in zip(walked(way(**options), False), walked(way(**options), True), strict=True): assert t == s and torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
+@pytest.mark.parametrize('name', WAYS)
+def test_a_walk_that_began_in_inference_mode_goes_on_outside(name):
+    "Rejects memory that only inference mode may write."
+    wanted, way = [x_t for _, x_t, _ in WAYS[name]()], WAYS[name]()
+    with torch.inference_mode(): next(way)
+    assert torch.equal(sampler.last(way), wanted[-1])
+
+
 KEPT = {   # what keeps a tensor: (tensor -> what it gives when it is asked, the tensor)
     'Labelled': (lambda y, meanwhile: asked(guidance.Labelled(lambda x, t, y: x*y.view(-1, 1, 1, 1), y), meanwhile), torch.tensor([1, 2])), 'masked': (lambda mask, meanwhile: asked(lambda x, t, f=edit.masked(mask): f(x), meanwhile), HALF.clone()),
     'Captioned': (lambda ids, meanwhile: asked(latent.Captioned(lambda z, t, ids: z*ids.sum(1).view(-1, 1, 1, 1), ids), meanwhile), torch.tensor([[1, 2], [3, 4]])), 'FiniteData': (lambda x, meanwhile: asked(FiniteData(x, SCHED), meanwhile), X.clone()),
@@ -187,7 +195,12 @@ def test_what_was_given_may_change_afterwards(name):
     assert torch.equal(call(given, given.zero_), wanted)
 
 
-@pytest.mark.parametrize('make', [lambda: FiniteData(X, SCHED), lambda: guidance.Labelled(unet.UNet(width=8, classes=2), [0, 1]), lambda: loss.PredictsV(Stub(), SCHED), lambda: dialects.PredictsEdm(Stub(), SCHED)], ids=['FiniteData', 'Labelled', 'PredictsV', 'PredictsEdm'])
+def plain(f): return lambda x, t: f(x)   # an operator as a model
+
+
+@pytest.mark.parametrize('make', [lambda: FiniteData(X, SCHED), lambda: guidance.Labelled(unet.UNet(width=8, classes=2), [0, 1]), lambda: loss.PredictsV(Stub(), SCHED), lambda: dialects.PredictsEdm(Stub(), SCHED), lambda: plain(edit.blurred(1.0)), lambda: plain(edit.masked(HALF)),
+                                  lambda: plain(latent.LinearAutoencoder(normal(9, 1, 4, 4), 3).encode), lambda: lambda x, t, world=edit.GaussianWorld(torch.zeros(16), torch.eye(16), SCHED): world(x.flatten(1), t)],
+                         ids=['FiniteData', 'Labelled', 'PredictsV', 'PredictsEdm', 'blurred', 'masked', 'encode', 'GaussianWorld'])
 def test_what_was_made_in_inference_mode_is_differentiable_afterwards(make):
     "Rejects a table that autograd may not save."
     torch.manual_seed(0)
