@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from .checks import moved_to
+from .checks import check_float, moved_to
 
 # %% ../nbs/01_data.ipynb #c0caa4dd
 assets = Path(str(importlib.resources.files('ddpm_lesson')/'assets'))
@@ -89,7 +89,9 @@ def to_unit(
     pixels:Tensor, # uint8, 0..255
 )->Tensor:         # float32 in [-1, 1]
     "Bytes to the range the model lives in; 0 becomes -1 and 255 becomes 1."
-    if pixels.dtype != torch.uint8: raise TypeError(f'pixels wanted uint8, got {pixels.dtype}')
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
+        came = pixels.dtype if isinstance(pixels, Tensor) else type(pixels).__name__
+        raise TypeError(f'pixels wanted a tensor of uint8, got {came}')
     return pixels.float()/127.5 - 1
 
 # %% ../nbs/01_data.ipynb #ca5907ac
@@ -97,9 +99,8 @@ def to_pixels(
     x:Tensor, # float in [-1, 1]; what lies outside is clamped
 )->Tensor:    # uint8
     "Back to bytes, rounded and clamped: without the clamp, -1.3 wraps round to 218."
-    if not x.is_floating_point():
-        raise TypeError(f'x wanted floating point in [-1, 1], got {x.dtype}')
-    if x.isnan().any(): raise ValueError('x wanted numbers, got NaN, which would become black')
+    if check_float(x, 'x').isnan().any():
+        raise ValueError('x wanted numbers, got NaN, which would become black')
     return ((x.float() + 1)*127.5).round().clamp(0, 255).to(torch.uint8)
 
 # %% ../nbs/01_data.ipynb #070ff623
@@ -107,9 +108,7 @@ def check_unit(
     x:Tensor, # a data set or a large batch, to train on or to judge
 )->Tensor:    # the same
     "Raise unless `x` is floating point, finite, within [-1, 1] and not all one sign."
-    if not x.is_floating_point():
-        raise TypeError(f'images wanted floating point in [-1, 1], got {x.dtype}; see to_unit')
-    if not x.numel():
+    if not check_float(x, 'images').numel():
         raise ValueError(f'images wanted at least one number, got shape {tuple(x.shape)}')
     if bad := (~x.isfinite()).sum().item():
         raise ValueError(f'images wanted finite numbers, got {bad} that are NaN or infinite')

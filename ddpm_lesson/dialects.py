@@ -23,7 +23,7 @@ from .checks import (check_float, check_number, check_pair, check_t, check_whole
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled
 from .loss import PredictsEps, PredictsV, PredictsX0, _told, mean_square
-from .sampler import _check_count, _check_kept, leading, trailing
+from .sampler import _apart, _check_count, _check_kept, leading, trailing
 from ddpm_lesson.schedule import (
     Schedule, _check_ends, _check_T, _line, _table, check_schedule, cosine_schedule,
     linear_schedule, schedule_from_alpha_bar,
@@ -76,6 +76,7 @@ def translate_image(
 )->Tensor:             # (B, ...) the same images in the other scale
     "The same noisy image, multiplied by the one number by which two literatures differ."
     sigma = _sigma(level, source)
+    sigma = sigma.clamp(max=0.9*torch.finfo(sigma.dtype).max**0.5)   # of pure noise, else 0/0
     factor = _known(to, languages, 'language').scale(sigma)/languages[source].scale(sigma)
     return check_float(x, 'x')*shaped(factor, x)
 
@@ -577,7 +578,7 @@ def _their_network():
         def forward(self, sample, timestep, class_labels=None, return_dict=True):
             t = torch.as_tensor(timestep, device=sample.device).long().expand(len(sample)) + 1
             ask = self.model.x_0_hat if self.asks_x_0 else self.model
-            said = ask(sample, t, *(() if class_labels is None else (class_labels,)))
+            said = _apart(ask, sample, t, *(() if class_labels is None else (class_labels,)))
             return UNet2DOutput(sample=said) if return_dict else (said,)
 
         def save_pretrained(self, *args, **more):

@@ -272,7 +272,7 @@ def masked(
     if not isinstance(mask, Tensor):
         raise TypeError(f'mask wanted a tensor, got {type(mask).__name__}')
     mask = own_copy(mask)
-    return lambda x: x*_mask_for(x, mask).to(x)
+    return lambda x: check_float(x, 'images')*_mask_for(x, mask).to(x)
 
 def _check_sides(x, least=1)->Tensor:
     "`x`, or an error unless it is pictures with sides of at least that many pixels."
@@ -407,7 +407,7 @@ def restore_guided(
     "Images that are likely and fit a measurement: DDIM with the model `Measured`."
     given = Measured(model, sched, operator, y, sigma_y, spread, rounds)
     return ddim_steps(given, sched, shape, steps=steps, eta=eta, clip=clip, x_T=x_T, seeds=seeds,
-                      device=device or device_of(model, y), progress=progress)
+                      device=device_of(model, y) if device is None else device, progress=progress)
 
 restore_guided_steps = _each_step(restore_guided)
 

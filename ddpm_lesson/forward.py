@@ -16,7 +16,7 @@ def at(
     table:Tensor, t:Tensor,  # (T+1,) one array of a schedule; () or (B,) int64
 )->Tensor:  # () or (B,), in the table's dtype
     "Entry `t` of a schedule's array, wherever both live."
-    return table[t.to(table.device)]
+    return table[t.to(table.device)].clone()   # one entry would be the table's own memory
 
 def shaped(
     value:Tensor, x:Tensor,  # () or (B,) float64, one number an image; (B, ...) the images
@@ -26,7 +26,7 @@ def shaped(
     if value.ndim > 1 or value.ndim and value.shape[0] != x.shape[0]:
         raise ValueError(f'wanted one number, or one for each of {len(x)} images, '
                          f'got shape {tuple(value.shape)}')
-    there = value.to(x.device, x.dtype, non_blocking=True)
+    there = value.to(x.device, x.dtype, non_blocking=x.is_cuda)
     return there.reshape(value.shape + (1,)*(x.ndim - value.ndim))
 
 # %% ../nbs/03_forward.ipynb #af6c8264

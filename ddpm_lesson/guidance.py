@@ -73,7 +73,7 @@ class Labelled(nn.Module):
     def _said(self, model, x_t, t):
         n, known = len(x_t), len(self.y)
         if n != known: raise ValueError(f'wanted one label an image, {n}, got {known}')
-        return _apart(model, x_t, t, self.y.to(x_t.device, non_blocking=True))
+        return _apart(model, x_t, t, self.y.to(x_t.device, non_blocking=x_t.is_cuda))
 
 # %% ../nbs/13_guidance.ipynb #a001bffe
 def _check_push(scale, between)->tuple:

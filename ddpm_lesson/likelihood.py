@@ -36,15 +36,15 @@ def log_density(
     if check_float(x_t, 'x_t').shape[1:] != world.means.shape[1:]:
         wanted = ('B', *world.means.shape[1:])
         raise ValueError(f'x_t wanted shape {wanted}, got {tuple(x_t.shape)}')
-    alpha_bar = at(world.sched.alpha_bar, check_t(t, world.sched.T, len(x_t))).to(x_t.device)
+    alpha_bar = at(world.sched.alpha_bar, check_t(t, world.sched.T, len(x_t)))
     alpha_bar = alpha_bar.expand(len(x_t))[:, None]
     var = alpha_bar*world.std**2 + 1 - alpha_bar
     if not (var > 0).all():
         raise ValueError('points have no density at t = 0: wanted std > 0 or t >= 1')
-    rows = _rows(x_t)
-    centres = alpha_bar.sqrt()[..., None]*_rows(world.means)
-    apart = (rows[:, None] - centres).square().sum(-1)
-    log_p = world.weights.log() - apart/(2*var) - rows.shape[1]/2*(2*math.pi*var).log()
+    rows, parts = _rows(x_t), (alpha_bar, var, world.weights, _rows(world.means))
+    alpha_bar, var, weights, means = (v.to(rows.device) for v in parts)
+    apart = (rows[:, None] - alpha_bar.sqrt()[..., None]*means).square().sum(-1)
+    log_p = weights.log() - apart/(2*var) - rows.shape[1]/2*(2*math.pi*var).log()
     return log_p.logsumexp(1)
 
 def log_normal(

@@ -18,6 +18,7 @@ from .schedule import Schedule, check_schedule
 # %% ../nbs/09_objective.ipynb #34d72cfb
 def _difference(got:Tensor, wanted:Tensor)->Tensor:
     "`got - wanted`, a row an image, or an error if their shapes differ: torch would broadcast them."
+    for x, name in (got, 'got'), (wanted, 'wanted'): check_float(x, name)
     if got.shape != wanted.shape:
         raise ValueError(f'the network wanted to return shape {tuple(wanted.shape)}, '
                          f'got {tuple(got.shape)}')
@@ -42,7 +43,7 @@ def _told(
     net, x:Tensor, t:Tensor, labels,  # as for `ask`; (B, ...) what it is shown, in any scale
 )->Tensor:                            # what it says
     "The network's answer, computed in the dtype of its weights; or an error unless it is a tensor."
-    t = t.to(x.device, non_blocking=True).expand(len(x))
+    t = t.to(x.device, non_blocking=x.is_cuda).expand(len(x))
     said = net(x.to(_dtype_for(net, x.dtype)), *_copies((t, *labels)))
     return check_float(said, "the network's answer", from_elsewhere(net))
 
@@ -146,7 +147,7 @@ class PredictsEps(KeepsTables):
         "`t` as (B,) int64 where `x_t` lives; checked on the CPU only: on a GPU to look is to wait."
         check_float(x_t, 'x_t')
         if not isinstance(t, Tensor) or t.is_cpu: t = check_t(t, self.T, len(x_t), low=1)
-        return t.to(x_t.device, non_blocking=True).expand(len(x_t))
+        return t.to(x_t.device, non_blocking=x_t.is_cuda).expand(len(x_t))
 
     def rates(self, x_t, t)->tuple:
         "Signal and noise rate of each image, (B, 1, ..., 1) in the dtype of `x_t`."

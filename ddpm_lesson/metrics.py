@@ -13,6 +13,7 @@ import hashlib
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import StringIO
 from statistics import pvariance
 import torch
@@ -290,9 +291,12 @@ class Counted(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model, self.seen = model, 0
-    def forward(self, x_t, *rest):
+    def forward(self, x_t, *rest): return self._said(self.model, x_t, *rest)
+    @property
+    def x_0_hat(self): return partial(self._said, self.model.x_0_hat)
+    def _said(self, model, x_t, *rest):
         self.seen += len(x_t)
-        return self.model(x_t, *rest)
+        return model(x_t, *rest)
 
 # %% ../nbs/11_evaluate.ipynb #0747d503
 @torch_defaults()
@@ -311,7 +315,7 @@ def draw_pixels(
     progress:bool=False,      # show a bar
 )->tuple:                     # (N, C, H, W) uint8; network calls an image, counted
     "Samples as bytes, in batches. Each image depends on its own seed and label only."
-    shape, device = check_shape(shape), device or device_of(model)
+    shape, device = check_shape(shape), device_of(model) if device is None else device
     counted, done = Counted(model), []
     who = in_batches(counted, shape[0], labels, guidance, seeds, batch, progress, between)
     for asked, some in who:
@@ -425,7 +429,8 @@ def held_out(
     "Ask about each image once, at a random step. One seed asks every model the same questions."
     _check_match(model, sched)
     pixels, g = _as_pixels(images), torch.Generator().manual_seed(seed)
-    n, device, batch = len(pixels), device or device_of(model), check_whole(batch, 'batch')
+    n, batch = len(pixels), check_whole(batch, 'batch')
+    if device is None: device = device_of(model)
     if n < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {n}')
     known = () if labels is None else (check_labels(model, labels).to(device),)
     if known and len(known[0]) != n:

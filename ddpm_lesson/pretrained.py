@@ -114,7 +114,7 @@ def load_pretrained(
         raise ValueError(f'{path.name} does not fit its card: {wrong}')
     with OwnDraws(0): model, sched = build(card, net)
     model.net.load_state_dict(load_tensors(path)[0])
-    return model.to(device or 'cpu', dtype or (None if net else torch.float32)), sched
+    return model.to('cpu' if device is None else device, dtype or (None if net else torch.float32)), sched
 
 # %% ../nbs/interface/pretrained.ipynb #3664d17a
 _around = 'torch._dynamo.', 'torch.nn.parallel.', 'torch.distributed.', 'torch.optim.'   # where torch's wrappers live

@@ -46,7 +46,8 @@ def multistep_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2M: the slope of x_0_hat from the level before. Lu et al. 2022."
-    h = _half_log_snr(sched)[[*_falling(sched.T, ts), 0]].diff()
+    ts = _falling(sched.T, ts)
+    h = _half_log_snr(sched)[[*ts, 0]].diff()
     slope, old = torch.zeros_like(h), torch.zeros_like(h)
     # first order at the first step, which has no past, and at the last, where h is infinite
     slope[1:-1] = h[1:-1]/h[:-2]/2
@@ -59,7 +60,8 @@ def single_step_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2S: two levels a step, the first looks ahead to the second. Lu et al. 2022."
-    h = _half_log_snr(sched)[[*_falling(sched.T, ts), 0]].diff()
+    ts = _falling(sched.T, ts)
+    h = _half_log_snr(sched)[[*ts, 0]].diff()
     new, old, arrives = h.expm1(), torch.zeros_like(h), torch.ones_like(h).bool()
     pairs = 2*((len(ts) - 1)//2)    # what is left over is of first order
     first, both = h[0:pairs:2], h[0:pairs:2] + h[1:pairs:2]

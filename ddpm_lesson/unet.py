@@ -179,6 +179,7 @@ class UNet(nn.Module):
         scale_shift:bool=False,  # may the time scale, or only shift?
     ):
         super().__init__()
+        mults = whole_numbers(mults, 'mults wanted a list of whole numbers')
         channels, width, blocks, patch, n, *mults = check_sizes(
             channels, width, blocks, patch, len(mults), *mults, name='UNet')
         if classes != 0: classes, = check_sizes(classes, name='UNet')
@@ -195,7 +196,8 @@ class UNet(nn.Module):
         if not {*attend} <= {*levels}:
             raise ValueError(f'attend wanted levels among {levels}, as mults has, got {attend}')
         self.settings = dict(channels=channels, width=width, mults=mults, blocks=blocks, attend=attend,
-                             patch=patch, classes=classes, dropout=dropout, scale_shift=scale_shift)
+                             patch=patch, classes=classes, dropout=dropout,
+                             scale_shift=bool(scale_shift))
         self.patch, self.width, self.classes, c_emb = patch, width, classes, 4*width
         self.time = nn.Sequential(nn.Linear(width, c_emb), nn.SiLU(), nn.Linear(c_emb, c_emb))
         if classes: self.label = nn.Embedding(classes + 1, c_emb)  # the last one means: no label

@@ -20,8 +20,11 @@ from ddpm_lesson.checks import (
     torch_defaults,
     whole_numbers,
 )
+from ddpm_lesson.data import to_pixels
+from ddpm_lesson.edit import masked
 from ddpm_lesson.forward import q_sample, q_step
 from ddpm_lesson.guidance import Labelled
+from ddpm_lesson.loss import mean_square
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import (
     eps_from_v,
@@ -227,7 +230,7 @@ def test_what_has_no_plain_memory_is_named(make, came):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # such tensors are a prototype
         odd = make(x)
-    for call in lambda: q_sample(sched, odd, 5, odd), lambda: ddim_sample(lambda x, t: x, sched, (2, 3), steps=2, x_T=odd), lambda: ddim_sample(lambda x, t: odd, sched, (2, 3), steps=2), lambda: FiniteData(x, sched)(odd, 5):
+    for call in lambda: q_sample(sched, odd, 5, odd), lambda: ddim_sample(lambda x, t: x, sched, (2, 3), steps=2, x_T=odd), lambda: ddim_sample(lambda x, t: odd, sched, (2, 3), steps=2), lambda: FiniteData(x, sched)(odd, 5), lambda: mean_square(odd, x), lambda: masked(torch.ones(3))(odd), lambda: to_pixels(odd):
         with pytest.raises(TypeError, match=f'wanted a floating-point tensor, got {came}'): call()
 
 

@@ -96,6 +96,9 @@ def test_the_ends_are_numbers():
     "Rejects sigma/(1 + sigma), which is NaN at the pure noise of flow time 1."
     ends = torch.tensor([0., 1.], dtype=torch.float64)
     assert translate_level(ends, 'flow', 'ddpm').tolist() == [1, 0] and translate_level(ends, 'ddpm', 'flow').tolist() == [1, 0]
+    for dtype in torch.float64, torch.float32:   # noise is noise in any scale but EDM's
+        x, there = normal(2, 3).to(dtype), ends.to(dtype)
+        for one, other, level in ('flow', 'ddpm', there), ('ddpm', 'flow', there), ('flow', 'log_snr', there), ('log_snr', 'flow', (1 - 2*there)*float('inf')): assert_close(translate_image(x, level, one, other), x)
 
 
 @pytest.mark.parametrize('one', words)

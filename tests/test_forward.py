@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from conftest import normal
-from ddpm_lesson.forward import q_sample, q_step, shaped
+from ddpm_lesson.forward import at, q_sample, q_step, shaped
 from ddpm_lesson.posterior import (
     eps_from_v,
     eps_from_x_0,
@@ -74,3 +74,11 @@ def test_noise_is_added_not_taken_away(sched):
     for t in {1, sched.T}:
         assert q_step(sched, zero, t, one) > 0 and q_sample(sched, zero, t, one) > 0 and q_step(sched, one, t, zero) > 0
         assert_close(q_step(sched, zero, 1, one), q_sample(sched, zero, 1, one), **EXACT)
+
+
+def test_an_entry_is_not_the_schedules_memory():
+    "Rejects a view of the table where one step was asked for, and a copy where many were."
+    sched = linear_schedule()
+    before = sched.beta.clone()
+    for t in torch.tensor(5), torch.tensor([5, 6]): at(sched.beta, t).zero_()
+    assert torch.equal(sched.beta, before)

@@ -187,6 +187,11 @@ def test_dequantised_bytes_stay_in_their_cells():
     assert torch.equal(dequantise(pixels[2:3], [2]), dequantise(pixels, range(4))[2:3])
 
 
+def test_a_density_is_worked_out_where_the_images_are():
+    "Rejects weights that stay on the CPU: known without a GPU by images that have no numbers."
+    for t in 5, torch.tensor([5, 9]): assert log_density(WORLD, normal(2, 2).to('meta'), t).is_meta
+
+
 def test_log_normal_counts_every_number(): assert_close(log_normal(normal(2, 3, 4)), torch.distributions.Normal(0, 1).log_prob(normal(2, 3, 4)).sum((1, 2)).double(), rtol=1e-9, atol=1e-9)
 
 

@@ -14,8 +14,9 @@ from torch.testing import assert_close
 from conftest import SCHEDULES, Stub, normal
 from ddpm_lesson import metrics
 from ddpm_lesson.data import Images, bundled_fashion, debug_images, to_pixels, to_unit
+from ddpm_lesson.dialects import flow_schedule
 from ddpm_lesson.guidance import Labelled
-from ddpm_lesson.loss import mean_abs, mean_square
+from ddpm_lesson.loss import PredictsV, mean_abs, mean_square
 from ddpm_lesson.metrics import (
     Judge,
     draw_pixels,
@@ -313,6 +314,21 @@ def test_network_calls_are_counted_not_claimed():
     with pytest.raises(ValueError, match='between wanted guidance other than 1'): draw_pixels(Speaks(), SCHED, (4, 1, 6, 7), labels=torch.arange(4), between=(1, 20))
     assert draw_pixels(Speaks(), SCHED, (4, 1, 6, 7), steps=5, labels=torch.arange(4))[1] == 5
     assert draw_pixels(lambda x_t, t: 0.5*x_t, SCHED, (4, 1, 6, 7), steps=[50, 9])[1] == 2
+
+
+def test_a_model_that_begins_where_nothing_is_left_is_counted_and_drawn():
+    "Rejects a counter that hides the image which the model says, without which there is no first step."
+    nothing = flow_schedule(20)
+    model = PredictsV(Stub(), nothing)
+    pixels, calls = draw_pixels(model, nothing, (2, 1, 4, 4), steps=4)
+    assert calls == 4 and torch.equal(pixels, to_pixels(ddim_sample(model, nothing, (2, 1, 4, 4), steps=4, clip=(-1, 1), seeds=[0, 1])))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there the device is one')
+def test_device_0_is_a_device():
+    "Rejects a 0 taken for nothing said: the first GPU was asked for, the CPU drew."
+    for draw in lambda: draw_pixels(Stub(), linear_schedule(20), (1, 1, 4, 4), steps=2, device=0), lambda: noise_loss(Stub(), linear_schedule(20), torch.zeros(2, 1, 4, 4, dtype=torch.uint8), device=0):
+        with pytest.raises((RuntimeError, AssertionError)): draw()
 
 
 def test_evaluate_is_drawing_and_judging_and_repeats():

@@ -228,6 +228,12 @@ def test_on_a_cpu_kernels_of_one_shape_go_together():
     assert [[id(p) for p in group] for group in _groups(kernels)] == [[id(kernels[0]), id(kernels[2])], [id(kernels[1])], [id(kernels[3])]]
 
 
+def test_kernels_of_two_dtypes_do_not_go_together():
+    "Rejects a kernel in float32 that is turned in eight bits since its neighbour has no more."
+    kernels = [nn.Parameter(normal(3, 7).to(d)) for d in (torch.bfloat16, torch.float32)]
+    assert [len(group) for group in _groups(kernels)] == [1, 1]
+
+
 def test_the_defaults_are_those_of_the_lesson():
     (group,) = Muon([nn.Parameter(normal(4, 4))]).param_groups
     assert {k: group[k] for k in ('lr', 'momentum', 'weight_decay')} == dict(lr=2e-3, momentum=0.95, weight_decay=0.01)

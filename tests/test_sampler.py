@@ -55,7 +55,7 @@ from ddpm_lesson.schedule import Schedule, cosine_schedule, linear_schedule, sch
 from ddpm_lesson.score import sde_coefs
 from ddpm_lesson.solvers import heun_plan, multistep_plan, raised, single_step_plan
 
-LINEAR = linear_schedule()
+LINEAR, COSINE = linear_schedule(), cosine_schedule()
 SUBSEQUENCES = [1, 2, 7, 50, [1000, 3], [900, 500, 499, 1], [1]]
 
 
@@ -869,6 +869,8 @@ def test_a_schedule_in_single_precision_is_the_same_and_one_of_other_betas_is_no
     model = FiniteData(torch.zeros(1, 3), LINEAR)
     rounded = schedule_from_alpha_bar(LINEAR.alpha_bar.float())
     for sched in rounded, off_by(5e-5): assert ddim_sample(model, sched, (2, 3), steps=2).isfinite().all()
+    cut = schedule_from_alpha_bar(torch.cat([COSINE.alpha_bar[:-1], COSINE.alpha_bar[-1:]/100]))   # another cap of the last beta
+    with pytest.raises(ValueError, match='sched wanted'): ddim_sample(FiniteData(torch.zeros(1, 3), COSINE), cut, (2, 3), steps=2)
     for share in 2e-4, 0.1:
         with pytest.raises(ValueError, match='sched wanted the schedule that FiniteData was made with'): ddim_sample(model, off_by(share), (2, 3), steps=2)
 

@@ -169,6 +169,13 @@ def levels_down_to(sched, S, stop):
     return [(table[1:] - w).abs().argmin().item() + 1 for w in wanted]
 
 
+@pytest.mark.parametrize('plan', [multistep_plan, single_step_plan, heun_plan])
+@pytest.mark.parametrize('kind', [iter, tuple, torch.tensor, lambda ts: torch.tensor(ts).numpy()], ids=['iterator', 'tuple', 'torch', 'numpy'])
+def test_a_plan_reads_its_steps_once(plan, kind):
+    "Rejects a plan without steps: an iterator that was looked at is empty."
+    assert repr(plan(FINE, kind([700, 90, 8, 1]))) == repr(plan(FINE, [700, 90, 8, 1]))
+
+
 @pytest.mark.parametrize('name, order', [('2M', 2), ('2S', 2), ('Heun', 2)])
 def test_order_of_convergence(name, order):
     "Rejects a solver of first order: twice the steps must leave a quarter of the error."

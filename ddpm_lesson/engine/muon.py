@@ -35,7 +35,7 @@ def orthogonalise(G:Tensor)->Tensor:
 def _groups(params):
     "Kernels that go together: those of one shape; on a GPU all, padded: many small products cost more than zeros."
     groups = {}
-    for p in params: groups.setdefault((p.dtype, p.device) if p.is_cuda else p.shape, []).append(p)
+    for p in params: groups.setdefault((p.dtype, p.device, p.is_cuda or p.shape), []).append(p)
     return list(groups.values())
 
 def _orthogonal(kernels):

@@ -420,6 +420,19 @@ def test_what_was_checked_is_what_is_used(module):
     assert not list(thrown_away(tree)) and not list(used_as_it_came(tree))
 
 
+def unawaited(tree):
+    "Calls of `.to` that never wait: into a GPU's memory that is right, from there to the CPU the numbers are read before they have come."
+    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, 'attr', '') == 'to'):
+        yield from (call.lineno for k in call.keywords if k.arg == 'non_blocking' and isinstance(k.value, ast.Constant))
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_only_a_copy_to_a_gpu_is_not_waited_for(module):
+    "Rejects labels, steps and rates of a GPU that meet images on the CPU half copied."
+    assert not list(unawaited(ast.parse(PACKAGE.joinpath(*module.split('.')).with_suffix('.py').read_text(encoding='utf-8'))))
+    assert list(unawaited(ast.parse('t.to(x.device, non_blocking=True)'))) and not list(unawaited(ast.parse('t.to(x.device, non_blocking=x.is_cuda)')))
+
+
 def test_a_check_whose_answer_is_lost_is_found():
     for lost in "check_whole(n, 'n')", "check_float(y, 'y'), check_whole(n, 'n')", "if check_number(x, 'x') > 1: y = x": assert list(thrown_away(ast.parse(lost)))
     for kept in "n = check_whole(n, 'n')", "if (x := check_number(x, 'x')) > 1: y = x", "f(check_whole(n, 'n'))": assert not list(thrown_away(ast.parse(kept)))
