@@ -143,14 +143,15 @@ def clean_image(
     "x_0_hat of any model: its own where it has one, else from its noise."
     _check_match(model, sched)
     clip, t = _check_clip(clip), _step(sched, x_t, t, low=1)
-    if hasattr(model, 'x_0_hat'): x_0_hat = _apart(model.x_0_hat, x_t, t, *labels)
+    if callable(getattr(model, 'x_0_hat', None)): x_0_hat = _image(model, x_t, t, *labels)
     else: x_0_hat = x_0_from_eps(sched, x_t, _apart(model, x_t, t, *labels), t)
     return x_0_hat.clamp(*clip) if clip else x_0_hat
 
 # %% ../nbs/19_few_steps.ipynb #980c6d29
 def _image(model, x_t, t, *labels)->Tensor:
     "A student's x_0_hat, or an error that says where there is one."
-    if hasattr(model, 'x_0_hat'): return _apart(model.x_0_hat, x_t, t, *labels)
+    said = getattr(model, 'x_0_hat', None)
+    if callable(said): return _apart(said, x_t, t, *labels)
     raise TypeError('model wanted an x_0_hat(x_t, t), as PredictsV has around a network, '
                     f'got {type(model).__name__}')
 

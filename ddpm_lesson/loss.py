@@ -151,6 +151,7 @@ class PredictsEps(KeepsTables):
 
     def rates(self, x_t, t)->tuple:
         "Signal and noise rate of each image, (B, 1, ..., 1) in the dtype of `x_t`."
+        if self.signal_rate.device != x_t.device: self._write_tables(x_t.device)
         return tuple(shaped(table[:, t].to(x_t.dtype).sum(0), x_t)
                      for table in (self.signal_rate, self.noise_rate))
 

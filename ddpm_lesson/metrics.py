@@ -24,7 +24,7 @@ from .forward import q_sample
 from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
-from .checks import check_number, check_whole, torch_defaults
+from .checks import check_float, check_number, check_whole, torch_defaults
 from .sampler import (_asking, _check_clip, _check_match, _copies, check_shape,
                                  ddim_sample, device_of, eval_mode)
 from .schedule import Schedule
@@ -321,6 +321,7 @@ def draw_pixels(
     for asked, some in who:
         shape_here, how = (len(some), *shape[1:]), dict(steps=steps, clip=clip, device=device)
         x = sampler(asked, sched, shape_here, seeds=some, **how)
+        check_float(x, 'what the sampler returned')
         _check_shapes(x.shape, shape_here, 'what the sampler returned and shape')
         done.append(to_pixels(x).cpu())
     return torch.cat(done), counted.seen//shape[0]

@@ -391,7 +391,7 @@ def _check_from_0(model, sched, ts, walk=None)->None:
     if walk is not _begin:
         raise ValueError('where alpha_bar is 0, log SNR is no number and the signal rate divides '
                          f'nothing: this sampler wanted steps below {ts[0]}, or take ddim_sample')
-    if not hasattr(model, 'x_0_hat'):
+    if not callable(getattr(model, 'x_0_hat', None)):
         raise ValueError(f'where alpha_bar is 0, at t={ts[0]}, noise says nothing about x_0: wanted a '
                          'model that has x_0_hat(x_t, t), such as PredictsV, or steps below it')
 

@@ -222,6 +222,8 @@ class Ema:
 # %% ../nbs/10_train.ipynb #c66b11fb
 def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
     "AdamW, all parameters in one kernel where the device has one."
+    if not any(p.requires_grad for p in params):
+        raise ValueError('the optimizer wanted weights that learn, got none')
     kind = params[0].device.type
     return torch.optim.AdamW(
         params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,

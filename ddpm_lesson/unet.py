@@ -179,7 +179,7 @@ class UNet(nn.Module):
         scale_shift:bool=False,  # may the time scale, or only shift?
     ):
         super().__init__()
-        mults = whole_numbers(mults, 'mults wanted a list of whole numbers')
+        mults = whole_numbers(mults, 'UNet wanted whole numbers for mults')
         channels, width, blocks, patch, n, *mults = check_sizes(
             channels, width, blocks, patch, len(mults), *mults, name='UNet')
         if classes != 0: classes, = check_sizes(classes, name='UNet')

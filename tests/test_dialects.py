@@ -19,7 +19,7 @@ from diffusers import (
 from diffusers.training_utils import EMAModel
 from torch.testing import assert_close
 
-from conftest import normal
+from conftest import Stub, normal
 from ddpm_lesson.checks import from_elsewhere
 from ddpm_lesson.dialects import (
     Foreign,
@@ -44,6 +44,7 @@ from ddpm_lesson.dialects import (
     words,
     zero_terminal_snr,
 )
+from ddpm_lesson.few_steps import clean_image, distill_loss
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsEps, PredictsV, PredictsX0, eps_loss
@@ -169,6 +170,16 @@ def test_a_walk_from_nothing_shows_its_steps_and_draws_its_law():
     assert abs(fresh.std()/(1 - a_s)**0.5 - 1) < 4/8000**0.5 and abs((fresh*x_T).mean()) < 4/4000**0.5
     x = ddpm_sample(world, sched, (4000, 1), steps=1000)
     assert abs(x.mean() - 0.3) < 4*0.5/4000**0.5 and abs(x.std() - 0.5) < 4*0.5/8000**0.5 + 2e-3
+
+
+def test_an_x_0_hat_that_is_no_function_says_nothing():
+    "Rejects an attribute of that name, kept for a figure, taken for the model's word: its noise became the image."
+    model = Stub()
+    model.x_0_hat = None
+    for call in lambda: ddim_sample(model, flow_schedule(20), (2, 3), steps=2), lambda: distill_loss(model, Stub(), SCHED, normal(2, 3), 9, 5, 1, normal(2, 3)):
+        with pytest.raises((ValueError, TypeError), match='x_0_hat'): call()
+    x = normal(2, 3)
+    assert torch.equal(clean_image(model, SCHED, x, 9), clean_image(Stub(), SCHED, x, 9))
 
 
 def test_noise_says_nothing_of_the_image_at_the_end():

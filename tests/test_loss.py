@@ -145,5 +145,16 @@ def test_tables_stay_what_they_are_where_weights_lose_their_numbers(wrapper):
     assert torch.equal(model.net.weight, other.net.weight)
 
 
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_tables_are_where_the_images_are(wrapper):
+    "Rejects tables without numbers where weights were assigned to a model that was made without memory."
+    with torch.device('meta'): model = wrapper(torch.nn.Conv2d(2, 2, 1), SCHED)
+    other = wrapper(torch.nn.Conv2d(2, 2, 1).double(), SCHED)
+    model.load_state_dict(other.state_dict(), assign=True)
+    assert torch.equal(wrapper(lambda x, t: x, SCHED).to('meta')(X_0, T), wrapper(lambda x, t: x, SCHED)(X_0, T))
+    for m in model, other: m.net.forward = lambda x, t: x
+    assert torch.equal(model(X_0, T), other(X_0, T))
+
+
 def test_names_of_targets():
     assert targets == dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))

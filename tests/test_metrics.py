@@ -473,7 +473,7 @@ def test_a_judge_may_write_into_what_it_sees():
     assert (pixels == 7).all()
 
 
-@pytest.mark.parametrize('made, error', [(lambda shape: torch.zeros(1, *shape[1:]), 'wanted one shape'), (lambda shape: torch.full(shape, float('nan')), 'NaN')], ids=['too few', 'NaN'])
+@pytest.mark.parametrize('made, error', [(lambda shape: torch.zeros(1, *shape[1:]), 'wanted one shape'), (lambda shape: torch.full(shape, float('nan')), 'NaN'), (iter, 'what the sampler returned wanted a floating-point tensor, got tuple_iterator')], ids=['too few', 'NaN', 'steps'])
 def test_what_a_sampler_of_ones_own_returns_is_looked_at(made, error):
     "Rejects fewer images than were asked for, and NaN that becomes black."
-    with pytest.raises(ValueError, match=error): draw_pixels(lambda x, t: x, linear_schedule(5), (3, 1, 4, 4), sampler=lambda model, sched, shape, **how: made(shape))
+    with pytest.raises((ValueError, TypeError), match=error): draw_pixels(lambda x, t: x, linear_schedule(5), (3, 1, 4, 4), sampler=lambda model, sched, shape, **how: made(shape))

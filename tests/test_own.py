@@ -163,7 +163,7 @@ class Idle(Mine):
 
 
 @pytest.mark.parametrize('optimizer', ['adamw', 'muon'])
-@pytest.mark.parametrize('make', [Idle, lambda: Parts('net')], ids=['idle', 'all at work'])
+@pytest.mark.parametrize('make', [Idle, lambda: Parts('net'), lambda: Parts('net').double(), lambda: Parts('net').bfloat16()], ids=['idle', 'all at work', 'float64', 'bfloat16'])
 def test_a_run_goes_on_to_the_same_bits_whatever_a_network_used(make, optimizer, tmp_path):
     "Rejects a checkpoint without the moments of a part that never learned: it could not be read again."
     if optimizer == 'muon':

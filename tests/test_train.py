@@ -416,7 +416,8 @@ def test_the_order_of_an_epoch_is_not_the_callers_to_change():
     (lambda: draw(DATA, FLIPPED, 0, 0), 'T wanted at least 1'), (lambda: lr_sweep(lambda step, lr: 1., steps=0), 'steps wanted at least 1'),
     (lambda: lr_sweep(lambda step, lr: 1., hi=float('inf')), '0 < lo < hi'), (lambda: lr_sweep(lambda step, lr: None), 'the loss wanted a number'),
     (lambda: suggest_lr(torch.ones(20), torch.ones(15)), 'rates and losses wanted one shape'),
-    (lambda: to_unit(torch.zeros(2, dtype=torch.uint8).numpy()), 'pixels wanted a tensor of uint8, got ndarray'), (lambda: to_pixels([0.5]), 'x wanted a floating-point tensor, got list'), (lambda: UNet(mults=2), 'mults wanted a list of whole numbers, got 2'),
+    (lambda: train.adamw([], Recipe()), 'wanted weights that learn, got none'), (lambda: train.fit(torch.nn.Linear(1, 1).requires_grad_(False), SCHED, DATA, Recipe(steps=1, batch=2)), 'wanted weights that learn'),
+    (lambda: to_unit(torch.zeros(2, dtype=torch.uint8).numpy()), 'pixels wanted a tensor of uint8, got ndarray'), (lambda: to_pixels([0.5]), 'x wanted a floating-point tensor, got list'), (lambda: UNet(mults=2), 'UNet wanted whole numbers for mults, got 2'),
     (lambda: to_pixels(torch.full((2, 2), float('nan'))), 'NaN, which would become black'), (lambda: Images(torch.zeros(2, 1, 0, 4, dtype=torch.uint8)), 'of one pixel'),
 ])
 def test_what_no_training_can_use_is_named(call, error):

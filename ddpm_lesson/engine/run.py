@@ -235,7 +235,7 @@ def _steps(run):
     for step in range(len(run.losses), run.recipe.steps):
         loss = run.step(step, run.recipe)
         if run.replayed is None: run.ema.update(run.net, step)
-        run.losses.append(loss)
+        run.losses.append(loss.float())   # whatever the network computes in: a checkpoint holds float32
         if (step + 1) % 50 == 0 or step + 1 == run.recipe.steps:   # which waits for a GPU
             check_losses(run.losses, run.recipe)
         yield step + 1, loss
