@@ -126,8 +126,10 @@ def upright(
     "Turned as the camera said, 16-bit greys in 8, transparent parts white; of a film, a frame."
     from PIL import Image, ImageOps
     if channels not in (1, 3): raise ValueError(f'channels wanted 1 or 3, got {channels!r}')
+    negative = image.mode[:4] == 'I;16' and getattr(image, 'tag_v2', {}).get(262) == 0
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in 'IF': image = _eight_bit(image)
+    if negative: image = ImageOps.invert(image)   # a TIFF: Pillow does it for 8 bits, not for 16
     if image.mode in ('LA', 'PA', 'RGBA') or 'transparency' in image.info:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)

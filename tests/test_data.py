@@ -464,6 +464,18 @@ def test_greys_of_eight_bits_kept_in_sixteen_are_said_to_be_dark(most, dark, tmp
     assert ['nearly black' in str(w.message) for w in said] == [True]*dark
 
 
+@pytest.mark.parametrize('bits', [8, 16])
+def test_a_tiff_in_which_0_is_white_is_no_negative(bits, tmp_path):
+    "Rejects what Pillow gives for 16 bits, as microscopes and scanners write them."
+    pixels = np.full((8, 8), 250*257 if bits == 16 else 250, f'<u{bits//8}')
+    pixels[4:] = 0
+    tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, 0), (273, 8 + 2 + 12*9 + 4), (277, 1), (278, 8), (279, pixels.nbytes)]
+    parts = b''.join(struct.pack('<HHII', tag, 4, 1, v) for tag, v in tags)
+    (tmp_path/'x.tif').write_bytes(b'II*\0' + struct.pack('<IH', 8, len(tags)) + parts + bytes(4) + pixels.tobytes())
+    x = read_image(tmp_path/'x.tif', 8, 1)
+    assert x[0, 0].unique().tolist() == [5] and x[0, 7].unique().tolist() == [255]
+
+
 def test_a_table_of_a_spreadsheet_and_a_return_are_read_back(tmp_path):
     "Rejects a first column whose name begins with an invisible mark, and a text that is lost with its carriage return."
     write_table([dict(a='x\ry', b=1)], tmp_path/'t.csv')
