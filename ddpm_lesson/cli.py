@@ -212,6 +212,8 @@ def _check_folder(folder:Path, resume:bool):
     if resume and not there: raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
     if there and not resume: raise ValueError(f'{folder} holds a run: go on with --resume, or name another --folder')
     if others: raise ValueError(f'--folder wanted another, got {folder}: {others[0]} is there, and not of this run')
+    try: os.fsencode(folder.absolute()).decode()
+    except UnicodeDecodeError: raise ValueError(f'--folder wanted a path in UTF-8, else no weights are read from it, got {folder}') from None
     check_writable(folder/kept_names[0], '--folder')
 
 _preset = flag('--preset', click.Choice(list(presets)), 'Where to start; defaults below are of laptop.', 'laptop')
@@ -273,7 +275,8 @@ def _goes_on(folder)->str:
 # %% ../nbs/interface/cli.ipynb #6771745a
 def _learn(run, folder:Path, every:int, tensorboard, source:str):
     "Train; the first process writes, and says how to go on if it is stopped."
-    if tensorboard is None: tensorboard = importlib.util.find_spec('tensorboard') is not None
+    if tensorboard is None:   # it fails in a folder with letters that Python does not know here, as é where LC_ALL is C
+        tensorboard = importlib.util.find_spec('tensorboard') is not None and str(folder).isprintable()
     def begin(run):
         record(folder, run, source)
         return reporter(folder, tensorboard, run.card, len(run.losses))

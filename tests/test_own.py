@@ -1,7 +1,10 @@
 "One call that trains on whatever images and networks people have, and one that draws."
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -730,6 +733,17 @@ def test_a_folder_that_begins_with_a_dash_is_in_the_command_that_is_printed(tmp_
     said = cli._goes_on(Path('-x'))
     status, words = call(*said.split()[1:-2], '--data', 'fashion', '--device', 'cpu')
     assert status == 1 and 'another run' in words, words   # it was found
+
+
+def test_letters_that_are_not_known_here_are_no_hindrance(tmp_path, monkeypatch):
+    "Rejects a log for TensorBoard, wanted or not, that ends the training there; and a training whose weights could not be read."
+    monkeypatch.chdir(tmp_path)
+    words = ['train', '--preset', 'debug', '--width', '8', '--steps', '1', '--device', 'cpu', '--folder']
+    status, said = call(*words, os.fsdecode(b'n\xff'))
+    assert status == 1 and 'wanted a path in UTF-8' in said and not [*tmp_path.iterdir()], said
+    plain = dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
+    done = subprocess.run([sys.executable, '-m', 'ddpm_lesson', *words, 'l\xe4ufe'], env=os.environ | plain, capture_output=True)
+    assert done.returncode == 0 and (tmp_path/'l\xe4ufe'/'samples.png').is_file(), done.stderr
 
 
 def test_a_model_beside_another_run_is_not_judged_by_its_images(tmp_path, monkeypatch):
