@@ -141,8 +141,9 @@ def check_shown(
 )->None:
     "Raise unless it is a batch of images, with so many channels, like the weights, and a step each."
     check_float(x_t, 'x_t')
-    moved = x_t.device != weight.device and not weight.is_meta   # which may get its memory later
-    if moved or x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
+    # weights may lie on several devices, or get their memory when they are needed
+    empty = x_t.is_meta and not weight.is_meta
+    if empty or x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
         raise TypeError(f'x_t wanted {weight.dtype} on {weight.device}, as the weights are, '
                         f'got {x_t.dtype} on {x_t.device}')
     if x_t.ndim != ndim or x_t.shape[1] != channels:
