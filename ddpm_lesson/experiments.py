@@ -183,22 +183,19 @@ def run_cell(
     "Train one cell and measure it, or read what was measured before. The result is written last."
     check_apart((data := find_source(data)).where, folder)
     train, test, ref = materials(data, size, held, n)
-    changes = {k: v for k, v in cell.items() if k != 'preset'}
-    card, images = preset_card(cell['preset'], train, **changes)
+    card, images = preset_card(data=train, **cell)
     wanted = _wanted.get(cell['preset'], _usual)
     about = _identity(cell, card, train, test, measures=wanted, size=size, n=n)
-    name, folder = cell_name(cell), full_path(folder)
-    path = folder/'cells'/f'{name}.json'
+    path = full_path(folder)/'cells'/f'{cell_name(cell)}.json'
     if rows := _kept_rows(path, about): return rows
     run, began = Run(card, images), time.process_time()
     fit(run, progress=False)
     seconds, loss = time.process_time() - began, torch.stack(run.losses[-50:]).mean().item()
-    shared = dict(loss=loss, train_cpu_seconds=round(seconds), size=size, data=train.name)
-    rows = []
+    rows, shared = [], dict(loss=loss, train_cpu_seconds=round(seconds), size=size, data=train.name)
     for row, pixels in measured(run, test, wanted, n):
         rows.append(cell | row | evaluate_samples(pixels, ref) | shared)
     save_png(path.with_suffix('.png'), sheet(to_unit(pixels[:8]), cols=8))
-    save_model(folder/'weights'/f'{name}.safetensors', run.net, card)
+    save_model(path.parents[1]/'weights'/path.with_suffix('.safetensors').name, run.net, card)
     result = dict(about=about, rows=rows, torch=torch.__version__)
     write_text(path, json.dumps(result, indent=1) + '\n')
     return rows
