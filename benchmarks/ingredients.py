@@ -31,7 +31,7 @@ from ddpm_lesson.engine.presets import presets
 from ddpm_lesson.loss import PredictsV, PredictsX0, ask, targets, v_loss, x_0_loss
 from ddpm_lesson.metrics import evaluate, lite0_judge, reference
 from ddpm_lesson.sampler import ddim_sample
-from ddpm_lesson.train import Ema
+from ddpm_lesson.train import Ema, weights
 
 from .measure import own_table
 from .same_minutes import preset_run, steps_in, train_for
@@ -68,6 +68,7 @@ def set_apart(net, sched, x_0, t, eps, labels, *, distance, share=0.05):
 # targets of this table alone
 SPREAD = {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), PredictsV),
           'x_0, immiscible': (immiscible, PredictsX0), 'x_0, set apart': (set_apart, PredictsX0)}
+AS_X_0 = {'min_snr, as x_0': lambda losses, sched, t, target: weights['min_snr'](losses, sched, t, 'x_0')}
 
 class LastShare(Ema):
     "An average whose mean age is one share of the run, however long: weights k^g. Karras et al. 2024, section 3 (who name its width)."
@@ -101,8 +102,8 @@ SINCE = [  # the same, beside the preset as it is today
     ('as it is', 'seed 0', {}), ('as it is', 'seed 1', dict(seed=1)), ('as it is', 'seed 2', dict(seed=2)),
     ('dropout', '0.1', dict(dropout=0.1)),
     ('images', 'mirrored, too', dict(flip=True)),
-    ('noise', 'assigned in the batch', dict(target='x_0, immiscible')),
-    ('labels', 'set apart', dict(target='x_0, set apart')),
+    ('noise', 'assigned in the batch', dict(target='x_0, immiscible', weight='min_snr, as x_0')),
+    ('labels', 'set apart', dict(target='x_0, set apart', weight='min_snr, as x_0')),
     ('network', 'width 24, fewer levels of channels', dict(width=24, mults='1,2,3,4')),
     ('network', 'two blocks, wide at the finest level', dict(blocks=2, mults='2,2,4,6')),
     ('network', 'no attention', dict(attend='')),
@@ -175,6 +176,7 @@ def main():
     a = say.parse_args()
     torch.set_num_threads(1)
     targets.update(SPREAD)
+    weights.update(AS_X_0)
     data = bundled_fashion()
     ref = reference(bundled_fashion(train=False), lite0_judge(), other=data)
     if a.five:

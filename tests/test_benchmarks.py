@@ -139,3 +139,17 @@ def test_a_program_writes_over_no_table_of_others(name, monkeypatch, tmp_path, c
 def test_pictures_are_written_beside_those_that_are_there(tmp_path):
     for _ in range(3): beside(tmp_path/'a.png').touch()
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a-again-again.png', 'a-again.png', 'a.png']
+
+
+TRIED = [ingredients.BASE | changes for _, _, changes in ingredients.TRAININGS] + [changes for _, _, changes in ingredients.SINCE]
+
+
+@pytest.mark.parametrize('changes', TRIED, ids=lambda c: '-'.join(f'{k}={v}' for k, v in c.items()) or 'preset')
+def test_every_training_of_the_ingredients_takes_a_step(changes, monkeypatch):
+    "One whose weight did not know its target ended the measurement half-way."
+    for table, own in (targets, ingredients.SPREAD), (weights, ingredients.AS_X_0):
+        for name, value in own.items(): monkeypatch.setitem(table, name, value)
+    data = Images(torch.arange(4*16*16, dtype=torch.uint8).view(4, 1, 16, 16), torch.arange(4), tuple('abcd'), 'slopes')
+    run = same_minutes.preset_run('laptop', data, **changes | dict(batch=4), steps=2, warmup=1)
+    next(run.steps())
+    assert run.losses[0].isfinite()
