@@ -197,6 +197,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom._cell': ('interface/classroom.html#_cell', 'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom._cells': ('interface/classroom.html#_cells', 'ddpm_lesson/classroom.py'),
+                                       'ddpm_lesson.classroom._fill_class': ( 'interface/classroom.html#_fill_class',
+                                                                              'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom._is_page': ('interface/classroom.html#_is_page', 'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom._lessons': ('interface/classroom.html#_lessons', 'ddpm_lesson/classroom.py'),
                                        'ddpm_lesson.classroom._lessons_manager': ( 'interface/classroom.html#_lessons_manager',

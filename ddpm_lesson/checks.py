@@ -65,6 +65,7 @@ def check_known(
 )->None:
     "Raise for labels that a network does not know."
     if not known or not isinstance(y, Tensor) or not y.is_cpu or being_recorded(y) or not len(y): return
+    known = check_whole(known, 'classes of a network')
     if 0 <= y.min() <= y.max() <= known: return
     raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, got {y.min()}..{y.max()}')
 

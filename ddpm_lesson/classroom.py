@@ -22,6 +22,7 @@ import subprocess
 import sys
 import unicodedata
 from configparser import ConfigParser
+from contextlib import contextmanager
 from pathlib import Path
 
 from .data import assets
@@ -131,14 +132,20 @@ def page_as_copied(
     return _as_text(book)
 
 # %% ../nbs/interface/classroom.ipynb #51ee5830
+@contextmanager
 def new_folder(
     out, who:str, # a path; who is to fill it
-)->Path:
-    "The path, unless something is there already: nothing is written among what others have."
+):                # yields the path
+    "A folder to fill, in which nothing of others is; if that fails, all that was written goes again."
     out = full_path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    there = out.exists()
+    if there and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f'{who} wanted a new or empty folder, got {str(out)!r}')
-    return out
+    try: yield out
+    except BaseException:
+        for path in out.glob('*'): shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not there: shutil.rmtree(out, ignore_errors=True)
+        raise
 
 # %% ../nbs/interface/classroom.ipynb #431b0c5f
 _named = re.compile(r'(?<![\w/.:-])(?:benchmarks|records|tests|tools|site|images|ddpm_lesson)/[\w/-]*(?:\.\w+)*')
@@ -173,14 +180,15 @@ def copy_course(
     answers:bool=True,  # with them, for a reader or a teacher?
 )->Path:
     "Write the pages of the course, and what they read. Pages run in the copy as they do here."
-    root, out = course(), new_folder(out, 'a copy')
+    root = course()
     files = [p for p in course_files(root) if answers or not shows_answers(p)]
-    for path in sorted(files, key=lambda p: p.name == 'index.ipynb'):   # last: where it is, the copy is whole
-        (out/path).parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix != '.ipynb': shutil.copyfile(root/path, out/path)
-        else:
-            text = page_as_copied((root/path).read_text(encoding='utf-8'), path, set(files), answers)
-            _put(out/path, with_note(text, set(files), _setting(root, 'git_url')))
+    with new_folder(out, 'a copy') as out:
+        for path in sorted(files, key=lambda p: p.name == 'index.ipynb'):   # last: where it is, the copy is whole
+            (out/path).parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix != '.ipynb': shutil.copyfile(root/path, out/path)
+            else:
+                text = page_as_copied((root/path).read_text(encoding='utf-8'), path, set(files), answers)
+                _put(out/path, with_note(text, set(files), _setting(root, 'git_url')))
     return out
 
 # %% ../nbs/interface/classroom.ipynb #da091561
@@ -272,14 +280,7 @@ def _wheel(root:Path, out:Path)->str:
     return f'pip install "./{next(out.glob("ddpm_lesson-*.whl")).name}[lessons]"'
 
 # %% ../nbs/interface/classroom.ipynb #a217a476
-def make_class(
-    out,                # a new or empty folder
-    wheels:bool=False,  # also gather all that is to be installed, for a room without internet
-    grader:str=None,    # 'nbgrader' or 'otter': also a course for that program, in the teacher's folder
-)->Path:
-    "A folder for students, without answers, and one for the teacher."
-    if grader not in (None, *graders): raise ValueError(f'grader wanted one of {", ".join(graders)}, got {grader!r:.60}')
-    out = new_folder(out, 'a class')
+def _fill_class(out:Path, wheels:bool, grader):
     students, teacher = copy_course(out/'students', answers=False), copy_course(out/'teacher')
     install = _wheel(course(), students)
     text = _told('students').format(torch=_torch, install=install)
@@ -293,6 +294,15 @@ def make_class(
     _put(teacher/'TEACHING.md', teaching_notes())
     make_slides(teacher/'slides.html')
     if grader: graders[grader](teacher/grader)
+
+def make_class(
+    out,                # a new or empty folder
+    wheels:bool=False,  # also gather all that is to be installed, for a room without internet
+    grader:str=None,    # 'nbgrader' or 'otter': also a course for that program, in the teacher's folder
+)->Path:
+    "A folder for students, without answers, and one for the teacher."
+    if grader not in (None, *graders): raise ValueError(f'grader wanted one of {", ".join(graders)}, got {grader!r:.60}')
+    with new_folder(out, 'a class') as out: _fill_class(out, wheels, grader)
     return out
 
 # %% ../nbs/interface/classroom.ipynb #2f3f99a9
@@ -456,7 +466,7 @@ c.ExecutePreprocessor.timeout = 300
 """
 
 # %% ../nbs/interface/classroom.ipynb #1c88f85d
-def _assignments(out:Path, asked_as, first=lambda name: [])->Path:
+def _assignments(out:Path, asked_as, first=lambda name: []):
     "A page for each lesson with exercises, in `source`; `first`: cells that it begins with."
     asked = {ex.lesson for ex in exercises.values()}
     for page in _lessons():
@@ -465,16 +475,16 @@ def _assignments(out:Path, asked_as, first=lambda name: [])->Path:
         book['cells'][:0] = first(page.stem)
         to.parent.mkdir(parents=True)
         _put(to, _as_text(book))
-    return out
 
 # %% ../nbs/interface/classroom.ipynb #1fc6af63
 def nbgrader_course(
     out, # a new or empty folder
 )->Path:
     "A course for nbgrader: an assignment for each lesson with exercises."
-    out = _assignments(new_folder(out, 'nbgrader'), for_nbgrader)
-    _put(out/'nbgrader_config.py', _config)
-    _put(out/'README.md', _told('nbgrader'))
+    with new_folder(out, 'nbgrader') as out:
+        _assignments(out, for_nbgrader)
+        _put(out/'nbgrader_config.py', _config)
+        _put(out/'README.md', _told('nbgrader'))
     return out
 
 def otter_course(
@@ -482,8 +492,9 @@ def otter_course(
 )->Path:
     "The same for Otter-Grader: pages for `otter assign`."
     begins = lambda name: [_cell('raw', f'# ASSIGNMENT CONFIG\nname: {name}\nrun_tests: false', 'config')]   # stubs are no solutions
-    out = _assignments(new_folder(out, 'otter'), for_otter, begins)
-    _put(out/'README.md', _told('otter'))
+    with new_folder(out, 'otter') as out:
+        _assignments(out, for_otter, begins)
+        _put(out/'README.md', _told('otter'))
     return out
 
 graders = dict(nbgrader=nbgrader_course, otter=otter_course)

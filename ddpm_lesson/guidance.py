@@ -32,6 +32,7 @@ def check_labels(
     "The labels, or an error that says which the model knows."
     known = said_by(model, 'classes')
     if known == 0: raise ValueError('this model knows no labels: it learned without')
+    if known is not None: known = check_whole(known, 'classes of a network')
     try: y = y if isinstance(y, Tensor) else as_tensor(y, device='cpu')
     except (TypeError, ValueError, RuntimeError):
         raise TypeError('labels wanted a whole number for each image (of a name: '

@@ -66,14 +66,16 @@ def test_students_get_every_page_without_answers(made):
 
 def test_a_copy_that_was_cut_short_is_not_taken_for_one(tmp_path, monkeypatch):
     "Rejects a copy that has its first page before the others, and then opens without them for good."
-    whole = classroom.page_as_copied
+    whole, mine = classroom.page_as_copied, tmp_path/'mine'
     def interrupted(raw, page, *rest):
-        if page.name == 'museum.ipynb': raise KeyboardInterrupt
+        if page.name == 'museum.ipynb':
+            assert (mine/'nbs/00_start.ipynb').is_file() and not (mine/'nbs/index.ipynb').exists()
+            raise KeyboardInterrupt
         return whole(raw, page, *rest)
     monkeypatch.setattr(classroom, 'page_as_copied', interrupted)
-    with pytest.raises(KeyboardInterrupt): classroom.working_copy(tmp_path/'mine')
+    with pytest.raises(KeyboardInterrupt): classroom.working_copy(mine)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match='wanted a new or empty folder'): classroom.working_copy(tmp_path/'mine')
+    assert (classroom.working_copy(mine)/'nbs/reference/museum.ipynb').is_file()
 
 
 def test_what_pages_read_is_in_every_copy(made):
@@ -113,6 +115,21 @@ def test_notes_count_what_the_index_says():
     table = classroom._table()
     assert set(table) == {str(int(p.stem[:2])) for p in pages.lessons()} and all(read > 0 for _, _, read, _ in table.values())
     assert set(' '.join(which for which, _ in classroom._weeks).split()) | set(classroom._day) <= set(table)
+
+
+@pytest.mark.parametrize('there', [False, True], ids=['new', 'empty'])
+@pytest.mark.parametrize('make', [classroom.copy_course, classroom.make_class, classroom.nbgrader_course, classroom.otter_course], ids=lambda f: f.__name__)
+@pytest.mark.parametrize('end', [OSError(28, 'No space left on device'), KeyboardInterrupt()], ids=['full', 'interrupted'])
+def test_a_folder_is_made_whole_or_not_at_all(make, there, end, tmp_path, monkeypatch):
+    out, put, written = tmp_path/'out', classroom._put, []
+    if there: out.mkdir()
+    def fail(path, text):
+        if len(written) == 5: raise end
+        written.append(path)
+        put(path, text)
+    monkeypatch.setattr(classroom, '_put', fail)
+    with pytest.raises(type(end)): make(out)
+    assert len(written) == 5 and [*tmp_path.rglob('*')] == [out]*there
 
 
 @pytest.mark.parametrize('out', ['full', 'other', 'file', '.', '/', '--help'])

@@ -97,6 +97,7 @@ def test_labels_the_model_does_not_know_are_refused_when_they_are_given(wrap, ar
 
 def test_a_model_without_labels_says_so():
     with pytest.raises(ValueError, match='knows no labels'): Labelled(Named(0), [0])
+    with pytest.raises(TypeError, match=r"classes of a network wanted a whole number, got \['hat'\]"): Labelled(Named(['hat']), [0])
     with pytest.raises(ValueError, match='labels wanted 0 or more'): Labelled(Net(), [-1])   # of another's model nobody knows how many
 
 
