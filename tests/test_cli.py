@@ -660,7 +660,7 @@ def a_moments_work(monkeypatch, here):
     Path('mine.py').write_text(SAMPLERS)
     report = SimpleNamespace(right=True, to_json=lambda: json.dumps(dict(right=True)))
     monkeypatch.setattr('ddpm_lesson.audit.audit', lambda sampler, name: report)
-    monkeypatch.setattr(subprocess, 'run', lambda args, **kw: subprocess.CompletedProcess(args, 0))
+    monkeypatch.setattr(cli, '_until_it_ends', lambda command: 0)
     few = [Path('settings.ini'), Path('nbs/index.ipynb'), Path('nbs/03_forward.ipynb')]
     monkeypatch.setattr(classroom, 'course_files', lambda root: few)
     monkeypatch.setattr(classroom, '_wheel', lambda root, out: 'pip install "ddpm_lesson[lessons]"')
@@ -746,7 +746,7 @@ def test_lessons_listen_at_an_address_and_nothing_else(ip, monkeypatch, tmp_path
     pytest.importorskip('jupyterlab')
     started = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(subprocess, 'run', lambda args, **kw: started.append(args) or subprocess.CompletedProcess(args, 0))
+    monkeypatch.setattr(cli, '_until_it_ends', lambda command: started.append(command) or 0)
     status, said = call('lessons', '--ip', ip)
     assert status == 1 and '--ip wanted an address' in said and harmless(said) and not started
     for good in '0.0.0.0', '::1', 'localhost', '*':
