@@ -213,8 +213,17 @@ def test_a_network_in_any_wrapper_may_spoil_what_it_is_shown_and_what_it_said(na
     assert all(map(torch.equal, given, before))
 
 
-@pytest.mark.parametrize('around', [metrics.Counted, lambda m: guidance.Autoguided(m, m), lambda m: partial(m), lambda m: m.__call__, lambda m: loss.PredictsEps(m, OTHER)],
-                         ids=['Counted', 'Autoguided', 'partial', 'method', 'PredictsEps'])
+class Asks(torch.nn.Module):
+    "Keeps a model under a name of its own."
+    def __init__(self, teacher):
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, x_t, t): return self.teacher(x_t, t)
+
+
+@pytest.mark.parametrize('around', [metrics.Counted, lambda m: guidance.Autoguided(m, m), lambda m: partial(m), lambda m: m.__call__, lambda m: loss.PredictsEps(m, OTHER), Asks],
+                         ids=['Counted', 'Autoguided', 'partial', 'method', 'PredictsEps', 'another name'])
 def test_another_schedule_is_seen_through_what_is_around_a_model(around):
     "Rejects a look at the parts of modules only: an oracle is none."
     oracle = FiniteData(X, SCHED)
