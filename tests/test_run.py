@@ -282,6 +282,8 @@ def test_what_is_shown_ends_no_training(tmp_path):
     assert len(run.losses) == 10 and len(said) == 3 and steps_in(tmp_path/'a'/'checkpoint.safetensors') == 10
     def wrong(run): raise KeyError('loss')
     with pytest.raises(KeyError): fit(Run(card(), DATA), tmp_path/'b', every=4, progress=False, report=wrong)
+    with pytest.raises(ValueError, match='report, or begin, which gives one, got both'): fit(Run(card(), DATA), progress=False, report=wrong, begin=lambda run: wrong)
+    with pytest.raises(KeyError): fit(Run(card(), DATA), every=4, progress=False, begin=lambda run: wrong)
     assert steps_in(tmp_path/'b'/'checkpoint.safetensors') == 4
 
 

@@ -453,7 +453,8 @@ def fit(
 )->Run:
     "Train to the end. After Ctrl-C or SIGTERM the step is finished, a checkpoint written, `Stopped` raised."
     if not isinstance(run, Run): raise TypeError(f'fit wanted a Run, got {type(run).__name__}: fit(Run(card, data))')
-    if every is not None and not (folder or report):
+    if begin and report: raise ValueError('fit wanted report, or begin, which gives one, got both')
+    if every is not None and not (folder or report or begin):
         raise ValueError(f'every wanted a folder for checkpoints, or a report, got {every!r:.60} and neither')
     for name, call in dict(each=each, report=report, begin=begin).items():
         if not (call is None or callable(call)): raise TypeError(f'{name} wanted a function, got {type(call).__name__}')
