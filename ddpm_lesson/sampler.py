@@ -132,11 +132,16 @@ def _unwrapped(model):
     return model if isinstance(model, nn.Module) or inner is None else _unwrapped(inner)
 
 def _parts_of(model)->list:
-    "A model and all modules in it, also where a plain wrapper keeps a network."
-    model = _unwrapped(model)
-    parts = [*model.modules()] if isinstance(model, nn.Module) else [model]
-    kept = [getattr(part, '__dict__', {}).get(name) for part in parts for name in ('model', 'net')]
-    return parts + [part for inner in kept if callable(inner) for part in _parts_of(inner)]
+    "A model and all modules in it, also where a plain wrapper keeps a network; each once."
+    parts, ahead = {}, [model]
+    while ahead:
+        model = _unwrapped(ahead.pop())
+        for part in model.modules() if isinstance(model, nn.Module) else [model]:
+            if id(part) in parts: continue
+            parts[id(part)] = part
+            kept = getattr(part, '__dict__', {})
+            ahead += [v for name in ('model', 'net') if callable(v := kept.get(name))]
+    return list(parts.values())
 
 def _first_weights(model, other):
     "The first real numbers of a network; `other` for any other model."
@@ -228,7 +233,7 @@ def _dtype_for(model, dtype):
     floats = torch.float32, torch.bfloat16, torch.float16, torch.float64
     if own == dtype or own not in floats or _with_schedule(model): return dtype
     # torch's layers want images in the dtype of their weights; a number of float32 takes any
-    layers = any(m._parameters for m in eval_mode(model).parts
+    layers = any(m._parameters for m in _parts_of(model)
                  if type(m).__module__.startswith('torch.nn'))
     return own if layers or own != torch.float32 else dtype
 

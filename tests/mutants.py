@@ -313,7 +313,7 @@ MUTANTS = {
     'an image lent to the network it wraps': ('loss', 'x_t.to(self.like(x_t).dtype, copy=True)', 'x_t.to(self.like(x_t).dtype)', 'contracts/test_pairs.py::test_a_network_in_any_wrapper_may_spoil_what_it_is_shown_and_what_it_said'),
     'an image lent to a guided model': ('sampler', 'model(given, *_copies(more))', 'model(x_t, *_copies(more))', 'contracts/test_pairs.py::test_a_network_in_any_wrapper_may_spoil_what_it_is_shown_and_what_it_said'),
     'an answer that the next one is written over': ('sampler', '*_copies(more)), x_t).clone()', '*_copies(more)), x_t)', 'contracts/test_pairs.py::test_a_network_in_any_wrapper_may_spoil_what_it_is_shown_and_what_it_said'),
-    'a network in a partial left as it trains': ('sampler', '    model = _unwrapped(model)\n    parts', '    parts', 'test_sampler.py::test_a_network_is_at_rest_whatever_is_around_it'),
+    'a network in a partial left as it trains': ('sampler', '_unwrapped(ahead.pop())', 'ahead.pop()', 'test_sampler.py::test_a_network_is_at_rest_whatever_is_around_it'),
     'an average in half precision': ('train', 'own_copy(wide(v))', 'own_copy(v)', 'test_train.py::test_an_average_moves_in_half_precision_too'),
     'a step lent to a guided model': ('sampler', 'model(given, *_copies(more))', 'model(given, *more)', 'contracts/test_pairs.py::test_a_network_in_any_wrapper_may_spoil_what_it_is_shown_and_what_it_said'),
     'a step lent to the network that learns': ('loss', 'net(x.to(_dtype_for(net, x.dtype)), *_copies((t, *labels)))', 'net(x.to(_dtype_for(net, x.dtype)), t, *labels)', 'contracts/test_pairs.py::test_a_network_may_spoil_the_step_and_the_labels_that_it_is_told'),

@@ -316,6 +316,16 @@ def test_a_network_is_at_rest_whatever_is_around_it(around):
     assert net.training and net.drop.training and net.norm.num_batches_tracked == 0
 
 
+@pytest.mark.parametrize('name', ['model', 'net'])
+@pytest.mark.parametrize('base', [object, torch.nn.Module], ids=['object', 'module'])
+def test_a_model_that_keeps_itself_is_looked_through_once(base, name):
+    "Rejects a look into what is kept that never ends: a network that names its own method `net`."
+    class Net(base):
+        def __init__(self): super().__init__(); self.__dict__[name] = self.__call__
+        def __call__(self, x, t): return 0.5*x
+    assert torch.equal(ddim_sample(Net(), LINEAR, (2, 3), steps=3, seeds=[1, 2]), ddim_sample(lambda x, t: 0.5*x, LINEAR, (2, 3), steps=3, seeds=[1, 2]))
+
+
 def test_a_partial_is_asked_where_and_in_what_its_network_is(stub):
     assert device_of(partial(torch.nn.Linear(1, 1).to('meta'))).type == 'meta'
     class Net(torch.nn.Module):
