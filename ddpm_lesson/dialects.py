@@ -481,6 +481,7 @@ def _averaged(net, ema):
     ema.copy_to(net.parameters())
     return net
 
+# %% ../nbs/16_dialects.ipynb #7674b34e
 def _from_scheduler(thing)->Schedule:
     if not (isinstance(thing, (Mapping, str, Path)) or hasattr(thing, 'config')):
         raise TypeError('wanted a network, scheduler, config or pipeline of diffusers, '

@@ -132,6 +132,13 @@ def jump_target(
     return shaped(1/(signal*share), x_t)*(x_s - shaped(shrink, x_t)*x_t)
 
 # %% ../nbs/19_few_steps.ipynb #87995347
+def _image(model, x_t, t, *labels)->Tensor:
+    "A student's x_0_hat, or an error that says where there is one."
+    said = getattr(model, 'x_0_hat', None)
+    if callable(said): return _apart(said, x_t, t, *labels)
+    raise TypeError('model wanted an x_0_hat(x_t, t), as PredictsV has around a network, '
+                    f'got {type(model).__name__}')
+
 def clean_image(
     model,          # (x_t, t, *labels) -> eps_hat, with or without an x_0_hat of its own
     sched:Schedule, # alpha_bar, entries 0..T
@@ -148,13 +155,6 @@ def clean_image(
     return x_0_hat.clamp(*clip) if clip else x_0_hat
 
 # %% ../nbs/19_few_steps.ipynb #980c6d29
-def _image(model, x_t, t, *labels)->Tensor:
-    "A student's x_0_hat, or an error that says where there is one."
-    said = getattr(model, 'x_0_hat', None)
-    if callable(said): return _apart(said, x_t, t, *labels)
-    raise TypeError('model wanted an x_0_hat(x_t, t), as PredictsV has around a network, '
-                    f'got {type(model).__name__}')
-
 @torch.no_grad()
 def two_step_target(
     teacher,        # (x_t, t) -> eps_hat
