@@ -18,12 +18,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .asking import _apart, _check_kept
 from .checks import (check_float, check_number, check_pair, check_t, check_whole,
                                 real_numbers)
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled
 from .loss import PredictsEps, PredictsV, PredictsX0, _told, mean_square
-from .sampler import _apart, _check_count, _check_kept, leading, trailing
+from .sampler import _check_count, leading, trailing
 from ddpm_lesson.schedule import (
     Schedule, _check_ends, _check_T, _line, _table, check_schedule, cosine_schedule,
     linear_schedule, schedule_from_alpha_bar,

@@ -14,15 +14,18 @@ from functools import wraps
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from ddpm_lesson.asking import (
+    _asking, _bar, _check_clip, _check_match, _no_gradient, _with_history, device_of,
+    eval_mode,
+)
 from .checks import (check_float, check_number, check_pair, check_shape, check_whole,
                                 own_copy)
 from .forward import q_sample, rates
 from .loss import KeepsTables
-from .sampler import (_asking, _bar, _begin, _check_clip, _check_end, _check_from_0,
-                                 _check_match, _no_gradient, _same_arguments, _start,
-                                 _with_history, ddim_coefs,
-                                 ddim_steps, device_of, eval_mode, factors, image_noise, last,
-                                 timesteps)
+from ddpm_lesson.sampler import (
+    _begin, _check_end, _check_from_0, _same_arguments, _start, ddim_coefs, ddim_steps,
+    factors, image_noise, last, timesteps,
+)
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/18_edit.ipynb #0cec2cec

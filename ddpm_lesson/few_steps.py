@@ -11,12 +11,15 @@ __all__ = ['consistency_function', 'consistency_coefs', 'consistency_sample', 'c
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from ddpm_lesson.asking import (
+    _apart, _check_clip, _check_kept, _check_match, _checked, _copies, _dtype_for,
+    eval_mode,
+)
 from .checks import check_float, check_pair, check_t, real_numbers
 from .forward import at, q_sample, shaped
 from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
-from .sampler import (_apart, _check_clip, _check_kept, _check_match, _checked,
-                                 _copies, _dtype_for, _same_arguments, _walk_from, eval_mode, last, levels)
+from .sampler import _same_arguments, _walk_from, last, levels
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/19_few_steps.ipynb #8c898c11

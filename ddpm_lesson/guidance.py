@@ -12,10 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .asking import _apart, shown
 from .checks import (as_tensor, being_recorded, check_number, check_whole, own_copy,
                                 real_numbers, whole_numbers)
 from .forward import shaped
-from .sampler import _apart, shown
 
 # %% ../nbs/13_guidance.ipynb #7eb64410
 def said_by(model, name:str):

@@ -11,14 +11,15 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from ddpm_lesson.asking import (
+    _asking, _check_clip, _check_match, _no_gradient, _with_history, eval_mode,
+)
 from .checks import (check_float, check_number, check_pair, check_shape, check_t,
                                 check_whole, whole_numbers)
 from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
-from .sampler import (_asking, _check_clip, _check_end, _check_match, _no_gradient,
-                                 _with_history, ddpm_coefs, eval_mode, image_noise, levels,
-                                 timesteps)
+from .sampler import _check_end, ddpm_coefs, image_noise, levels, timesteps
 from .schedule import Schedule
 
 # %% ../nbs/17_likelihood.ipynb #75db6b77

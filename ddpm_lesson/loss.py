@@ -9,10 +9,10 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 # %% ../nbs/09_objective.ipynb #afbe7e20
 import torch
 from torch import Tensor, nn
+from .asking import _check_kept, _checked, _copies, _dtype_for, _first_weights
 from .checks import check_float, check_known, check_t, from_elsewhere
 from .forward import q_sample, shaped
 from .posterior import v_from_eps
-from .sampler import _check_kept, _checked, _copies, _dtype_for, _first_weights
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/09_objective.ipynb #34d72cfb

@@ -19,14 +19,16 @@ from statistics import pvariance
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from .asking import _asking, _check_clip, _check_match, _copies, device_of, eval_mode
 from .data import Images, to_pixels, to_unit
 from .forward import q_sample
 from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
-from .checks import check_float, check_number, check_whole, torch_defaults
-from .sampler import (_asking, _check_clip, _check_match, _copies, check_shape,
-                                 ddim_sample, device_of, eval_mode)
+from ddpm_lesson.checks import (
+    check_float, check_number, check_shape, check_whole, torch_defaults,
+)
+from .sampler import ddim_sample
 from .schedule import Schedule
 
 # %% ../nbs/11_evaluate.ipynb #a16869af

@@ -10,14 +10,14 @@ __all__ = ['score_from_eps', 'tweedie', 'tweedie_cov', 'dsm_loss', 'sde_time', '
 from functools import partial
 import torch
 from torch import Tensor
+from ddpm_lesson.asking import (
+    _asking, _bar, _check_match, _checked, _no_gradient, _with_history, eval_mode,
+)
 from .checks import (check_float, check_number, check_pair, check_t, check_whole,
                                 real_numbers)
 from .forward import at, q_sample, rates, shaped
 from .loss import _difference, _told
-from ddpm_lesson.sampler import (
-    _asking, _bar, _check_end, _check_match, _checked, _no_gradient, _same_arguments,
-    _walk_from, _with_history, eval_mode, last, levels,
-)
+from .sampler import _check_end, _same_arguments, _walk_from, last, levels
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/14_score.ipynb #2fa7fcef

@@ -12,9 +12,11 @@ from functools import partial
 from typing import NamedTuple
 import torch
 from torch import Tensor
+from .asking import _asking, _bar
 from .checks import check_number
-from .sampler import (_asking, _bar, _check_count, _check_end, _falling,
-                                 _same_arguments, _walk_from, last, levels)
+from ddpm_lesson.sampler import (
+    _check_count, _check_end, _falling, _same_arguments, _walk_from, last, levels,
+)
 from .schedule import Schedule, check_schedule
 
 # %% ../nbs/15_solvers.ipynb #eb659c6f

@@ -2,7 +2,6 @@
 import gc
 import inspect
 import io
-import sys
 import threading
 import time
 from functools import partial
@@ -16,7 +15,9 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import SCHEDULES, Stub, normal
+from ddpm_lesson import asking
 from ddpm_lesson import sampler as package
+from ddpm_lesson.asking import _checked, device_of, eval_mode
 from ddpm_lesson.checks import check_shape, whole_numbers
 from ddpm_lesson.few_steps import consistency_coefs
 from ddpm_lesson.forward import q_sample
@@ -26,27 +27,21 @@ from ddpm_lesson.metrics import Counted
 from ddpm_lesson.oracle import FiniteData, GaussianMixture
 from ddpm_lesson.posterior import posterior_var
 from ddpm_lesson.sampler import (
-    _bar,
     _check_end,
-    _checked,
     _same_arguments,
     _start,
     _walk_from,
-    _with_history,
     ddim_coefs,
     ddim_sample,
     ddim_steps,
     ddpm_coefs,
     ddpm_sample,
     ddpm_steps,
-    device_of,
-    eval_mode,
     factors,
     image_noise,
     leading,
     levels,
     quadratic,
-    shown,
     timesteps,
     trailing,
     walk,
@@ -471,34 +466,6 @@ def test_where_to_sample():
         assert seen == [('meta', 'meta', torch.int64, (2,))]
 
 
-def test_parts_of_a_network_that_were_at_rest_stay_so():
-    "Putting everything back into training would start the batch statistics of a frozen part."
-    net = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2))
-    net[1].eval()
-    with eval_mode(net): assert not any(m.training for m in net.modules())
-    assert net.training and net[0].training and not net[1].training
-    with eval_mode(len): pass
-    with eval_mode(net):   # several samplers at once: only the last to leave puts the network back
-        for _ in range(2):
-            with eval_mode(net):
-                with eval_mode(net): pass
-                assert not any(m.training for m in net.modules())
-            assert not any(m.training for m in net.modules())
-    assert net.training and net[0].training and not net[1].training
-
-
-def test_a_part_that_keeps_its_mode_elsewhere_is_put_to_rest_too():
-    "A compiled or scripted part has no plain attribute `training`: only setting it tells the part."
-    class Elsewhere(torch.nn.Module):
-        @property
-        def training(self): return self.__dict__.get('mode', True)
-        @training.setter
-        def training(self, to): self.__dict__['mode'] = to
-    net = torch.nn.Sequential(Elsewhere(), torch.nn.Dropout())
-    with eval_mode(net): assert net[0].training is False and net[1].training is False and 'training' not in vars(net[0])
-    assert net[0].training is True and net[1].training is True and net.training is True
-
-
 def test_what_counts_as_far_too_large():
     "The limits are root mean squares: a larger batch has the same ones. On the limit is too large."
     four, told = torch.full((2, 8), 1., dtype=torch.float64), torch.tensor([4.])
@@ -513,30 +480,11 @@ def test_what_counts_as_far_too_large():
     _check_end(four.to('meta'), told.to('meta'), 1)
 
 
-def test_a_part_that_somebody_still_uses_keeps_no_other_part_at_rest():
-    "Wrong program: the first part that is still in use ends the putting back."
-    net = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
-    whole, part = eval_mode(net), eval_mode(net[0])
-    whole.__enter__()
-    part.__enter__()
-    whole.__exit__()
-    assert net.training and not net[0].training and net[1].training
-    part.__exit__()
-    assert net[0].training and not eval_mode.users
-
-
 def test_the_average_answer_is_watched_not_their_sum():
     "Six hundred thousand at each of three steps is within the limit of a million, whatever the number of steps."
     ddim_sample(lambda x, t: torch.full_like(x, 6e5), LINEAR, (2, 3), steps=3, clip=(-1, 1))
     with pytest.raises(ValueError, match='far too large'):
         ddim_sample(lambda x, t: torch.full_like(x, 1.1e6), LINEAR, (2, 3), steps=3, clip=(-1, 1))
-
-
-def test_an_answer_of_the_wrong_kind_is_called_the_models():
-    class Output(dict): sample = torch.zeros(2, 3)
-    for answer, cure in (None, ''), (Output(), '; ddpm_lesson.dialects.from_diffusers translates'):
-        with pytest.raises(TypeError, match=f"^the model's answer wanted a floating-point tensor, got {type(answer).__name__}{cure}$"):
-            _checked(answer, torch.zeros(2, 3))
 
 
 @pytest.mark.parametrize('ts', [[5, 10], [10, 10, 5], [5, 0], [1001, 3], [-1], [], 5, [2.5, 1]],
@@ -560,8 +508,8 @@ def test_coefficients_are_worked_out_on_the_cpu_in_float64():
 
 @pytest.mark.parametrize('sampler, twin, options', [(ddim_sample, ddim_steps, dict(eta=0.6)), (ddpm_sample, ddpm_steps, dict(var='large')), (ddpm_sample, ddpm_steps, dict(var='small'))], ids=named)
 def test_every_option_reaches_the_loop(sampler, twin, options, stub, monkeypatch):
-    bars, real = [], package.shown
-    monkeypatch.setattr(package, 'shown', lambda total, done, wanted, unit, **k: bars.append((total, done, unit, k)*wanted) or real(total, done, False))
+    bars, real = [], asking.shown
+    monkeypatch.setattr(asking, 'shown', lambda total, done, wanted, unit, **k: bars.append((total, done, unit, k)*wanted) or real(total, done, False))
     plain = dict(steps=5, seeds=[1, 2], device='cpu')
     base = sampler(stub, LINEAR, (2, 3), **plain, **options)
     list(walk(stub, LINEAR, normal(2, 3), [5, 1], ddim_coefs(LINEAR, [5, 1]), None))
@@ -631,37 +579,6 @@ def test_a_bar_shows_how_far_a_sampler_is(stub, capsys, monkeypatch):
     list(way)
     said = capsys.readouterr().err
     assert 'sampling' in said and '1.00/2.00' in said and '2.00/2.00' in said
-
-
-def test_a_bar_says_what_it_counts(capsys, monkeypatch):
-    "And starts no thread but its own, so that none is left."
-    monkeypatch.setattr('sys.stderr.isatty', lambda: True)
-    others = set(threading.enumerate())
-    with shown(3, 1) as note:
-        assert (note.done, note.said) == (1, '')
-        time.sleep(0.3)
-        assert len(set(threading.enumerate()) - others) == 1
-        note.done, note.said = 3, 'nearly'
-    said = capsys.readouterr().err
-    assert '1.00/3.00' in said and '3.00/3.00' in said and 'img/s' in said and 'nearly' in said
-    with shown(3, 0, False, 'step') as note: note.done = 2
-    assert note.done == 2 and not capsys.readouterr().err and not set(threading.enumerate()) - others
-
-
-def test_a_bar_counts_up(capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)   # another test may have imported it
-    assert list(_bar(range(3), True)) == [0, 1, 2]
-    assert '3 of 3 step' in capsys.readouterr().err
-
-
-def test_a_log_file_gets_a_line_and_no_bar(capsys, monkeypatch):
-    "Rejects a bar that fills a file, a line for each of its turns."
-    monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
-    with shown(3, 1) as note:
-        time.sleep(0.5)
-        note.done, note.said = 3, 'nearly'
-    said = capsys.readouterr().err
-    assert said.count('\n') == 1 and '3 of 3 img nearly' in said and '|' not in said
 
 
 @pytest.mark.parametrize('screen', [None, io.StringIO()], ids=['none', 'closed'])
@@ -1015,28 +932,3 @@ def test_huge_answers_that_cancel_are_no_picture():
     "Rejects a sum as the watch: as much above 0 as below is none."
     halves = torch.tensor([1e20, -1e20]).reshape(2, 1).expand(2, 3)
     with pytest.raises(ValueError, match='far too large'): ddim_sample(lambda x, t: halves, LINEAR, (2, 3), steps=3, clip=(-1, 1))
-
-
-class Writes(torch.nn.Module):
-    "A network that writes into what it is given."
-    def __init__(self):
-        super().__init__()
-        self.weight, self.seen = torch.nn.Parameter(torch.tensor(2.0)), []
-
-    def forward(self, x, t):
-        self.seen.append((x.dtype, t))
-        return x.mul_(3)*self.weight
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
-def test_an_answer_with_history_leads_back_to_the_images(dtype):
-    "Rejects images that a network may change, a network in its own precision that gets another's, and an answer in that precision."
-    net, x, t = Writes().to(dtype), normal(2, 3, dtype=torch.float32).requires_grad_(), torch.tensor([4, 9])
-    before = x.detach().clone()
-    eps_hat = _with_history(net, x, t)
-    assert net.seen[0][0] == dtype and torch.equal(net.seen[0][1], t) and eps_hat.dtype == torch.float32 and torch.equal(x, before)
-    assert_close(eps_hat, 6*before, rtol=1e-6 if dtype != torch.bfloat16 else 2e-2, atol=0)
-    eps_hat.sum().backward()
-    assert torch.equal(x.grad, torch.full((2, 3), 6.0))
-    with pytest.raises(ValueError, match='shape it was given'): _with_history(lambda x, t: x[:1], x, t)
-    with pytest.raises(ValueError, match='wanted a gradient: was it computed under no_grad'): _with_history(lambda x, t: x.detach(), x, t)

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from ..asking import shown
 from ..checks import check_whole, torch_defaults
 from ..data import Images, check_unit, to_pixels
 from .cards import build, check_net, describe_mismatch, differences, schedule_entry, settled, units
@@ -28,7 +29,6 @@ from .graphs import Replayed, scalars
 from .muon import JoinedOptimizer, Muon, between_channels
 from .safety import Listener, OwnDraws, Stopped, add_to_error, checkpoints, diverged, latest_checkpoint, locked
 from .safety import newest_name, out_of_memory, previous_name, versions
-from ..sampler import shown
 from ..train import Batch, Ema, Recipe, adamw, batch_indices, draw, float_state, generator
 from ..train import gradient_step, learning_rate, lr_sweep, train_step
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from ddpm_lesson.asking import eval_mode
 from ddpm_lesson.data import Images, bundled_fashion
 from ddpm_lesson.engine.distributed import training_flops
 from ddpm_lesson.engine.run import Run, fit, make_card
@@ -12,7 +13,7 @@ from ddpm_lesson.guidance import Labelled
 from ddpm_lesson.loss import PredictsV
 from ddpm_lesson.metrics import lite0_judge
 from ddpm_lesson.pretrained import load_card
-from ddpm_lesson.sampler import ddim_sample, ddpm_sample, eval_mode
+from ddpm_lesson.sampler import ddim_sample, ddpm_sample
 from ddpm_lesson.schedule import linear_schedule
 from ddpm_lesson.train import Recipe
 from ddpm_lesson.unet import UNet
