@@ -22,7 +22,7 @@ from .asking import _apart, _check_kept
 from .checks import (check_float, check_number, check_pair, check_t, check_whole,
                                 real_numbers)
 from .forward import q_sample, rates, shaped
-from .guidance import Guided, Labelled
+from .guidance import Guided, Labelled, _pushed
 from .loss import PredictsEps, PredictsV, PredictsX0, _told, mean_square
 from .sampler import _check_count, leading, trailing
 from ddpm_lesson.schedule import (
@@ -306,7 +306,7 @@ class RescaledGuided(Guided):
     def _said(self, model, x_t, t):
         "The model's answer, as noise or as a clean image; it is the clean image that is rescaled."
         asked = Labelled._said(self, model, x_t, t)
-        wide = super()._said(model, x_t, t)
+        wide = _pushed(asked, lambda: _apart(model, x_t, t), t, self.scale, self.between)
         if model is not self.model: return rescaled(wide, asked, self.share)  # clean images
         signal, noise = rates(self.sched, t, x_t)
         # signal times x_0_hat
@@ -324,7 +324,7 @@ def pair_noise(
     except ImportError:
         raise ImportError('pair_noise wanted scipy: pip install scipy') from None
     # an image may be a single number
-    a, b = (x.detach()[..., None].flatten(1).double().cpu() for x in (x_0, eps))
+    a, b = (x.detach().cpu().double()[..., None].flatten(1) for x in (x_0, eps))
     far = torch.cdist(a, b).square()
     _, of_image = linear_sum_assignment(far.numpy())  # rows are images, in order
     return eps[torch.as_tensor(of_image, device=eps.device)]

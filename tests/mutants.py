@@ -295,6 +295,7 @@ MUTANTS = {
     'a walk from nothing without its fresh noise': ('sampler', 'if sigma: x_s.add_(noise(), alpha=sigma)', 'pass', 'test_dialects.py::test_a_walk_from_nothing_shows_its_steps_and_draws_its_law'),
     'noise divided by nothing': ('posterior', 'if sched.ends_at_zero: check_t', 'if False: check_t', 'test_dialects.py::test_noise_says_nothing_of_the_image_at_the_end'),
     'pairs on the wrong side': ('dialects', 'return eps[torch.as_tensor(of_image, device=eps.device)]', 'return eps[torch.as_tensor(of_image, device=eps.device).argsort()]', 'test_dialects.py::test_pairs_are_the_best_of_all'),
+    'guidance asked for its label twice': ('dialects', 'wide = _pushed(asked, lambda: _apart(model, x_t, t), t, self.scale, self.between)', 'wide = super()._said(model, x_t, t)', 'test_dialects.py::test_rescaled_guidance_asks_as_often_as_guidance'),
     'guidance rescaled upside down': ('dialects', '*spread[0]/spread[1]', '*spread[1]/spread[0]', 'test_dialects.py::test_rescaled_is_the_papers'),
     'steps of another library counted from 1': ('dialects', 'step = t - 1 if', 'step = t if', 'test_dialects.py::test_their_network_and_scheduler_in_our_sampler'),
     'scaled_linear read as linear': ('dialects', '_with_betas((_line(low**0.5, high**0.5, _check_T(T))**2).tolist())', 'linear_schedule(T, low, high)', 'test_dialects.py::test_a_scheduler_becomes_a_schedule'),

@@ -288,6 +288,21 @@ def test_rescaled_is_the_papers():
         with pytest.raises(ValueError, match='share wanted'): RescaledGuided(lambda *a: a[0], SCHED, torch.zeros(1).long(), share=bad)
 
 
+def test_rescaled_guidance_asks_as_often_as_guidance():
+    "Rejects a program that asks with the label twice: three calls of the network at every step, where two say all."
+    asked = []
+    def model(x, t, y=None):
+        asked.append(y)
+        return 0.1*x if y is None else 0.3*x
+    model.x_0_hat = model
+    y, x, t = torch.tensor([0, 1]), normal(2, 1, 4, 4), torch.tensor([3, 900])
+    guided = RescaledGuided(model, SCHED, y, 3.0)
+    for call in guided, guided.x_0_hat:
+        asked.clear()
+        call(x, t)
+        assert len(asked) == 2 and asked[1] is None and torch.equal(asked[0], y)
+
+
 def test_a_walk_from_nothing_asks_the_network_at_rest():
     "Rejects a first step in training mode, and a network that is left in another mode than it came in."
     class Net(torch.nn.Module):
