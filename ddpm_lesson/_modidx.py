@@ -1307,6 +1307,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'ddpm_lesson.likelihood._decoder_std': ( 'likelihood.html#_decoder_std',
                                                                                  'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._elbo_coefs': ('likelihood.html#_elbo_coefs', 'ddpm_lesson/likelihood.py'),
+                                        'ddpm_lesson.likelihood._exact': ('likelihood.html#_exact', 'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._path': ('likelihood.html#_path', 'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._rows': ('likelihood.html#_rows', 'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._slope': ('likelihood.html#_slope', 'ddpm_lesson/likelihood.py'),

@@ -20,12 +20,16 @@ from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
 from .sampler import _check_end, ddpm_coefs, image_noise, levels, timesteps
-from .schedule import Schedule
+from .schedule import Schedule, wide
 
 # %% ../nbs/17_likelihood.ipynb #75db6b77
+def _exact(x)->Tensor:
+    "In float64; on the CPU where an Apple GPU, which has none, holds it."
+    return (x if wide(x.device) == torch.float64 else x.cpu()).double()
+
 def _rows(x)->Tensor:
     "Images, (B, ...), as rows of float64."
-    return check_float(x, 'x').double()[..., None].flatten(1)
+    return _exact(check_float(x, 'x'))[..., None].flatten(1)
 
 def log_normal(
     x:Tensor,  # (B, ...)
@@ -67,7 +71,7 @@ def trace_terms(
     def one(i, v):
         more = i + 1 < len(probes)
         back, = torch.autograd.grad(eps_hat, x_t, v.to(eps_hat), more, materialize_grads=True)
-        return (back*v).double().flatten(1).sum(1)
+        return _rows(back*v).sum(1)
     return torch.stack([one(i, v) for i, v in enumerate(probes)])
 
 def unit_probes(
@@ -161,7 +165,7 @@ def ode_log_likelihood(
     at_T = check_float(log_p_T(x_T), 'what log_p_T returns')
     if at_T.shape != x.shape[:1]:
         raise ValueError(f'log_p_T wanted to return shape ({len(x)},), got {tuple(at_T.shape)}')
-    log_p = at_T.double() + total
+    log_p = _exact(at_T) + total
     if not log_p.isfinite().all():
         raise ValueError('the model returned NaN, infinity or numbers far too large')
     if len(log_p) > 1: return log_p.mean(0), student(probes)*log_p.std(0)/probes**0.5
@@ -182,7 +186,7 @@ def decoder_log_prob(
     "Logarithm of the Gaussian's mass in the cell of x_0, exact far into the tails. DDPM Eq. 13."
     check_pair(x_0, mean, 'x_0', 'mean')
     std = check_number(std, 'std', 0)
-    x_0, mean, half = x_0.double(), mean.double(), 1/(_check_bins(bins) - 1)
+    x_0, mean, half = _exact(x_0), _exact(mean), 1/(_check_bins(bins) - 1)
     low = torch.where(x_0 < half - 1, -math.inf, (x_0 - half - mean)/std)
     high = torch.where(x_0 > 1 - half, math.inf, (x_0 + half - mean)/std)
     flip = low > 0   # a mirror image: on the left side differences of masses are exact
@@ -199,7 +203,7 @@ def _decoder_std(sched, ts, std_0)->float:
 
 def _check_bytes(x_0, bins)->None:
     "Raise unless x_0 holds only the values that the bins stand for."
-    place = (x_0.double() + 1)*(_check_bins(bins) - 1)/2
+    place = (_exact(x_0) + 1)*(_check_bins(bins) - 1)/2
     if (place - place.round()).abs().max() < 1e-3 and x_0.abs().max() < 1 + 1e-6: return
     raise ValueError(f'x_0 wanted the {bins} values that `to_unit` makes of bytes, got others; '
                      'bins=None takes any numbers')
@@ -207,7 +211,7 @@ def _check_bytes(x_0, bins)->None:
 def _decoder_loss(x_0, x_0_hat, std_0, bins)->Tensor:
     "L_0, (B,) nats: of a density if there are no bins."
     if bins is not None: return -decoder_log_prob(x_0, x_0_hat, std_0, bins).flatten(1).sum(1)
-    return -log_normal((x_0 - x_0_hat).double()/std_0) + x_0[0].numel()*math.log(std_0)
+    return -log_normal(_exact(x_0 - x_0_hat)/std_0) + x_0[0].numel()*math.log(std_0)
 
 def _squares(x)->Tensor:
     "(B,) sum of squares of each image, float64."
@@ -274,8 +278,8 @@ def dequantise(
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8:
         came = getattr(pixels, 'dtype', type(pixels).__name__)
         raise TypeError(f'pixels wanted uint8, got {came}')
-    normal = image_noise(check_shape(pixels.shape), seeds, pixels.device)().double()
-    return (pixels + torch.special.ndtr(normal) - 0.5)/127.5 - 1
+    normal = _exact(image_noise(check_shape(pixels.shape), seeds, pixels.device)())
+    return (_exact(pixels) + torch.special.ndtr(normal) - 0.5)/127.5 - 1
 
 # %% ../nbs/17_likelihood.ipynb #c73d2f32
 def ode_bound(

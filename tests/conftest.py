@@ -42,6 +42,16 @@ class Stub(torch.nn.Module):
         return torch.tanh(x_t*self.weight.to(x_t.dtype) + shift) + 0.3*shift
 
 
+class NoFloat64(torch.Tensor):
+    "A tensor on a device that, like Apple's, has no float64."
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        out = super().__torch_function__(func, types, args, kwargs or {})
+        if func in (torch.Tensor.cpu, torch.Tensor.numpy): return out.as_subclass(torch.Tensor)
+        if getattr(out, 'dtype', None) == torch.float64 and isinstance(out, cls): raise TypeError('this device has no float64')
+        return out
+
+
 @pytest.fixture
 def stub(): return Stub()
 

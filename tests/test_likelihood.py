@@ -3,10 +3,12 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
-from conftest import SCHEDULES, Stub, normal
-from ddpm_lesson.dialects import flow_schedule
+from conftest import SCHEDULES, NoFloat64, Stub, normal
+from ddpm_lesson import likelihood
+from ddpm_lesson.dialects import flow_schedule, pair_noise
 from ddpm_lesson.likelihood import (
     bits_per_dim,
     decoder_log_prob,
@@ -251,6 +253,29 @@ def test_half_precision_comes_in_and_is_not_computed_in():
     "Rejects an ODE that is stepped in three digits."
     few = MEANS.half()
     assert_close(ode_log_likelihood(WORLD, LINEAR, few, steps=50)[0], ode_log_likelihood(WORLD, LINEAR, few.double(), steps=50)[0], rtol=1e-4, atol=1e-4)
+
+
+NUMBERS = {   # name -> (images -> numbers that have many digits)
+    'elbo_terms': lambda x: elbo_terms(Stub(), LINEAR, x, steps=4, seeds=[1, 2, 3]), 'without bins': lambda x: elbo_terms(Stub(), LINEAR, x, steps=4, bins=None, seeds=[1, 2, 3]),
+    'ode_log_likelihood': lambda x: torch.stack(ode_log_likelihood(Stub(), LINEAR, x, steps=4, probes=2, seeds=[1, 2, 3])), 'exact': lambda x: ode_log_likelihood(Stub(), LINEAR, x, steps=4)[0],
+    'ode_bound': lambda x: ode_bound(Stub(), LINEAR, x, steps=4, probes=1, seeds=[1, 2, 3])[0], 'log_density': lambda x: log_density(WORLD, x, 5),
+    'dequantise': lambda x: dequantise(((x + 1)*127.5).round().byte(), [1, 2, 3]), 'pair_noise': lambda x: pair_noise(x, x.flip(0)),
+}
+
+
+@pytest.mark.parametrize('name', NUMBERS)
+def test_all_is_computed_where_there_is_no_float64(name, monkeypatch):
+    "Rejects a program that says `.double()` where the images lie: `evaluate --bits` would end so on an Apple GPU."
+    wanted = NUMBERS[name](BYTES.float())
+    monkeypatch.setattr(likelihood, 'wide', lambda device: torch.float32)
+    assert_close(NUMBERS[name](BYTES.float().as_subclass(NoFloat64)).as_subclass(torch.Tensor), wanted)
+
+
+def test_what_needs_many_digits_goes_to_the_cpu_from_an_apple_gpu_alone():
+    with FakeTensorMode():
+        for device, there in ('mps', 'cpu'), ('cuda', 'cuda'), ('cpu', 'cpu'):
+            x = likelihood._exact(torch.zeros(2, device=device))
+            assert x.dtype == torch.float64 and x.device.type == there
 
 
 @pytest.mark.parametrize('name', ['steep 7', 'one step'])

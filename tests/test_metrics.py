@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from conftest import SCHEDULES, Stub, normal
+from conftest import SCHEDULES, NoFloat64, Stub, normal
 from ddpm_lesson import metrics
 from ddpm_lesson.data import Images, bundled_fashion, debug_images, to_pixels, to_unit
 from ddpm_lesson.dialects import flow_schedule
@@ -443,16 +443,6 @@ def test_features_beyond_the_range_of_a_cube_are_refused():
         with pytest.raises(ValueError, match=r'finite features below 1e\+20, got 120'): f(x, x)
     near = normal(40, 4)*1e19
     assert all(map(math.isfinite, kid_interval(near, near[:30])))
-
-
-class NoFloat64(torch.Tensor):
-    "A tensor on a device that, like Apple's, has no float64."
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        out = super().__torch_function__(func, types, args, kwargs or {})
-        if func in (torch.Tensor.cpu, torch.Tensor.numpy): return out.as_subclass(torch.Tensor)
-        if getattr(out, 'dtype', None) == torch.float64 and isinstance(out, cls): raise TypeError('this device has no float64')
-        return out
 
 
 def test_everything_is_measured_where_there_is_no_float64():
