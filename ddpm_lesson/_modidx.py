@@ -1298,7 +1298,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'ddpm_lesson.latent.word_ids': ('text_to_image.html#word_ids', 'ddpm_lesson/latent.py')},
             'ddpm_lesson.likelihood': { 'ddpm_lesson.likelihood._check_batch': ( 'likelihood.html#_check_batch',
                                                                                  'ddpm_lesson/likelihood.py'),
-                                        'ddpm_lesson.likelihood._check_bins': ('likelihood.html#_check_bins', 'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._check_bytes': ( 'likelihood.html#_check_bytes',
                                                                                  'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._climb': ('likelihood.html#_climb', 'ddpm_lesson/likelihood.py'),

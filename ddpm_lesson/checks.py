@@ -42,13 +42,14 @@ def _index(n)->int:
     return operator.index(n)
 
 def check_whole(
-    n, name:str,         # a whole number, at least 1, Python's or numpy's; what the error calls it
-    high:int=2**63 - 1,  # and at most this
+    n, name:str,         # a whole number, Python's or numpy's; what the error calls it
+    high:int=2**63 - 1,  # at most this
+    low:int=1,           # and at least this
 )->int:
     "`n` as an int, or an error."
     try: whole = _index(n)
     except TypeError: raise TypeError(f'{name} wanted a whole number, got {n!r:.60}') from None
-    if whole < 1: raise ValueError(f'{name} wanted at least 1, got {Decimal(whole):.7g}')
+    if whole < low: raise ValueError(f'{name} wanted at least {low}, got {Decimal(whole):.7g}')
     if whole > high: raise ValueError(f'{name} wanted at most {high:,}, got {Decimal(whole):.7g}')
     return whole
 

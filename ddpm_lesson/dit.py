@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_shown, check_sizes
+from .checks import check_shown, check_sizes, check_whole
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/20_transformer.ipynb #7cc2f179
@@ -121,7 +121,7 @@ class DiT(nn.Module):
         super().__init__()
         channels, width, layers, heads, patch = check_sizes(
             channels, width, layers, heads, patch, name='DiT')
-        if classes != 0: classes, = check_sizes(classes, name='DiT')
+        classes = check_whole(classes, 'classes', low=0)
         self.settings = dict(channels=channels, width=width, layers=layers, heads=heads,
                              patch=patch, classes=classes)
         if width < 8 or width % 4:

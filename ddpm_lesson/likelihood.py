@@ -88,8 +88,7 @@ def student(
     cover:float=0.95,  # share of intervals that should hold the truth
 )->float:
     "How many standard errors to each side of a mean of n normal draws: a quantile of Student's t."
-    n, cover = check_whole(n, 'n'), check_number(cover, 'cover', 0, 1)
-    if n < 2: raise ValueError(f'n wanted at least 2 draws, got {n}')
+    n, cover = check_whole(n, 'n', low=2), check_number(cover, 'cover', 0, 1)
     width = math.pi/2*min(1, 40/n**0.5)/100_000   # of many draws all lies near angle 0
     angle = (torch.arange(100_000, dtype=torch.float64, device='cpu') + 0.5)*width
     cell = ((-angle.sin().square()).log1p()*(n - 2)/2).exp()   # cos^(n - 2), which rounds near 0
@@ -172,11 +171,6 @@ def ode_log_likelihood(
     return log_p[0], torch.full_like(log_p[0], 0. if probes is None else math.inf)
 
 # %% ../nbs/17_likelihood.ipynb #69b13359
-def _check_bins(bins)->int:
-    bins = check_whole(bins, 'bins')
-    if bins > 1: return bins
-    raise ValueError('bins wanted at least 2, got 1')
-
 def decoder_log_prob(
     x_0:Tensor,    # (B, ...) bytes after `to_unit`
     mean:Tensor,   # shape of x_0, where the decoder thinks they are
@@ -186,7 +180,7 @@ def decoder_log_prob(
     "Logarithm of the Gaussian's mass in the cell of x_0, exact far into the tails. DDPM Eq. 13."
     check_pair(x_0, mean, 'x_0', 'mean')
     std = check_number(std, 'std', 0)
-    x_0, mean, half = _exact(x_0), _exact(mean), 1/(_check_bins(bins) - 1)
+    x_0, mean, half = _exact(x_0), _exact(mean), 1/(check_whole(bins, 'bins', low=2) - 1)
     low = torch.where(x_0 < half - 1, -math.inf, (x_0 - half - mean)/std)
     high = torch.where(x_0 > 1 - half, math.inf, (x_0 + half - mean)/std)
     flip = low > 0   # a mirror image: on the left side differences of masses are exact
@@ -203,7 +197,7 @@ def _decoder_std(sched, ts, std_0)->float:
 
 def _check_bytes(x_0, bins)->None:
     "Raise unless x_0 holds only the values that the bins stand for."
-    place = (_exact(x_0) + 1)*(_check_bins(bins) - 1)/2
+    place = (_exact(x_0) + 1)*(check_whole(bins, 'bins', low=2) - 1)/2
     if (place - place.round()).abs().max() < 1e-3 and x_0.abs().max() < 1 + 1e-6: return
     raise ValueError(f'x_0 wanted the {bins} values that `to_unit` makes of bytes, got others; '
                      'bins=None takes any numbers')

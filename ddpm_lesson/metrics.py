@@ -81,8 +81,7 @@ def kid(
 # %% ../nbs/11_evaluate.ipynb #0b8994a5
 def _check_blocks(n, blocks, name='samples')->None:
     "Raise unless each of the blocks gets two of n images."
-    blocks = check_whole(blocks, 'blocks')
-    if blocks < 2: raise ValueError('blocks wanted at least 2, got 1')
+    blocks = check_whole(blocks, 'blocks', low=2)
     if n < 2*blocks:
         raise ValueError(f'{name} wanted at least {2*blocks}, two for each of {blocks} blocks, '
                          f'got {n}')

@@ -173,7 +173,7 @@ def _sde_walk(
 # %% ../nbs/14_score.ipynb #90bb3dd6
 def _sde_from(model, sched, shape, steps, eta=1.0, corrections=0, size=0.05, **options):
     "The walk of both samplers, checked and not yet begun."
-    corrections = check_whole(corrections, 'corrections') if corrections != 0 else 0
+    corrections = check_whole(corrections, 'corrections', low=0)
     way = partial(_sde_walk, corrections=corrections, size=check_number(size, 'size', 0, 1))
     coefs = partial(sde_coefs, eta=eta)
     return _walk_from(model, sched, shape, steps, coefs, walk=way, **options)

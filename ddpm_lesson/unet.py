@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .checks import check_known, check_number, check_shown, check_sizes, whole_numbers
+from .checks import check_known, check_number, check_shown, check_sizes, check_whole, whole_numbers
 
 # %% ../nbs/08_unet.ipynb #1a6cb947
 def time_embedding(
@@ -182,7 +182,7 @@ class UNet(nn.Module):
         mults = whole_numbers(mults, 'UNet wanted whole numbers for mults')
         channels, width, blocks, patch, n, *mults = check_sizes(
             channels, width, blocks, patch, len(mults), *mults, name='UNet')
-        if classes != 0: classes, = check_sizes(classes, name='UNet')
+        classes = check_whole(classes, 'classes', low=0)
         levels = list(range(n))
         attend = levels[1:2] if attend is None else whole_numbers(attend, 'attend wanted levels')
         if scale_shift not in (True, False):

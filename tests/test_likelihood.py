@@ -233,7 +233,7 @@ X = normal(2, 3)
     (lambda: decoder_log_prob(BYTES, BYTES, 0.), 'std wanted'),
     (lambda: decoder_log_prob(BYTES, BYTES[:1], 1.), 'x_0 and mean wanted one shape'),
     (lambda: decoder_log_prob(BYTES, BYTES, 1., 1), 'bins wanted at least 2'),
-    (lambda: elbo_terms(Stub(), LINEAR, X, steps=3, bins=0), 'bins wanted at least 1'),
+    (lambda: elbo_terms(Stub(), LINEAR, X, steps=3, bins=0), 'bins wanted at least 2'),
     (lambda: elbo_terms(lambda x, t: x*math.nan, LINEAR, BYTES, steps=3), 'NaN, infinity'),
     (lambda: elbo_terms(lambda x, t: x*math.inf, LINEAR, BYTES, steps=3, clip=(-1, 1)), 'NaN, infinity'),
     (lambda: ode_log_likelihood(PredictsV(Stub(), ZERO), ZERO, X, steps=3), 'alpha_bar above 0'),

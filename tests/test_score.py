@@ -299,7 +299,7 @@ def test_a_clamp_holds_the_estimate_and_not_the_image():
 
 
 @pytest.mark.parametrize('options, error', [
-    (dict(eta=1.5), r'eta wanted a value in \[0, 1\]'), (dict(eta=True), 'eta wanted'), (dict(corrections=-1), 'at least 1'), (dict(corrections=1.5), 'whole number'),
+    (dict(eta=1.5), r'eta wanted a value in \[0, 1\]'), (dict(eta=True), 'eta wanted'), (dict(corrections=-1), 'corrections wanted at least 0, got -1'), (dict(corrections=1.5), 'whole number'),
     (dict(size=0), r'size wanted a value in \(0, 1'), (dict(size=1.0), 'size'), (dict(steps=[1, 5]), 'falling'), (dict(steps=0), '1..1000'), (dict(clip=(1, -1)), 'clip'),
     (dict(x_T=torch.full((2, 2), float('nan'))), 'finite'), (dict(seeds=[1]), 'seeds'),
 ])

@@ -304,6 +304,13 @@ def test_a_network_wants_images_like_its_weights(kind):
     assert net.to('meta')(x.to('meta'), t.to('meta')).is_meta
 
 
+@pytest.mark.parametrize('kind', [UNet, DiT])
+def test_none_is_a_number_of_classes(kind):
+    "Rejects an error that asks for 1 or more where 0 means no labels."
+    with pytest.raises(ValueError, match='^classes wanted at least 0, got -1$'): kind(classes=-1)
+    assert kind(width=8, classes=0).settings['classes'] == 0
+
+
 @pytest.mark.parametrize('net', [UNet(width=8, classes=300), DiT(width=8, layers=1, heads=2, classes=300)], ids=['UNet', 'DiT'])
 def test_a_network_without_a_label_asks_for_none_whatever_the_kind_of_step(net):
     "Rejects labels made like the steps: a sentence about labels that nobody gave, or 300 as a byte, which is 44."
