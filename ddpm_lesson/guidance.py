@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .asking import _apart, shown
+from .asking import _apart, _parts_of, device_of, shown
 from .checks import (as_tensor, being_recorded, check_number, check_whole, own_copy,
                                 real_numbers, whole_numbers)
 from .forward import shaped
@@ -20,8 +20,7 @@ from .forward import shaped
 # %% ../nbs/13_guidance.ipynb #7eb64410
 def said_by(model, name:str):
     "The attribute of the first part of a model, whatever is around it, that has one; or None."
-    inside = getattr(model, 'net', None)
-    parts = model.modules() if isinstance(model, nn.Module) else (model, inside)
+    parts = _parts_of(model)
     return next((v for part in parts if (v := getattr(part, name, None)) is not None), None)
 
 # %% ../nbs/13_guidance.ipynb #ec13b2e9
@@ -43,8 +42,7 @@ def check_labels(
     if len(y) and (y.min() < 0 or known and y.max() >= known):
         said = f'0..{known - 1} ({known} would mean: no label)' if known else '0 or more'
         raise ValueError(f'labels wanted {said}, got {y.min().item()}..{y.max().item()}')
-    home = next(model.parameters(), y) if isinstance(model, nn.Module) else y
-    return y.to(home.device, torch.int64)
+    return y.to(device_of(model, y), torch.int64)
 
 # %% ../nbs/13_guidance.ipynb #ef7851f2
 class Labelled(nn.Module):

@@ -39,10 +39,12 @@ def show_rows(
         if names is not None and len(names) < n: raise ValueError(f'{name} wanted {n}, got {len(names)}')
     fig, axes = plt.subplots(h, w, figsize=(side*w, side*h + 0.25), dpi=80, squeeze=False)
     for r, row in enumerate(rows):
-        for c, x in enumerate(row): draw_image(axes[r, c], x, titles[c] if titles is not None and not r else None)
+        for c, x in enumerate(row): draw_image(axes[r, c], x)
         if labels is not None:
             at = axes[r, 0].transAxes
             axes[r, 0].text(-0.15, 0.5, labels[r], transform=at, ha='right', va='center', fontsize=9)
+    for ax in axes.flat: ax.set_axis_off()   # also where a row has no image
+    for ax, title in zip(axes[0], () if titles is None else titles): ax.set_title(str(title), fontsize=9)
     fig.subplots_adjust(wspace=0.06, hspace=0.06)
     return fig
 

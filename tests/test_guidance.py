@@ -1,4 +1,6 @@
 "Labels and guidance: what reaches the network, and what comes back."
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -128,7 +130,13 @@ def test_guidance_does_not_sample_the_tilted_law(w, guided, tilted):
     assert_close(law(want, x), tilted, rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize('around', [nn.Sequential, nn.DataParallel, Counted, lambda m: Labelled(m, [0, 1]), lambda m: Counted(nn.Sequential(m))])
+class Keeps:
+    "A model that is no module, and keeps one."
+    def __init__(self, net): self.net = net
+    def __call__(self, x_t, t, *y): return self.net(x_t, t, *y)
+
+
+@pytest.mark.parametrize('around', [nn.Sequential, nn.DataParallel, Counted, lambda m: Labelled(m, [0, 1]), lambda m: Counted(nn.Sequential(m)), Keeps, partial, lambda m: m.forward, lambda m: Counted(Keeps(m))])
 def test_the_label_past_the_last_is_refused_through_any_wrapper(around):
     "Rejects a look at the outermost part alone: one label past the last is then taken, and means none."
     model = around(PredictsEps(UNet(1, 8, (1,), 1, patch=1, classes=3), linear_schedule(50)))

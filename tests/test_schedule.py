@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from conftest import SCHEDULES
 from ddpm_lesson.checks import check_whole
+from ddpm_lesson.engine.published import posit_linear_schedule
 from ddpm_lesson.schedule import (
     Schedule,
     brightness_kept,
@@ -174,7 +175,7 @@ def test_a_table_has_a_limit_in_words():
 
 def test_tables_lie_on_the_cpu_whatever_the_default_device_is():
     "A wrong program: `torch.linspace` without a device. A table on `meta` holds no numbers."
-    def tables(): return [make(T=30).beta for make in (linear_schedule, cosine_schedule, rate_schedule, rescaled_linear_schedule)] + [
+    def tables(): return [make(T=30).beta for make in (linear_schedule, cosine_schedule, rate_schedule, rescaled_linear_schedule, posit_linear_schedule)] + [
         Schedule([0, .1]).beta, Schedule(np.array([0, .1])).beta, schedule_from_alpha_bar([1, .5]).beta]
     here = tables()
     try:

@@ -24,7 +24,7 @@ def clipped(
     "The same schedule with `alpha_bar` held between `lo` and `hi` from step 1 on."
     if not 0 < lo < hi < 1: raise ValueError(f'wanted 0 < lo < hi < 1, got {lo} and {hi}')
     alpha_bar = sched.alpha_bar.to('cpu', torch.float64).clamp(lo, hi)
-    level = (1 - 1e-9)**torch.arange(len(alpha_bar), dtype=torch.float64)  # a schedule must fall
+    level = (1 - 1e-9)**torch.arange(len(alpha_bar), dtype=torch.float64, device='cpu')  # a schedule must fall
     return schedule_from_alpha_bar(torch.cat([alpha_bar.new_ones(1), (alpha_bar*level)[1:]]))
 
 def posit_linear_schedule(T:int=1000)->Schedule:
