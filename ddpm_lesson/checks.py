@@ -24,6 +24,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 def check_number(
     x, name:str,  # one real number, Python's, numpy's or a tensor's; what the error calls it
     low=None, high=math.inf,  # None: any number; else it must lie between the two
+    ends:str='()',            # or on an end that is written [ or ]
 )->float:
     "`x` as a float, or an error that says what was wanted and what came."
     kind = str(getattr(x, 'dtype', type(x)))
@@ -31,9 +32,9 @@ def check_number(
     try: number = float(None if other else x)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise TypeError(f'{name} wanted a number, got {x!r:.60}') from None
-    if low is not None and not low < number < high:
-        raise ValueError(f'{name} wanted a value in ({low}, {high}), got {number}')
-    return number
+    if low is None or low < number < high: return number
+    if number == low and ends[0] == '[' or number == high and ends[1] == ']': return number
+    raise ValueError(f'{name} wanted a value in {ends[0]}{low}, {high}{ends[1]}, got {number}')
 
 # %% ../nbs/reference/checks.ipynb #943cc12c
 def _index(n)->int:

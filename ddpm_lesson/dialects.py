@@ -270,11 +270,6 @@ def flow_schedule(
     return _to_zero((1 - tau)**2/((1 - tau)**2 + tau**2))
 
 # %% ../nbs/16_dialects.ipynb #565e2794
-def _check_share(share)->float:
-    share = check_number(share, 'share')
-    if 0 <= share <= 1: return share
-    raise ValueError(f'share wanted a value in [0, 1], got {share}')
-
 def rescaled(
     wide:Tensor,       # (B, ...) what guidance made of it
     asked:Tensor,      # (B, ...) the answer with the label alone
@@ -286,7 +281,7 @@ def rescaled(
     dtype = torch.promote_types(wide.dtype, torch.float32)   # half can't hold what divides below
     asked, x = asked.to(dtype), wide.to(dtype)
     spread = [v.flatten(1).std(1).clamp(min=1e-12) for v in (asked, x)]
-    share = _check_share(share)
+    share = check_number(share, 'share', 0, 1, '[]')
     factor = share*spread[0]/spread[1] + 1 - share
     return (x*shaped(factor, x)).to(wide.dtype)
 
@@ -301,7 +296,7 @@ class RescaledGuided(Guided):
         share:float=0.7,    # 0: plain guidance; 1: the whole way back
     ):
         super().__init__(model, y, scale)
-        self.sched, self.share = check_schedule(sched), _check_share(share)
+        self.sched, self.share = check_schedule(sched), check_number(share, 'share', 0, 1, '[]')
 
     def _said(self, model, x_t, t):
         "The model's answer, as noise or as a clean image; it is the clean image that is rescaled."

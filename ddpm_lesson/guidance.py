@@ -6,7 +6,6 @@
 __all__ = ['said_by', 'check_labels', 'Labelled', 'Guided', 'in_batches', 'Autoguided']
 
 # %% ../nbs/13_guidance.ipynb #2179b84e
-import math
 from functools import partial
 
 import torch
@@ -77,9 +76,7 @@ class Labelled(nn.Module):
 # %% ../nbs/13_guidance.ipynb #a001bffe
 def _check_push(scale, between)->tuple:
     "Both, or an error unless the scale is finite and at least 0, and the interval rises."
-    scale = check_number(scale, 'scale')
-    if not 0 <= scale < math.inf:
-        raise ValueError(f'scale wanted a number >= 0, got {scale}')
+    scale = check_number(scale, 'scale', 0, ends='[)')
     if between is None: return scale, None
     if not hasattr(between, '__len__') or len(between) != 2:
         raise TypeError(f'between wanted None or (low, high), got {between!r:.60}')

@@ -28,10 +28,7 @@ def _check_mixture(weights, means, std)->tuple:
         raise ValueError('means wanted finite numbers, got NaN or infinity')
     if not (weights > 0).all() or not weights.isfinite().all():
         raise ValueError('weights wanted positive, finite numbers')
-    std = check_number(std, 'std')
-    if not (std >= 0 and std*std < float('inf')):
-        raise ValueError(f'std wanted a finite number >= 0, got {std}')
-    return weights, means, std
+    return weights, means, check_number(std, 'std', 0, 1e150, '[)')
 
 # %% ../nbs/05_oracle.ipynb #a2e410e5
 class GaussianMixture:

@@ -262,10 +262,9 @@ def ddim_coefs(
     eta:float=0.0,  # 0: no fresh noise; 1: as much as DDPM
 )->tuple:  # (direction, sigma), each (S,) float64
     "How much of eps_hat stays and how much fresh noise comes. DDIM Eqs. 12 and 16."
-    if isinstance(eta, bool) or not 0 <= (share := check_number(eta, 'eta')) <= 1:
-        raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
+    eta = check_number(eta, 'eta', 0, 1, '[]')
     a_t, a_s = levels(sched, ts)
-    sigma = share*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
+    sigma = eta*((1 - a_s)/(1 - a_t)*(1 - a_t/a_s)).sqrt()
     return (1 - a_s - sigma**2).clamp(min=0).sqrt(), sigma
 
 # %% ../nbs/07_ddim.ipynb #590305d1

@@ -190,11 +190,8 @@ def walk_back_std(
 )->float:                         # spread at t=0
     "Spread that all steps with a perfect denoiser give for data N(0, std_0^2). DDIM Eqs. 12 and 16."
     a_t, a_s = check_schedule(sched).alpha_bar[1:], sched.alpha_bar[:-1]
-    given = dict(std_0=std_0, eta=eta, std_T=std_T)
-    std_0, eta, std_T = (check_number(x, name) for name, x in given.items())
-    if not (0 <= eta <= 1 and 0 <= min(std_0, std_T) and max(std_0, std_T) < math.inf):
-        raise ValueError('wanted eta in [0, 1] and finite spreads, at least 0, got '
-                         f'eta {eta}, std_0 {std_0}, std_T {std_T}')
+    eta, std_0 = check_number(eta, 'eta', 0, 1, '[]'), check_number(std_0, 'std_0', 0, ends='[)')
+    std_T = check_number(std_T, 'std_T', 0, ends='[)')
     v = a_t*std_0**2 + 1 - a_t  # variance of x_t
     fresh = eta**2*sched.beta[1:]*(1 - a_s)/(1 - a_t)
     factor = (a_s*a_t).sqrt()*std_0**2/v + (1 - a_s - fresh).clamp(min=0).sqrt()*(1 - a_t).sqrt()/v

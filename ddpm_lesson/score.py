@@ -105,12 +105,6 @@ def pf_velocity(
     return -(x_t + score)/2
 
 # %% ../nbs/14_score.ipynb #c68d92b4
-def _check_eta(eta)->float:
-    "`eta` as a float, or an error unless it lies in [0, 1]."
-    if isinstance(eta, bool) or not 0 <= (share := check_number(eta, 'eta')) <= 1:
-        raise ValueError(f'eta wanted a value in [0, 1], got {eta!r}')
-    return share
-
 def reverse_step(
     sched:Schedule, # alpha_bar, entries 0..T
     x_t:Tensor,     # (B, ...) images at step t
@@ -124,7 +118,7 @@ def reverse_step(
     check_pair(x_t, z, 'x_t', 'z')
     dt = sde_time(sched, t) - sde_time(sched, s)
     if (dt <= 0).any(): raise ValueError(f's wanted steps below t, got t={t} and s={s}')
-    eta, dt = _check_eta(eta), shaped(dt, x_t)
+    eta, dt = check_number(eta, 'eta', 0, 1, '[]'), shaped(dt, x_t)
     return x_t + (x_t + (1 + eta**2)*score)*dt/2 + eta*dt.sqrt()*z
 
 # %% ../nbs/14_score.ipynb #44a3bd50
@@ -135,7 +129,7 @@ def sde_coefs(
 )->tuple:           # (keep, mix, sigma), each (S,) float64: x_s = keep x_t + mix eps_hat + sigma z
     "`reverse_step` as three numbers a step; the last step, to the data, is Tweedie's average."
     a_t, a_s = levels(sched, ts)
-    dt, eta, to_data = (a_s/a_t).log(), _check_eta(eta), a_s == 1
+    dt, eta, to_data = (a_s/a_t).log(), check_number(eta, 'eta', 0, 1, '[]'), a_s == 1
     signal, noise = a_t.sqrt(), (1 - a_t).sqrt()
     keep = torch.where(to_data, 1/signal, 1 + dt/2)
     mix = torch.where(to_data, -noise/signal, -(1 + eta**2)/2*dt/noise)

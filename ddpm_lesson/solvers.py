@@ -87,9 +87,7 @@ def raised(
     churn:float,    # EDM's S_churn, at least 0
 )->list:            # S timesteps, none below its own in ts
     "The timesteps nearest to rho times 1 + min(churn/S, sqrt(2) - 1). EDM Algorithm 2."
-    churn, ts = check_number(churn, 'churn'), _falling(sched.T, ts)
-    if not 0 <= churn < math.inf:
-        raise ValueError(f'churn wanted a finite number >= 0, got {churn}')
+    churn, ts = check_number(churn, 'churn', 0, ends='[)'), _falling(sched.T, ts)
     if not churn: return ts
     gamma = min(churn/len(ts), 2**0.5 - 1)
     wanted = _nearest(sched, _half_log_snr(sched)[ts] - math.log1p(gamma))
@@ -250,9 +248,7 @@ def karras(
 )->list:            # S falling timesteps from T to 1
     "Distinct timesteps, even in rho to the power 1/`power`. EDM, Karras et al. 2022."
     (_, S), lam = _check_count(check_schedule(sched).T, S), _half_log_snr(sched)
-    power = check_number(power, 'power')
-    if not 1 <= power < math.inf:
-        raise ValueError(f'power wanted a finite number >= 1, got {power}')
+    power = check_number(power, 'power', 1, ends='[)')
     # logarithms, since rho of a deep schedule is large
     ends = (-lam/power).exp()
     roots = torch.linspace(ends[-1], ends[1], S, dtype=lam.dtype, device='cpu')

@@ -184,8 +184,7 @@ def float_state(net:nn.Module)->dict:
 class Ema:
     "A running average of a network's numbers (never of tables), with a short memory at first."
     def __init__(self, net:nn.Module, decay:float=0.999):
-        self.decay = check_number(decay, 'decay')
-        if not 0 <= self.decay <= 1: raise ValueError(f'decay wanted 0..1, got {decay}')
+        self.decay = check_number(decay, 'decay', 0, 1, '[]')
         # a thousandth of a step would be lost in half precision
         wide = lambda v: v.to(torch.promote_types(v.dtype, torch.float32))
         self.shadow = [own_copy(wide(v)) for v in float_state(net).values()]
@@ -306,8 +305,7 @@ def smoothed(
     memory:float=0.9,  # share of the past that each step keeps, in [0, 1)
 )->Tensor:  # (N,)
     "A running mean without the pull to zero: Adam's correction (Kingma and Ba 2015, section 3)."
-    memory = check_number(memory, 'memory')
-    if not 0 <= memory < 1: raise ValueError(f'memory wanted a share in [0, 1), got {memory}')
+    memory = check_number(memory, 'memory', 0, 1, '[)')
     if check_float(losses, 'losses').ndim != 1:
         raise ValueError(f'losses wanted shape (N,), got {tuple(losses.shape)}')
     mean, out = 0.0, []

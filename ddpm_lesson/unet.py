@@ -187,9 +187,7 @@ class UNet(nn.Module):
         attend = levels[1:2] if attend is None else whole_numbers(attend, 'attend wanted levels')
         if scale_shift not in (True, False):
             raise TypeError(f'scale_shift wanted True or False, got {scale_shift!r:.60}')
-        dropout = check_number(dropout, 'dropout')
-        if not 0 <= dropout < 1:
-            raise ValueError(f'dropout wanted a share in [0, 1), got {dropout}')
+        dropout = check_number(dropout, 'dropout', 0, 1, '[)')
         if width < 4 or width % 2:
             raise ValueError('width wanted an even number, at least 4, for the time embedding, '
                              f'got {width}')

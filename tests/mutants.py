@@ -50,8 +50,8 @@ MUTANTS = {
     'a table of any length': ('schedule', "check_whole(T, 'T', 1_000_000)", "check_whole(T, 'T')", 'test_schedule.py::test_a_table_has_a_limit_in_words'),
     'a step on the default device': ('checks', "t = as_tensor(t, device='cpu')", 't = as_tensor(t)', 'test_checks.py::test_a_default_device_changes_nothing'),
     # sampler
-    'eta not squared in sigma^2': ('sampler', 'sigma = share*(', 'sigma = share**0.5*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
-    'eta squared twice': ('sampler', 'sigma = share*(', 'sigma = share**2*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
+    'eta not squared in sigma^2': ('sampler', 'sigma = eta*(', 'sigma = eta**0.5*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
+    'eta squared twice': ('sampler', 'sigma = eta*(', 'sigma = eta**2*(', 'test_sampler.py::test_sigma_is_eta_times_and_not_root_eta_times'),
     'eta twice': ('sampler', 'return (1 - a_s - sigma**2).clamp(min=0).sqrt(), sigma', 'return (1 - a_s - sigma**2).clamp(min=0).sqrt(), float(eta)*sigma', 'test_sampler.py::test_every_step_keeps_the_marginal_of_a_known_image'),
     'variance used as standard deviation': ('sampler', '(1 - a_t/a_s)).sqrt()', '(1 - a_t/a_s))', 'test_sampler.py::test_ddim_at_eta_1_is_ddpm'),
     'direction forgets sigma': ('sampler', '(1 - a_s - sigma**2)', '(1 - a_s)', 'test_sampler.py::test_every_step_keeps_the_marginal_of_a_known_image'),

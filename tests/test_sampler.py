@@ -380,7 +380,7 @@ def test_bad_input_is_named_before_any_call(sampler, wrong, error, said, stub):
     assert not stub.calls
 
 
-@pytest.mark.parametrize('eta', [-0.1, 1.1, float('nan'), True])
+@pytest.mark.parametrize('eta', [-0.1, 1.1, float('nan')])
 def test_eta_outside_0_1(eta, stub):
     with pytest.raises(ValueError, match='eta'): ddim_sample(stub, LINEAR, (2, 3), eta=eta)
 
@@ -428,7 +428,7 @@ def test_errors_say_what_was_wanted(stub):
             with pytest.raises(ValueError, match='^clip wanted'): sampler(stub, LINEAR, (2, 3), clip=clip)
         for x_T, said in ([[0.0]*3]*2, 'got list$'), (torch.zeros(2, 3).bool(), 'got torch.bool$'):
             with pytest.raises(TypeError, match=f'^x_T wanted a floating-point tensor, {said}'): sampler(stub, LINEAR, (2, 3), x_T=x_T)
-    for eta in 'half', 1j, None, [0.5]:
+    for eta in 'half', 1j, None, [0.5], True:
         with pytest.raises(TypeError, match='^eta wanted a number'): ddim_sample(stub, LINEAR, (2, 3), eta=eta)
     for answer, said in (torch.zeros(2, 3).long(), 'got torch.int64$'), (None, 'got NoneType$'):
         with pytest.raises(TypeError, match=said): _checked(answer, torch.zeros(2, 3))

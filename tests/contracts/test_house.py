@@ -389,7 +389,7 @@ def test_what_the_first_page_imports_is_there():
         for name in names.split(','): assert hasattr(importlib.import_module(module), name.strip()), (module, name)
 
 
-CHECKS = {'check_number', 'check_whole', 'check_sizes', 'check_shape', 'whole_numbers', '_check_count', '_check_share', '_check_clip', '_check_eta'}
+CHECKS = {'check_number', 'check_whole', 'check_sizes', 'check_shape', 'whole_numbers', '_check_count', '_check_clip'}
 
 
 def thrown_away(tree):
