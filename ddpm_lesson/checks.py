@@ -94,12 +94,14 @@ def real_numbers(
     **of,         # dtype and device
 )->Tensor:        # on its own device if none is said, or the CPU
     "Real numbers as a tensor, or a `TypeError`."
+    kind = getattr(x, 'dtype', type(x).__name__)
     device = of.pop('device', getattr(x, 'device', 'cpu'))
     try:
-        if 'complex' in str(getattr(x, 'dtype', type(x))): raise TypeError
+        if 'complex' in str(kind): raise TypeError
         return as_tensor(x, device=device, **of)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise TypeError(f'{name} wanted numbers, got {x!r:.60}') from None
+        came = f'{kind}{from_elsewhere(x)}'
+        raise TypeError(f'{name} wanted real numbers, got {came}') from None
 
 def own_copy(x:Tensor)->Tensor:
     "A copy to keep, which may take part in autograd even if it was made in inference mode."

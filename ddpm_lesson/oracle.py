@@ -8,19 +8,15 @@ __all__ = ['GaussianMixture', 'FiniteData']
 # %% ../nbs/05_oracle.ipynb #a081673e
 import torch
 from torch import Tensor
-from .checks import (as_tensor, check_float, check_number, check_t, check_whole,
-                                own_copy)
+from .checks import (check_float, check_number, check_t, check_whole, own_copy,
+                                real_numbers)
 from .schedule import Schedule, check_schedule, wide
 
 # %% ../nbs/05_oracle.ipynb #b7703cdd
 def _check_mixture(weights, means, std)->tuple:
     "The three, (K,) float64, (K, ...) and a number, or an error that says what was wanted."
-    try:
-        weights = as_tensor(weights, dtype=torch.float64, device='cpu')
-        means = as_tensor(means, device=getattr(means, 'device', 'cpu'))
-    except (TypeError, ValueError, RuntimeError) as e:
-        raise TypeError(f'wanted weights (K,) and means (K, ...) as tensors: {e}') from None
-    check_float(means, 'means')
+    weights = real_numbers(weights, 'weights', dtype=torch.float64, device='cpu')
+    means = check_float(real_numbers(means, 'means'), 'means')
     if not means.ndim or not len(means) or weights.shape != means.shape[:1]:
         raise ValueError('wanted weights (K,) and means (K, ...), '
                          f'got {tuple(weights.shape)} and {tuple(means.shape)}')

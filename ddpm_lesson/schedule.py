@@ -10,18 +10,12 @@ import math
 from dataclasses import dataclass, field
 import torch
 from torch import Tensor
-from .checks import as_tensor, check_number, check_whole, from_elsewhere
+from .checks import check_number, check_whole, from_elsewhere, real_numbers
 
 # %% ../nbs/02_schedule.ipynb #a585fea6
 def _table(values, name)->Tensor:
     "T+1 real numbers as float64, on the CPU whatever the default device is; or an error."
-    kind = getattr(values, 'dtype', type(values).__name__)
-    try:
-        if 'complex' in str(kind): raise TypeError
-        table = as_tensor(values, dtype=torch.float64, device='cpu')
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        came = f'{kind}{from_elsewhere(values)}'
-        raise TypeError(f'{name} wanted real numbers, got {came}') from None
+    table = real_numbers(values, name, dtype=torch.float64, device='cpu')
     if table.ndim != 1 or len(table) < 2:
         raise ValueError(f'{name} wanted T+1 entries in one dimension, T >= 1, '
                          f'got shape {tuple(table.shape)}')

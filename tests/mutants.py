@@ -45,7 +45,7 @@ MUTANTS = {
     'cosine without its cap': ('schedule', 'beta_max=0.999)', 'beta_max=1 - 1e-9)', 'test_schedule.py::test_cosine_follows_its_definition_where_it_is_not_capped'),
     'cosine without its square': ('schedule', '.cos()**2\n    return schedule_from_alpha_bar(f/f[0]', '.cos()\n    return schedule_from_alpha_bar(f/f[0]', 'test_schedule.py::test_same_as_diffusers_to_its_float32'),
     'rates clipped in power, not in amplitude': ('schedule', 'angle.cos()**2', 'angle.cos()', 'test_schedule.py::test_rate_schedule_turns_through_equal_angles'),
-    'float32 tables': ('schedule', 'as_tensor(values, dtype=torch.float64,', 'as_tensor(values, dtype=torch.float32,', 'test_schedule.py::test_entries_count_like_the_paper'),
+    'float32 tables': ('schedule', 'real_numbers(values, name, dtype=torch.float64,', 'real_numbers(values, name, dtype=torch.float32,', 'test_schedule.py::test_entries_count_like_the_paper'),
     'a table on the default device': ('schedule', "n, dtype=torch.float64, device='cpu')", 'n, dtype=torch.float64)', 'test_schedule.py::test_tables_lie_on_the_cpu_whatever_the_default_device_is'),
     'a table of any length': ('schedule', "check_whole(T, 'T', 1_000_000)", "check_whole(T, 'T')", 'test_schedule.py::test_a_table_has_a_limit_in_words'),
     'a step on the default device': ('checks', "t = as_tensor(t, device='cpu')", 't = as_tensor(t)', 'test_checks.py::test_a_default_device_changes_nothing'),
