@@ -144,6 +144,15 @@ def _no_gradient(x, name)->None:
     if x.requires_grad and torch.is_grad_enabled():
         raise ValueError(f'{name} wanted no gradient, since none is recorded: pass {name}.detach()')
 
+def _check_images(x, name)->Tensor:
+    "A copy of `x`, or an error unless it is a batch of finite numbers without a gradient."
+    if check_float(x, name).ndim < 2 or not x.numel():
+        raise ValueError(f'{name} wanted a batch (B, ...), got {tuple(x.shape)}')
+    if not x.isfinite().all():
+        raise ValueError(f'{name} wanted finite numbers, got NaN or infinity')
+    _no_gradient(x, name)
+    return x.detach().to(x.dtype if x.dtype == torch.float64 else torch.float32, copy=True)
+
 # %% ../nbs/reference/asking.ipynb #e363ef28
 def _with_history(model, x_t, t)->Tensor:
     "The model's answer to a copy of `x_t`, (B, ...) with a gradient: differentiable in it."

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from ddpm_lesson.asking import (
-    _asking, _bar, _check_clip, _check_match, _no_gradient, _with_history, device_of,
-    eval_mode,
+    _asking, _bar, _check_clip, _check_images, _check_match, _no_gradient, _with_history,
+    device_of, eval_mode,
 )
 from .checks import (check_float, check_number, check_pair, check_shape, check_whole,
                                 own_copy)
@@ -27,16 +27,6 @@ from ddpm_lesson.sampler import (
     factors, image_noise, last, timesteps,
 )
 from .schedule import Schedule, check_schedule
-
-# %% ../nbs/18_edit.ipynb #0cec2cec
-def _check_images(x, name)->Tensor:
-    "A copy of `x`, or an error unless it is a batch of finite numbers without a gradient."
-    if check_float(x, name).ndim < 2 or not x.numel():
-        raise ValueError(f'{name} wanted a batch (B, ...), got {tuple(x.shape)}')
-    if not x.isfinite().all():
-        raise ValueError(f'{name} wanted finite numbers, got NaN or infinity')
-    _no_gradient(x, name)
-    return x.detach().to(x.dtype if x.dtype == torch.float64 else torch.float32).clone()
 
 # %% ../nbs/18_edit.ipynb #334a6f49
 class GaussianWorld:

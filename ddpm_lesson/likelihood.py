@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from ddpm_lesson.asking import (
-    _asking, _check_clip, _check_match, _no_gradient, _with_history, eval_mode,
+    _asking, _check_clip, _check_images, _check_match, _with_history, eval_mode,
 )
 from .checks import (check_float, check_number, check_pair, check_shape, check_t,
                                 check_whole, whole_numbers)
@@ -110,15 +110,6 @@ def _path(sched, steps, start)->list:
         raise ValueError(f'start wanted a step in 0..{sched.T - 1}, got {start!r:.60}')
     return [start, *(t for t in reversed(ts) if t > start)]
 
-def _check_batch(x_0)->Tensor:
-    "`x_0` without its history, float32 at least, or an error: a batch of finite numbers."
-    if check_float(x_0, 'x_0').ndim < 2 or not x_0.numel():
-        raise ValueError(f'x_0 wanted a batch (B, ...), got {tuple(x_0.shape)}')
-    if not x_0.isfinite().all():
-        raise ValueError('x_0 wanted finite numbers, got NaN or infinity')
-    _no_gradient(x_0, 'x_0')
-    return x_0.detach().to(torch.promote_types(x_0.dtype, torch.float32))
-
 # %% ../nbs/17_likelihood.ipynb #43cf543b
 def _slope(model, sched, x, t, probes)->tuple:
     "dx/dangle and its divergence, (1 or probes, B), at step t. `probes`: x_t -> vectors."
@@ -154,7 +145,7 @@ def ode_log_likelihood(
 )->tuple:             # log density, (B,) float64, nats; half width of its 95 % interval, (B,)
     "Log density under the ODE of lesson 7, by Heun's rule in the angle; two calls a step."
     _check_match(model, sched)
-    path, x = _path(sched, steps, start), _check_batch(x_0)
+    path, x = _path(sched, steps, start), _check_images(x_0, 'x_0')
     draw = unit_probes
     if probes is not None:  # the first draw of each seed is left to whoever dequantised
         noise, probes = image_noise(tuple(x.shape), seeds, x.device, x), check_whole(probes, 'probes')
@@ -226,7 +217,7 @@ def elbo_terms(
 )->Tensor:            # (B, S+1) float64, nats: L_0, L_1 ... L_S; with all steps S is T
     "The terms of (9.3), one draw of each x_t; their sum is on average >= -log p. DDPM Eq. 5."
     _check_match(model, sched)
-    ts, x_0, clip = timesteps(sched.T, steps), _check_batch(x_0), _check_clip(clip)
+    ts, x_0, clip = timesteps(sched.T, steps), _check_images(x_0, 'x_0'), _check_clip(clip)
     if bins is not None: _check_bytes(x_0, bins)
     coefs, std_0 = _elbo_coefs(sched, ts, var), _decoder_std(sched, ts, std_0)
     noise = image_noise(tuple(x_0.shape), seeds, x_0.device)
@@ -290,7 +281,7 @@ def ode_bound(
 )->tuple:             # log probability, (B,) nats, on average too low; half width from the probes
     "The ELBO whose middle is the ODE: the chain's noise dequantises, its decoder undoes it."
     _check_match(model, sched)
-    _check_bytes(_check_batch(x_0), bins)
+    _check_bytes(_check_images(x_0, 'x_0'), bins)
     start = _path(sched, steps, start)[0]
     if start < 1: raise ValueError('start wanted a step with noise, 1 or more, got 0')
     std_0 = _decoder_std(sched, [2*start, start][2*start > sched.T:], std_0)
