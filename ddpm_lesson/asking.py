@@ -6,12 +6,15 @@
 __all__ = ['device_of', 'eval_mode', 'shown']
 
 # %% ../nbs/reference/asking.ipynb #c7b3202c
+import inspect
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, wraps
 from types import SimpleNamespace
+from typing import ParamSpec
 import torch
 from torch import Tensor, nn
 from .checks import check_float, check_number, from_elsewhere
@@ -173,6 +176,34 @@ def _asking(model, dtype, copy, what=None, norms=None):
         torch.clear_autocast_cache()   # older torch would find casts there that have no gradient
         return said
     return ask
+
+# %% ../nbs/reference/asking.ipynb #5f1c20a8
+_its = ParamSpec('_its')   # arguments, which editors and type checkers then know
+
+def _same_arguments(sample):
+    "Show the arguments of `sample` as those of its twin."
+    def show(steps):
+        empty = inspect.Signature.empty
+        steps.__signature__ = inspect.signature(sample).replace(return_annotation=empty)
+        return steps
+    return show
+
+def _to_end(steps:Callable[_its, Iterator])->Callable[_its, Tensor]:
+    "A sampler, of a function that returns a walk: the x_t with which the walk ends."
+    @wraps(steps)
+    def sample(*args, **how):
+        for _, x_t, _ in steps(*args, **how): pass
+        return x_t
+    return sample
+
+def _each_step(sample, order='T to 0'):
+    "The twin of a sampler made by `_to_end`: its walk, for the same arguments."
+    @_same_arguments(sample)
+    def steps(*args, **how): return sample.__wrapped__(*args, **how)
+    name = sample.__name__.removesuffix('_sample')
+    steps.__name__ = steps.__qualname__ = f'{name}_steps'
+    steps.__doc__ = f'`{sample.__name__}`, one step at a time: yields (t, x_t, x_0_hat), {order}.'
+    return steps
 
 # %% ../nbs/reference/asking.ipynb #31368cc6
 def _in_a_log()->bool:

@@ -10,21 +10,20 @@ __all__ = ['sdedit_steps', 'invert_steps', 'inpaint_resample_steps', 'inpaint_re
 
 # %% ../nbs/18_edit.ipynb #5026158e
 import math
-from functools import wraps
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from ddpm_lesson.asking import (
-    _asking, _bar, _check_clip, _check_images, _check_match, _no_gradient, _with_history,
-    device_of, eval_mode,
+    _asking, _bar, _check_clip, _check_images, _check_match, _each_step, _no_gradient,
+    _to_end, _with_history, device_of, eval_mode,
 )
 from .checks import (check_float, check_number, check_pair, check_shape, check_whole,
                                 own_copy)
 from .forward import q_sample, rates
 from .loss import KeepsTables
 from ddpm_lesson.sampler import (
-    _begin, _check_end, _check_from_0, _same_arguments, _start, ddim_coefs, ddim_steps,
-    factors, image_noise, last, timesteps,
+    _begin, _check_end, _check_from_0, _start, ddim_coefs, ddim_steps,
+    factors, image_noise, timesteps,
 )
 from .schedule import Schedule, check_schedule
 
@@ -77,21 +76,6 @@ class GaussianWorld:
         gain = torch.linalg.solve(seen, A @ self.cov).T
         return GaussianWorld(self.mean + gain @ (y - A @ self.mean), self.cov - gain @ A @ self.cov,
                              self.sched)
-
-# %% ../nbs/18_edit.ipynb #c67e34b3
-def _to_end(steps):
-    "A sampler, of a function that returns a walk: the x_t with which the walk ends."
-    @wraps(steps)
-    def sample(*args, **how): return last(steps(*args, **how))
-    return sample
-
-def _each_step(sample, order='T to 0'):
-    "The twin of a sampler made by `_to_end`: its walk, for the same arguments."
-    @_same_arguments(sample)
-    def steps(*args, **how): return sample.__wrapped__(*args, **how)
-    steps.__name__ = steps.__qualname__ = f'{sample.__name__}_steps'
-    steps.__doc__ = f'`{sample.__name__}`, one step at a time: yields (t, x_t, x_0_hat), {order}.'
-    return steps
 
 # %% ../nbs/18_edit.ipynb #8076894a
 @_to_end

@@ -6,11 +6,12 @@
 __all__ = ['trailing', 'leading', 'quadratic', 'timesteps', 'levels', 'ddpm_coefs', 'image_noise', 'factors', 'walk', 'last', 'ddpm_sample', 'ddpm_steps', 'ddim_coefs', 'ddim_sample', 'ddim_steps']
 
 # %% ../nbs/06_ddpm.ipynb #61f0fb70
-import inspect
 from functools import partial
 import torch
 from torch import Tensor
-from .asking import _asking, _bar, _check_clip, _check_match, _no_gradient, device_of
+from ddpm_lesson.asking import (
+    _asking, _bar, _check_clip, _check_match, _no_gradient, _same_arguments, device_of,
+)
 from .checks import check_float, check_shape, check_whole, moved_to, whole_numbers
 from .checks import check_number  # noqa: F401 (lesson 7 adds to this module)
 from .schedule import Schedule, check_schedule, wide
@@ -240,14 +241,6 @@ def ddpm_sample(
                            clip, x_T, seeds, device, progress, look=False))
 
 # %% ../nbs/06_ddpm.ipynb #4fbc9a01
-def _same_arguments(sample):
-    "Show the arguments of `sample` as those of its twin."
-    def show(steps):
-        empty = inspect.Signature.empty
-        steps.__signature__ = inspect.signature(sample).replace(return_annotation=empty)
-        return steps
-    return show
-
 @_same_arguments(ddpm_sample)
 def ddpm_steps(
     model, sched, shape, *, steps=None, var='small',

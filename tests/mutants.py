@@ -134,7 +134,7 @@ MUTANTS = {
     'repeats that do not go up again': ('edit', 'x_t = up**0.5*x_s + (1 - up)**0.5*noise().to(y) if again else x_s', 'x_t = x_s', 'test_edit.py::test_pasting_is_biased_and_repeating_brings_the_mean_over'),
     'inverted mask': ('edit', 'x_s = torch.where(mask, known, x_s)', 'x_s = torch.where(mask, x_s, known)', 'test_edit.py::test_pasting_is_biased_and_repeating_brings_the_mean_over'),
     'one round inverts': ('edit', 'for _ in range(rounds):\n            eps_hat', 'for _ in range(1):\n            eps_hat', 'test_edit.py::test_the_round_trip_closes_as_rounds_grow'),
-    'a twin that forgets its arguments': ('edit', 'return sample.__wrapped__(*args, **how)', 'return sample.__wrapped__(*args, **{k: v for k, v in how.items() if k != "seeds"})', 'test_edit.py::test_a_twin_hands_out_the_way_to_the_same_picture'),
+    'a twin that forgets its arguments': ('asking', 'return sample.__wrapped__(*args, **how)', 'return sample.__wrapped__(*args, **{k: v for k, v in how.items() if k != "seeds"})', 'test_edit.py::test_a_twin_hands_out_the_way_to_the_same_picture'),
     'only the last pass is shown': ('edit', 'x_s = torch.where(mask, known, x_s)\n                yield', 'x_s = torch.where(mask, known, x_s)\n            yield', 'test_edit.py::test_a_twin_hands_out_the_way_to_the_same_picture'),
     'a clamp that leaves the noise as it was said': ('edit', 'mix[i]*(x_0_hat if clip else eps_hat)\n        return', 'mix[i]*eps_hat\n        return', 'test_edit.py::test_with_nothing_known_pasting_and_dps_are_ddim'),
     'SDEdit from the top': ('edit', 'if t <= max(1, round(strength*sched.T))]', 'if t <= sched.T]', 'test_edit.py::test_sdedit_keeps_the_share_that_was_derived'),
