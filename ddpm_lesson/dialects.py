@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .asking import _apart, _check_kept
-from .checks import (check_float, check_number, check_pair, check_t, check_whole,
-                                real_numbers)
+from .checks import check_float, check_number, check_pair, check_t, real_numbers
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled, _pushed
 from .loss import PredictsEps, PredictsV, PredictsX0, _told, mean_square
@@ -184,11 +183,7 @@ class PredictsFlow(PredictsEps):
         x = x_t/both
         return x, clean, tau, self.ask(x, t, *labels)
 
-    def forward(self,
-        x_t:Tensor,  # (B, ...) images at step t
-        t:Tensor,    # (B,) int64 or one int, 1..T
-        *labels,     # passed on to the network
-    )->Tensor:       # shape of x_t, noise
+    def forward(self, x_t, t, *labels)->Tensor:
         "eps = x_tau + (1 - tau) (eps - x_0)."
         x, clean, _, velocity = self._said(x_t, self.steps(x_t, t), labels)
         return x + clean*velocity
@@ -209,11 +204,7 @@ class PredictsEdm(PredictsEps):
         super().__init__(net, sched)
         self.sigma_data = check_number(sigma_data, 'sigma_data', 0)
 
-    def x_0_hat(self,
-        x_t:Tensor,  # (B, ...) images at step t
-        t:Tensor,    # (B,) int64 or one int, 1..T
-        *labels,     # passed on to the network
-    )->Tensor:       # shape of x_t, clean images
+    def x_0_hat(self, x_t, t, *labels)->Tensor:
         "c_skip z + c_out F(c_in z). Karras et al. 2022."
         t = self.steps(x_t, t)
         skip, out, shrink = _edm_rates(*self.rates(x_t, t), self.sigma_data)
@@ -263,9 +254,7 @@ def flow_schedule(
     shift:float=1.0,   # above 1: more of the steps near noise, for large images
 )->Schedule:           # alpha_bar falls to 0 at T
     "Steps that are even in flow time, tau = t/T, or shifted. Esser et al. 2024."
-    T = check_whole(T, 'T', 1_000_000)
-    tau = torch.linspace(0, 1, T + 1, dtype=torch.float64, device='cpu')
-    shift = check_number(shift, 'shift', 0)
+    tau, shift = _line(0, 1, _check_T(T) + 1), check_number(shift, 'shift', 0)
     tau = shift*tau/(1 + (shift - 1)*tau)
     return _to_zero((1 - tau)**2/((1 - tau)**2 + tau**2))
 
@@ -462,13 +451,9 @@ def from_diffusers(
     if c is None: return ours
     sched = _schedule_of(c, scheduler)
     if c['prediction_type'] == 'flow_prediction': ours.told = _told_at(c, sched).float()
-    return _wrapper(c['prediction_type'])(ours, sched)
+    return _known(c['prediction_type'], _wrappers, 'prediction_type')(ours, sched)
 
 # %% ../nbs/16_dialects.ipynb #ead3884f
-def _wrapper(kind):
-    if kind in _wrappers: return _wrappers[kind]
-    raise ValueError(f'prediction_type wanted one of {", ".join(_wrappers)}, got {kind!r}')
-
 def _averaged(net, ema):
     "A copy of the network with its averaged weights; the network itself if there are none."
     if ema is None: return net

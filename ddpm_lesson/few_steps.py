@@ -212,7 +212,7 @@ def consistency_loss(
             with eval_mode(teacher):
                 x_0_hat = clean_image(teacher, sched, x_t, t, *labels, clip=clip)
             x_s = ddim_jump(sched, x_t, x_0_hat, t, s)
-        # at step 0 the path has ended, and no network is asked
+        # at step 0 the path has ended: what is said there, as of step 1, is dropped
         said = _image(model, x_s, s.clamp(min=1), *labels)
         wanted = torch.where(shaped(s, x_s) > 0, said, x_s)
     torch.clear_autocast_cache()   # as in `_asking`
@@ -281,10 +281,7 @@ class PredictsMeanFlow(PredictsEps):
         asked = (v.to(dtype, copy=True) for v in (z, torch.zeros_like(times), times))
         return z, tau, _checked(self.net(*asked, *_copies(labels)), z)
 
-    def forward(self,
-        x_t:Tensor, t:Tensor,  # (B, ...) images at step t; (B,) int64 or one int, 1..T
-        *labels,               # passed on to the network
-    )->Tensor:                 # shape of x_t, noise
+    def forward(self, x_t, t, *labels)->Tensor:
         "eps = z + (1 - tau) u: the noise that a straight way to x_0_hat would begin with."
         z, tau, u = self._jump(x_t, t, labels)
         return z + (1 - tau)*u

@@ -111,11 +111,8 @@ class Guided(Labelled):
         super().__init__(model, y)
         self.scale, self.between = scale, between
 
-    def forward(self, x_t:Tensor, t:Tensor)->Tensor:
-        "Two calls of the model, with the labels held here and without; outside the interval one."
-        return self._said(self.model, x_t, t)
-
     def _said(self, model, x_t, t):
+        "Two calls of the model, with the labels held here and without; outside the interval one."
         asked = super()._said(model, x_t, t)
         return _pushed(asked, lambda: _apart(model, x_t, t), t, self.scale, self.between)
 

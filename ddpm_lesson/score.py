@@ -14,10 +14,9 @@ from ddpm_lesson.asking import (
     _asking, _bar, _check_match, _checked, _each_step, _no_gradient, _to_end, _with_history,
     eval_mode,
 )
-from .checks import (check_float, check_number, check_pair, check_t, check_whole,
-                                real_numbers)
-from .forward import at, q_sample, rates, shaped
-from .loss import _difference, _told
+from .checks import check_number, check_pair, check_t, check_whole, real_numbers
+from .forward import at, rates, shaped
+from .loss import _difference, ask
 from .sampler import _check_end, _walk_from, levels
 from .schedule import Schedule, check_schedule
 
@@ -28,8 +27,7 @@ def score_from_eps(
     t,              # int or (B,) int64, 1..T
 )->Tensor:          # shape of eps, the slope of log q_t at x_t, per data unit
     "score = -eps/noise_rate. Vincent 2011; Song et al. 2021, section 3.3."
-    check_float(eps, 'eps')
-    if not eps.ndim: raise ValueError('eps wanted a batch, shape (B, ...), got a single number')
+    check_pair(eps, eps, 'eps', 'eps')
     return -eps/rates(sched, t, eps, low=1)[1]
 
 # %% ../nbs/14_score.ipynb #3f6c7144
@@ -81,10 +79,8 @@ def dsm_loss(
 )->Tensor:          # (B,) squared distance to the slope of log q(x_t | x_0), summed over an image
     "Denoising score matching: |eps_hat - eps|^2/(1 - alpha_bar). Vincent 2011."
     _check_match(model, sched)
-    x_t = q_sample(sched, x_0, t, eps)
-    steps = check_t(t, sched.T, len(x_0), low=1).to(x_0.device).expand(len(x_0))
-    eps_hat = _checked(_told(model, x_t, steps, ()), x_t)
-    scores = (score_from_eps(sched, e, steps) for e in (eps_hat, eps))
+    eps_hat = _checked(ask(model, sched, x_0, t, eps), x_0)
+    scores = (score_from_eps(sched, e, t) for e in (eps_hat, eps))
     return _difference(*scores).square().sum(1)
 
 # %% ../nbs/14_score.ipynb #dc043740
