@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_number', 'check_whole', 'check_sizes', 'check_known', 'whole_numbers', 'as_tensor', 'real_numbers', 'own_copy',
            'check_shape', 'check_float', 'check_pair', 'check_shown', 'from_elsewhere', 'being_recorded', 'check_t',
-           'torch_defaults', 'moved_to']
+           'torch_defaults', 'autocast', 'moved_to']
 
 # %% ../nbs/reference/checks.ipynb #101d63e5
 import math
@@ -222,6 +222,12 @@ def torch_defaults():
     "Inside, whatever the caller has set, numbers are float32 and on the CPU by default and gradients are on."
     home = nullcontext() if torch.get_default_device().type == 'cpu' else torch.device('cpu')
     with _float32(), home, torch.inference_mode(False), torch.enable_grad(): yield
+
+def autocast(device, bf16:bool):
+    "`torch.autocast` to bfloat16, or off; nothing where torch has none, as 2.4 on Apple's GPU."
+    kind = torch.device(device).type
+    if not bf16 and not torch.amp.is_autocast_available(kind): return nullcontext()
+    return torch.autocast(kind, torch.bfloat16 if bf16 else None, enabled=bf16)
 
 # %% ../nbs/reference/checks.ipynb #c880578c
 def moved_to(

@@ -26,7 +26,7 @@ from .guidance import check_labels, in_batches
 from .loss import mean_square
 from .posterior import x_0_from_eps
 from ddpm_lesson.checks import (
-    check_float, check_number, check_shape, check_whole, torch_defaults,
+    autocast, check_float, check_number, check_shape, check_whole, torch_defaults,
 )
 from .sampler import ddim_sample
 from .schedule import Schedule
@@ -158,7 +158,7 @@ class Judge:
     def __call__(self, pixels:Tensor)->Tensor:
         "Features of all images, (N, D) float64 on the CPU."
         batches = _as_pixels(pixels, self.name).split(self.batch)
-        alike = torch.autocast(torch.device(self.device).type, enabled=False)
+        alike = autocast(self.device, False)
         with eval_mode(self.net), alike:   # whatever the caller casts
             return torch.cat([self.net(self.prepare(x)).cpu().double() for x in batches])
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from ddpm_lesson.checks import (
-    check_float, check_number, check_pair, check_t, check_whole, moved_to, own_copy,
+    autocast, check_float, check_number, check_pair, check_t, check_whole, moved_to, own_copy,
     torch_defaults, whole_numbers,
 )
 from .data import Images, to_unit
@@ -242,7 +242,7 @@ def gradient_step(
     net.zero_grad()   # what the caller left, and what `opt` leaves of weights that it does not know
     for x_0, t, eps, y in _parts(Batch(*batch), recipe.accumulate):
         labels = () if y is None else (y,)
-        with torch.autocast(x_0.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(x_0.device, bf16):
             losses = loss_of(net, sched, x_0, t, eps, *labels, distance=distance)
         loss = weights[recipe.weight](losses, sched, t, recipe.target).mean()
         loss = loss*(len(x_0)/len(batch[0]))

@@ -1,4 +1,7 @@
 "A training step that is recorded and replayed: on a GPU as a CUDA graph; here as a list of operations, which forgets Python just as a graph does."
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -6,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ddpm_lesson.data import bundled_fashion
+from ddpm_lesson.engine import graphs
 from ddpm_lesson.engine.graphs import scalars
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.run import Run, recordable_step
@@ -90,6 +94,15 @@ def test_numbers_become_tensors_and_tensors_stay():
     x = torch.ones(2)
     made = scalars((0.5, x), 'cpu')
     assert made[1] is x and made[0].shape == () and made[0].item() == 0.5
+
+
+def test_a_step_waits_for_the_streams_of_its_own_gpu(monkeypatch):
+    "Rejects a step on the second GPU that waits for what the first one does: what it reads may not be there yet."
+    asked, stream = [], SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, 'Stream', lambda device: stream)
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda device=None: asked.append(device) or stream)
+    monkeypatch.setattr(torch.cuda, 'stream', lambda s: nullcontext())
+    assert graphs.Replayed(lambda x: 2*x, 'cpu')(3.0) == 6 and asked == ['cpu', 'cpu']
 
 
 @pytest.mark.cuda

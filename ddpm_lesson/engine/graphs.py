@@ -38,9 +38,9 @@ class Replayed:
 
     def _aside(self, inputs):
         "A plain call, on the stream that will record: the gradients' bookkeeping remembers its stream."
-        self.stream.wait_stream(torch.cuda.current_stream())
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream): out = self.f(*inputs)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return out
 
     def _record(self, inputs):

@@ -8,6 +8,7 @@ __all__ = ['newton_schulz', 'orthogonalise', 'Muon', 'between_channels', 'Joined
 # %% ../../nbs/reference/muon.ipynb #4da15d85
 import torch
 from torch import Tensor, nn
+from ..checks import autocast
 
 # %% ../../nbs/reference/muon.ipynb #567e35b1
 def newton_schulz(
@@ -26,7 +27,7 @@ def newton_schulz(
 def orthogonalise(G:Tensor)->Tensor:
     "K matrices, (K, r, c), with singular values brought near 1, at least float32. Jordan et al. 2024."
     if G.shape[1] > G.shape[2]: return orthogonalise(G.mT).mT
-    with torch.autocast(G.device.type, enabled=False):
+    with autocast(G.device, False):
         X = G if G.dtype == torch.float64 else G.float()
         X = X/X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
         return newton_schulz(newton_schulz(X, 2), 3)

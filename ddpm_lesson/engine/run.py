@@ -34,7 +34,7 @@ from ..train import gradient_step, learning_rate, lr_sweep, train_step
 
 # %% ../../nbs/engine/run.ipynb #28128826
 def make_card(
-    network:dict,  # settings of `UNet`
+    network:dict,  # settings of `UNet`, or of another `kind`
     recipe:Recipe=Recipe(),
     schedule='cosine',        # a key of `cards.schedules`, or a `Schedule`
     T:int=None,               # its steps; None: 1000, or those of the `Schedule`
@@ -183,12 +183,21 @@ class Processes:
 # %% ../../nbs/engine/run.ipynb #95c2ecb9
 _stream = threading.Lock()  # torch has one stream of random numbers for all threads
 
+def _streams(device)->list:
+    "torch's own generators, for the CPU and for a device."
+    if device.type == 'cuda': return [torch.default_generator, torch.cuda.default_generators[device.index]]
+    if device.type == 'mps': return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    return [torch.default_generator]
+
 @contextmanager
 def _own_stream(device, *key):
-    "Inside, torch's stream of random numbers depends on `key` alone; then the caller's is put back."
-    with _stream, torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
-        torch.manual_seed(generator(*key).initial_seed())
-        yield
+    "Inside, torch's streams of random numbers there and on the CPU depend on `key` alone; then the caller's are put back."
+    with _stream:
+        before = [(g, g.get_state()) for g in _streams(device)]
+        for g, _ in before: g.manual_seed(generator(*key).initial_seed())   # `torch.manual_seed` moves those of all devices
+        try: yield
+        finally:
+            for g, state in before: g.set_state(state)
 
 # %% ../../nbs/engine/run.ipynb #7f364bb7
 @torch_defaults()

@@ -10,12 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_lesson.data import bundled_fashion
 from ddpm_lesson.engine.cards import build
+from ddpm_lesson.engine.muon import orthogonalise
 from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.run import Run
 from ddpm_lesson.guidance import Guided, Labelled
 from ddpm_lesson.loss import PredictsV
 from ddpm_lesson.sampler import ddim_sample, ddim_steps, ddpm_steps
 from ddpm_lesson.schedule import cosine_schedule
+from ddpm_lesson.train import Batch, Recipe, gradient_step
 from ddpm_lesson.unet import UNet
 
 SCHED, SHAPE = cosine_schedule(), (2, 3, 16, 16)
@@ -166,3 +168,12 @@ def test_weights_of_another_dtype_say_nearly_the_same(network, dtype):
     with torch.no_grad(): want, got = usual(x, t), copy.deepcopy(usual).to(dtype)(x, t)
     limit = {torch.bfloat16: 2**-8, torch.float16: 2**-11, torch.float64: 2**-24}[dtype]     # half a unit in the last place of the coarser
     assert got.dtype == torch.float32 and ((got - want).norm()/want.norm()).item() < 10*limit
+
+
+def test_a_device_without_autocast_learns_and_turns_all_the_same():
+    "Rejects `torch.autocast` switched off on a device for which torch has none, as torch 2.4 on Apple's GPU."
+    with pytest.raises(RuntimeError): torch.autocast('meta', torch.bfloat16, enabled=False)
+    assert orthogonalise(torch.zeros(1, 3, 5, device='meta')).shape == (1, 3, 5)
+    net, x_0 = UNet(1, 8, (1,), 1, (), 1).to('meta'), torch.zeros(2, 1, 8, 8, device='meta')
+    batch = Batch(x_0, torch.tensor([1, 2]), torch.zeros_like(x_0))
+    assert gradient_step(net, SCHED, torch.optim.SGD(net.parameters(), 0.1), Recipe(batch=2), batch).is_meta
