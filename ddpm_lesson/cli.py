@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -35,7 +34,7 @@ from .engine.presets import card_for, plan, prepared, presets
 from .engine.safety import checkpoints, versions
 from .exam import grade
 from .guidance import Labelled
-from .journal import how_made, kept_names, quick_look, record, remembered, reporter, strangers, where_from
+from .journal import check_free, how_made, kept_names, quick_look, record, remembered, reporter, typed, where_from
 from .own import begin_with, best_device, card_again, planned, wanted_labels
 from .pretrained import load_pretrained, save_model, shipped
 from .sampler import ddim_sample
@@ -208,10 +207,10 @@ def edit_photo(photo, weights, strength, mask, inverted, label, steps, count, se
 # %% ../nbs/interface/cli.ipynb #32743248
 def _check_folder(folder:Path, resume:bool):
     "Raise unless the folder holds this run's checkpoint, where there should be one, and nothing else of those names."
-    there, others = checkpoints(folder), strangers(folder)
+    there = checkpoints(folder)
     if resume and not there: raise ValueError(f'--resume wanted a checkpoint in {folder}, and there is none')
     if there and not resume: raise ValueError(f'{folder} holds a run: go on with --resume, or name another --folder')
-    if others: raise ValueError(f'--folder wanted another, got {folder}: {others[0]} is there, and not of this run')
+    check_free(folder, '--folder')
     try: os.fsencode(folder.absolute()).decode()
     except UnicodeDecodeError: raise ValueError(f'--folder wanted a path in UTF-8, else no weights are read from it, got {folder}') from None
     check_writable(folder/kept_names[0], '--folder')
@@ -270,7 +269,7 @@ def _run_folder(preset:str, folder, resume, start)->Path:
 def _goes_on(folder)->str:
     if not checkpoints(folder): return 'the same command begins anew, nothing was kept yet'
     named = f'./{folder}' if str(folder)[0] == '-' else str(folder)   # else it is taken for a flag
-    return f'ddpm_lesson train --resume {shlex.quote(named)} goes on'
+    return f'{typed("ddpm_lesson", "train", "--resume", named)} goes on'
 
 # %% ../nbs/interface/cli.ipynb #6771745a
 def _learn(run, folder:Path, every:int, tensorboard, source:str):
@@ -291,7 +290,7 @@ def _finish(run, folder:Path, half:bool, device:str, began:float):
     save_model(weights, run.averaged().net, run.card | how_made(began, run, device), half)
     click.get_current_context().invoke(sample, weights=str(weights), count=40, out=str(folder/'samples.png'),
                                        device=device, **quick_look(run.card))
-    click.echo(f'{folder}; draw more with: ddpm_lesson sample --weights {shlex.quote(str(folder))}')
+    click.echo(f'{folder}; draw more with: {typed("ddpm_lesson", "sample", "--weights", str(folder))}')
 
 # %% ../nbs/interface/cli.ipynb #31184d61
 _what = flags(
@@ -382,8 +381,8 @@ def find_lr(preset, kind, data, size, batch, steps, out, device):
 # %% ../nbs/interface/cli.ipynb #5a29c5cd
 def _tell(text:str, said:str, as_json:bool, out):
     "Say a result in words or as JSON, and write it as JSON where it has a place."
+    click.echo(text if as_json else said)   # first: it took long, and the disk may be full
     if out: write_text(out, text + '\n')
-    click.echo(text if as_json else said)
 
 # %% ../nbs/interface/cli.ipynb #0bdc6447
 @main.command()

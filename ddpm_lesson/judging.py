@@ -33,6 +33,10 @@ def judges()->dict:
     "Judges by name."
     return dict(lite0=lite0_judge, inception=inception_judge)
 
+def _exact(device:str)->str:
+    "Where to measure: on the CPU in place of Apple's GPU, which has no float64, nor, in older torch, a judge's resizing."
+    return 'cpu' if device.startswith('mps') else device
+
 def _learned(card:dict, key:str):
     "What a stranger's card says of the images that its model learned from; None if it does not."
     return card['learned'].get(key) if isinstance(card.get('learned'), dict) else None
@@ -102,7 +106,7 @@ def judged(weights, card, shape, data, known, count, seed, batch, device, judge,
     real, other, seen = fair(offered, known, card.get('classes', []), count)
     labels = labels_like(other, card, count)
     with joined(weights, device) as (model, sched, device, rank):
-        ref = None if rank else reference(real, judges()[judge or 'lite0'](device=device), other, len(other))
+        ref = None if rank else reference(real, judges()[judge or 'lite0'](device=_exact(device)), other, len(other))
         began = time.monotonic()
         drawn, _ = draw.draw_images(model, sched, (count, *shape), how, labels, range(seed, seed + count), batch,
                                     shared=True, device=device, progress=at_terminal(rank))
@@ -148,7 +152,7 @@ def bits(weights, card, shape, data, known, count, seed, batch, device, steps=No
     images, seen = unlearned(offered, known, card.get('classes', []), 2)
     images = subset(images, shuffled(len(images))[:count or 20])
     y, began = own_labels(images, card), time.monotonic()
-    with joined(weights, device) as (model, sched, device, rank):
+    with joined(weights, _exact(device)) as (model, sched, device, rank):
         def part(i):
             asked = model if y is None else Labelled(model, y[i])
             return bits_of(asked, sched, to_unit(images.pixels[i]).to(device), steps, (seed + i).tolist())

@@ -19,16 +19,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .checks import check_whole
+from .checks import as_tensor, check_whole
 from .data import Images, check_unit, fit_square, to_pixels
-from .engine.cards import as_size, check_net, differences, schedule_entry
+from .engine.cards import check_net, differences, schedule_entry
 from .engine.files import full_path
-from .engine.presets import card_for, every_network, in_steps, numbers, one_length, plan, prepared, recipe_of
+from .engine.presets import _check_asked, card_for, every_network, in_steps, numbers, one_length, plan, prepared, recipe_of
 from .engine.run import Run, fit, make_card, resume
 from .engine.safety import checkpoints
 from .engine.sources import check_apart, load_images
-from .journal import how_made, record, reporter, strangers, where_from
-from .pretrained import _unwrapped, draw_as_card, load_card, load_pretrained, save_model
+from .journal import check_free, how_made, record, reporter, where_from
+from .pretrained import _inwards, draw_as_card, load_card, load_pretrained, save_model
 from .schedule import Schedule
 from .train import Ema, Recipe
 
@@ -73,15 +73,11 @@ def _of_tensor(x:Tensor, name:str)->Images:
         x = 2*x - 1
     return Images(to_pixels(check_unit(x.float())), name=name)
 
-def _of_array(x, name)->Images:
-    "The same of an array."
-    return _of_tensor(torch.from_numpy(np.ascontiguousarray(x)), name)
-
 # %% ../nbs/interface/own.ipynb #8704510a
 def _picture(item, size)->Tensor:
     "An image of a data set, (C, H, W): a tensor, an array, or of Pillow's."
     if isinstance(item, Tensor): return item if item.ndim == 3 else item[None]
-    if isinstance(item, np.ndarray): return _picture(torch.from_numpy(np.ascontiguousarray(item)), size)
+    if isinstance(item, np.ndarray): return _picture(as_tensor(np.asarray(item)), size)
     if isinstance(item, Image.Image): return fit_square(item, size or 64)
     raise TypeError('an item of a data set wanted an image (a tensor, an array, or of Pillow), or (image, label), '
                     f'got {type(item).__name__}')
@@ -147,7 +143,7 @@ def to_images(
     if isinstance(source, Images): return source
     if isinstance(source, (str, Path)): return load_images(source, size, channels=channels, progress=progress)
     if isinstance(source, Tensor): return _of_tensor(source, 'tensor')
-    if isinstance(source, np.ndarray): return _of_array(source, 'array')
+    if isinstance(source, np.ndarray): return _of_tensor(as_tensor(np.asarray(source)), 'array')
     if _is_pair(source): return _of_pair(*source, size)
     if isinstance(source, Mapping):
         raise TypeError(f'images wanted one thing, got {type(source).__name__} of {", ".join(map(str, source)):.60}: name one')
@@ -159,7 +155,7 @@ def to_images(
 # %% ../nbs/interface/own.ipynb #ca32ffbd
 def _takes_labels(net)->bool:
     "Whether a network, whatever is around it, is called with labels, as its third argument."
-    *_, net = _unwrapped(net, own=True)
+    *_, net = _inwards(net, own=True)
     taken = inspect.signature(net.forward).parameters.values()
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in taken) > 2 \
         or any(p.kind == p.VAR_POSITIONAL for p in taken)
@@ -167,7 +163,7 @@ def _takes_labels(net)->bool:
 def _card_of(net, data, p:dict, given:dict)->dict:
     "A card for a network that only its author can build."
     drops = [m.p for m in net.modules() if isinstance(m, nn.Dropout) and m.p]
-    *_, bare = _unwrapped(net, own=True)
+    *_, bare = _inwards(net, own=True)
     network = dict(kind='own', name=type(bare).__name__, channels=data.pixels.shape[1], classes=len(data.classes))
     if drops: network['dropout'] = min(max(drops), 0.999)
     if data.classes and not hasattr(net, 'classes'): net.classes = len(data.classes)
@@ -220,15 +216,6 @@ def begin_with(
     return run
 
 # %% ../nbs/interface/own.ipynb #6cad13f6
-def _check_asked(data, settings):
-    "Raise where images that came as they are, are not of the size or the colours asked for."
-    c, h, w = data.pixels.shape[1:]
-    for name, have in dict(size=as_size(h, w), channels=c).items():
-        said = settings.get(name)
-        if said is not None and (list(said) if isinstance(said, tuple) else said) != have:
-            raise ValueError(f'{name} wanted {have}, as these images are, got {said}: '
-                             'only files are made to fit')
-
 def _check_network(net, given):
     "Raise unless it is a network, not its class, not a plain function; or if settings would build another."
     check_net(net)
@@ -292,7 +279,7 @@ def train_on(
     if start is not None: begin_with(run, start)
     if folder is None: return fit(run, None, every, progress, each=each)
     folder = full_path(folder)
-    if others := strangers(folder): raise ValueError(f'folder wanted another, got {folder}: {others[0]} is there, and not of this run')
+    check_free(folder)
     if checkpoints(folder): resume(run, folder)
     def begin(run):
         record(folder, run, where or data.name)

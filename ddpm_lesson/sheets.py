@@ -141,7 +141,7 @@ def places(
     weights:str, # where it says that its weights are
 )->list:
     "Where the weights of a sheet may be: where it says, except on another machine, and beside it."
-    return [weights]*(weights[:2] not in ('//', '\\\\')) + [str(Path(sheet).parent/PureWindowsPath(weights).name)]
+    return [weights]*bool(weights[:2].strip('/\\')) + [str(Path(sheet).parent/PureWindowsPath(weights).name)]
 
 def same_weights(path, said:dict, side:int)->str:
     "The weights a sheet was drawn with, or an error: gone, changed, or of a model that draws another size."

@@ -1,4 +1,5 @@
 "The commands: what they print, where they write, what they judge by, and that every call ends in a sentence."
+import errno
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError
@@ -34,6 +36,7 @@ from ddpm_lesson.engine.cards import build
 from ddpm_lesson.engine.files import printable, save_png, save_tensors, sheet
 from ddpm_lesson.engine.run import make_card
 from ddpm_lesson.guidance import Guided, Labelled
+from ddpm_lesson.journal import typed
 from ddpm_lesson.judging import shuffled
 from ddpm_lesson.likelihood import elbo_terms, ode_bound
 from ddpm_lesson.metrics import image_hashes, subset
@@ -413,7 +416,7 @@ def test_a_pipe_or_a_device_is_never_waited_for(here):
 
 
 def test_a_sheet_can_not_send_us_to_another_machine(said):
-    for weights in r'\\evil\share\m.safetensors', '//evil/share/m.safetensors': assert sheets.places('a.png', weights)[0] != weights
+    for weights in r'\\evil\share\m.safetensors', '//evil/share/m.safetensors', r'\/evil/share/m.safetensors', r'/\evil/share/m.safetensors': assert sheets.places('a.png', weights)[0] != weights
     assert sheets.places('far/a.png', 'runs/m.safetensors') == ['runs/m.safetensors', 'far/m.safetensors']
 
 
@@ -868,6 +871,40 @@ def test_bits_of_a_model_with_units_of_its_own_are_refused(plain):
 
 def test_a_result_in_bits_may_be_written_again(plain):
     for _ in range(2): assert bits('--count', 2, '--steps', 3, '--out', 'b.json')['N'] == 2 and json.loads(Path('b.json').read_text())['ELBO'] > 0
+
+
+def test_on_windows_a_result_may_be_written_again(plain, monkeypatch):
+    "Rejects a program that does not know its own file again, since Windows ends lines otherwise."
+    def on_windows(path, text, encoding=None, errors=None, newline=None): return path.write_bytes(text.replace('\n', newline or '\r\n').encode(encoding))
+    monkeypatch.setattr(Path, 'write_text', on_windows)
+    for _ in range(2): assert bits('--count', 2, '--steps', 3, '--out', 'b.json')['N'] == 2
+
+
+def test_a_printed_command_can_be_typed_on_windows(monkeypatch):
+    "Rejects quotes for another system's shell: its default folder has a backslash."
+    assert typed('ddpm_lesson', 'train', '--resume', 'my run') == "ddpm_lesson train --resume 'my run'"
+    monkeypatch.setattr(os, 'name', 'nt')
+    assert typed('ddpm_lesson', 'train', '--resume', r'runs\laptop') == r'ddpm_lesson train --resume runs\laptop'
+    assert typed('sample', '--weights', r'C:\my run') == r'sample --weights "C:\my run"'
+
+
+def test_a_result_is_said_although_it_can_not_be_written(plain, monkeypatch):
+    "Rejects a command that measures for an hour, and then says nothing since the disk is full."
+    def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(cli, 'write_text', full)
+    status, said = call('evaluate', '--bits', '--data', 'pics', '--weights', 'm.safetensors', '--device', 'cpu', '--count', 2, '--steps', 3, '--out', 'b.json')
+    assert status == 1 and 'No space left' in said and 'bits per dimension' in said, said
+
+
+def test_what_apples_gpu_can_not_is_measured_on_the_cpu(plain, monkeypatch):
+    "Rejects float64 on a device that has none, and a judge there that shrinks pictures in a way that older torch lacks."
+    def judge(device): raise ValueError(f'the judge sits on {device}')
+    monkeypatch.setattr(cli, 'best_device', lambda wanted: 'mps')
+    assert bits('--count', 2, '--steps', 3)['device'] == 'cpu'
+    monkeypatch.setattr(judging, 'judges', lambda: dict(lite0=judge))
+    monkeypatch.setattr(judging, 'joined', lambda weights, device: nullcontext((*load_pretrained(weights), device, 0)))
+    status, said = call('evaluate', '--data', 'pics', '--weights', 'm.safetensors', '--count', 20)
+    assert status == 1 and 'the judge sits on cpu' in said, said
 
 
 # ---- guidance in an interval

@@ -2,6 +2,7 @@
 import itertools
 import math
 import re
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,17 @@ from torch.testing import assert_close
 from conftest import normal
 from ddpm_lesson.data import Images, bundled_fashion, to_unit
 from ddpm_lesson.engine.files import load_tensors, save_tensors
-from ddpm_lesson.engine.run import Run, as_images, check_losses, find_lr, fit, looked_back, make_card, resume
+from ddpm_lesson.engine.run import (
+    Run,
+    _own_stream,
+    as_images,
+    check_losses,
+    find_lr,
+    fit,
+    looked_back,
+    make_card,
+    resume,
+)
 from ddpm_lesson.engine.safety import diverged
 from ddpm_lesson.pretrained import load_card, load_pretrained, shipped
 from ddpm_lesson.sampler import ddim_sample
@@ -46,6 +57,22 @@ def test_training_does_not_touch_the_callers_randomness():
     before = torch.get_rng_state()
     fit(Run(card(steps=2), DATA), progress=False)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_dropout_moves_no_stream_of_another_device(monkeypatch):
+    "Rejects `torch.manual_seed` for the stream of a step: it moves those of all GPUs, which nobody puts back."
+    gpus = [torch.Generator().manual_seed(k) for k in range(2)]
+    before = [g.get_state() for g in gpus]
+    monkeypatch.setattr(torch.cuda, 'default_generators', gpus)
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', lambda seed: [g.manual_seed(seed) for g in gpus])
+    next(Run(make_card(dict(channels=1, width=8, mults=[1], patch=1, blocks=1, attend=[], dropout=0.5), Recipe(batch=8)), DATA).steps())
+    assert all(torch.equal(g.get_state(), state) for g, state in zip(gpus, before))
+    drawn = []
+    for _ in range(2):
+        with _own_stream(torch.device('cuda:1'), 0, 3, 7):
+            drawn.append([torch.rand(1).item(), torch.rand(1, generator=gpus[1]).item()])
+            assert torch.equal(gpus[0].get_state(), before[0])
+    assert drawn[0] == drawn[1] and all(torch.equal(g.get_state(), state) for g, state in zip(gpus, before))
 
 
 def test_the_former_name_of_a_weight_is_known(tmp_path):
@@ -299,10 +326,12 @@ def test_a_resumed_curve_has_each_step_once(logged, tmp_path):
         if step == logged: report(run)
         if step == max(5, logged): break
     run = resume(Run(card(), DATA), tmp_path)
+    alive = {*threading.enumerate()}
     fit(run, progress=False, report=reporter(tmp_path, True, run.card, len(run.losses)))
+    assert {*threading.enumerate()} <= alive   # the log is closed: Windows would let nobody move it
     log = event_accumulator.EventAccumulator(str(tmp_path)).Reload()
     curve = log.Scalars('loss')
-    assert [e.step for e in curve] == list(range(1, 11))
+    assert [e.step for e in curve] == list(range(1, 11)) and log.Scalars('final loss')[0].step == 10
     assert_close(torch.tensor([e.value for e in curve]), torch.stack(run.losses), rtol=1e-6, atol=0)
 
 

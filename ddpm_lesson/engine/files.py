@@ -203,7 +203,7 @@ def to_pil(pixels:Tensor):
 # %% ../../nbs/engine/files.ipynb #c4f0fd17
 def write_text(path, text:str)->None:
     "Write a file of text, whole or not at all."
-    with atomic_write(path) as p: p.write_text(text, encoding='utf-8')
+    with atomic_write(path) as p: p.write_text(text, encoding='utf-8', newline='\n')   # on Windows, too: `check_output` looks for it
 
 def save_png(
     path, pixels:Tensor,  # ends in .png; (C, H, W) uint8
