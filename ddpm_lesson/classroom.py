@@ -323,7 +323,7 @@ def _table()->dict:
 def _minutes(numbers, table)->str:
     "How long some lessons take to read, and how many exercises they have."
     read = sum(table[n][2] for n in numbers)
-    asked = sum(ex.lesson.lstrip('0') in numbers or (ex.lesson == '00' and '0' in numbers) for ex in exercises.values())
+    asked = sum(ex.lesson in [n.zfill(2) for n in numbers] for ex in exercises.values())
     return f'{read} minutes to read, {asked} exercises'
 
 def follows_data(

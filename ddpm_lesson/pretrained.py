@@ -121,7 +121,7 @@ _around = 'torch._dynamo.', 'torch.nn.parallel.', 'torch.distributed.', 'torch.o
 
 def _wraps(net)->bool: return isinstance(net, (PredictsEps, Labelled)) or type(net).__module__.startswith(_around)
 
-def _unwrapped(net, own:bool=False):
+def _inwards(net, own:bool=False):
     """What is given, then what it wraps (`Labelled`, a compiled or shared network), the bare network last.
     What a network of your own holds, under whatever name, is a part of it."""
     while net is not None:
@@ -134,7 +134,7 @@ def _unwrapped(net, own:bool=False):
 def _to_write(net, card:dict, dtype)->dict:
     "The weights of a network, name -> tensor, if `load_pretrained` will take them for this card."
     own = card['network'].get('kind') == 'own'
-    *around, net = _unwrapped(net, own)
+    *around, net = _inwards(net, own)
     if not isinstance(net, nn.Module): raise TypeError(f'wanted a network, a torch.nn.Module, got {type(net).__name__}')
     made_as, plan = getattr(net, 'made_as', {}), net if own else outline(card)
     both = made_as.keys() & card.keys()

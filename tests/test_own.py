@@ -36,8 +36,10 @@ from ddpm_lesson.data import Images
 from ddpm_lesson.engine.cards import Sampling, check_card, make_schedule
 from ddpm_lesson.engine.draw import draw_images
 from ddpm_lesson.engine.files import save_tensors
+from ddpm_lesson.engine.presets import preset_card
 from ddpm_lesson.engine.run import Run, make_card, resume
 from ddpm_lesson.engine.safety import latest_checkpoint
+from ddpm_lesson.engine.sources import find_source
 from ddpm_lesson.journal import remembered
 from ddpm_lesson.own import card_from, to_images, wanted_labels
 from ddpm_lesson.train import Recipe, adamw, draw, gradient_step
@@ -66,7 +68,7 @@ class Pictures(torch.utils.data.Dataset):
 KINDS = {
     'bytes': lambda: PIXELS, 'no channel': lambda: PIXELS[:, 0], 'floats': lambda: PIXELS/127.5 - 1, 'double': lambda: PIXELS.double()/127.5 - 1, 'array': lambda: PIXELS.numpy(),
     'channels last': lambda: PIXELS.permute(0, 2, 3, 1).numpy(), 'a set of tensors': lambda: Pictures(lambda x: x/127.5 - 1), 'a set of Pillow': lambda: Pictures(lambda x: Image.fromarray(x[0].numpy())),
-    'a set of arrays': lambda: Pictures(lambda x: x[0].numpy()), 'Images': lambda: Images(PIXELS)}
+    'a set of arrays': lambda: Pictures(lambda x: x[0].numpy()), 'an array of another machine': lambda: (PIXELS/127.5 - 1).numpy().astype('>f4'), 'Images': lambda: Images(PIXELS)}
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -85,6 +87,53 @@ def test_floats_that_begin_at_zero_are_said_to():
 @pytest.mark.parametrize('wrong', [7, None, torch.zeros(3), torch.zeros(3, 1, 8, 8, dtype=torch.int64), np.array(['a']), [], object()], ids=lambda w: type(w).__name__)
 def test_what_is_no_image_is_refused_in_words(wrong):
     with pytest.raises((TypeError, ValueError), match='wanted|expected|convert'): to_images(wrong)
+
+
+def test_an_array_may_be_read_only_and_is_copied():
+    "Rejects images that change when the caller's array does, and a warning for an array that nobody will write to."
+    array = PIXELS.numpy().copy()
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        data = to_images(array)
+    array.flags.writeable = True
+    array[:] = 0
+    assert torch.equal(data.pixels, PIXELS)
+
+
+@pytest.mark.parametrize('wrong', [dict(T='100'), dict(sample=5), dict(sample=dict(steps='ten')), dict(sample=dict(steps=[9, 5]))], ids=['T', 'sample', 'a word', 'several'])
+def test_a_way_to_draw_of_another_kind_is_told_what_was_wanted(wrong):
+    with pytest.raises((TypeError, ValueError), match='wanted'): train_on(PIXELS, steps=1, **TINY, **wrong)
+
+
+def test_a_preset_is_asked_for_the_size_of_its_images():
+    "Rejects a door that looks at the height alone."
+    tall = Images(PIXELS.repeat(1, 1, 1, 2))
+    assert preset_card('debug', tall, size=(8, 16))[0]['size'] == preset_card('debug', tall)[0]['size'] == [8, 16]
+    for size in 8, 16, 0:
+        with pytest.raises(ValueError, match='size wanted'): preset_card('debug', tall, size=size)
+
+
+def test_a_card_names_the_gpu_that_made_it(monkeypatch):
+    "Rejects the name of the first GPU for a run on the second."
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device=None: f'GPU {device}')
+    run = train_on(PIXELS, steps=1, **TINY)
+    assert journal.how_made(0.0, run, 'cuda:1')['made']['hardware'] == 'GPU cuda:1'
+
+
+def test_a_source_is_remembered_by_its_place(): assert journal.where_from(find_source('Fashion-MNIST')) == 'fashionmnist' and Path(journal.where_from(find_source('debug'))).is_absolute()
+
+
+def test_images_that_have_no_place_are_not_looked_for(tmp_path, monkeypatch):
+    "Rejects a journal that takes the label of a tensor for a folder: a model judged by whatever lies in one of that name."
+    monkeypatch.chdir(tmp_path)
+    Path('tensor').mkdir()
+    Image.fromarray(PIXELS[0, 0].numpy()).save('tensor/a.png')
+    train_on(PIXELS, steps=1, folder='run', **TINY)
+    assert remembered('run') is None and json.loads(Path('run/run.json').read_text())['sessions'][0]['data'] == 'tensor'
+    for args in ['evaluate', '--weights', 'run'], ['train', '--resume', 'run']:
+        status, said = call(*args, '--device', 'cpu')
+        assert status == 1 and '--data wanted' in said and 'tensor' in said, said
 
 
 def test_a_second_call_goes_on_and_a_longer_one_extends(tmp_path):

@@ -158,17 +158,13 @@ def image_shape(card:dict, count:int)->tuple:
 samplers = dict(  # name -> what it may be told about fresh noise; heun and dpm, which is 2M: lesson 15
     ddim='eta', ddpm='var', heun=None, dpm=None)
 
-def _interval(between)->bool:
-    "Whether it is None, or two whole numbers that do not fall."
-    if between is None: return True
-    if not isinstance(between, (list, tuple)) or len(between) != 2: return False
-    return all(_number(t, 0, limits['T'][1], int) for t in between) and between[0] <= between[1]
+def _pair(v, lo, hi, *kinds)->bool:
+    "Whether it is two numbers of these kinds, the first not above the second."
+    return isinstance(v, (list, tuple)) and len(v) == 2 and all(_number(n, lo, hi, *kinds) for n in v) and v[0] <= v[1]
 
-def _rising(clip)->bool:
-    "Whether it is None, or two numbers that rise."
-    if clip is None: return True
-    if not isinstance(clip, (list, tuple)) or len(clip) != 2: return False
-    return all(_number(v, -1e30, 1e30) for v in clip) and clip[0] < clip[1]
+def _interval(between)->bool: return between is None or _pair(between, 0, limits['T'][1], int)
+
+def _rising(clip)->bool: return clip is None or _pair(clip, -1e30, 1e30) and clip[0] < clip[1]
 
 # %% ../../nbs/engine/cards.ipynb #1c5f27e2
 def _check_sampling(how):

@@ -13,7 +13,7 @@ import torch
 
 from ..checks import check_whole
 from ..data import Images, to_unit
-from .cards import as_size, schedule_entry
+from .cards import _need, as_size, schedule_entry
 from .run import as_images, make_card
 from ..schedule import Schedule
 from ..train import Recipe, batch_indices
@@ -157,25 +157,31 @@ def card_for(
     recipe = recipe_of(p)
     more = dict(units=channel_units(data, recipe)) if p['standardise'] else {}
     if 'sample' in p:
+        _need(isinstance(p['sample'], dict), 'sample wanted a dictionary', p['sample'], '')
         way = dict(p['sample'])
         if 'guidance' in way and not (data.classes and recipe.label_drop):
             for k in 'guidance', 'steps': way.pop(k, None)
-        if (steps := way.get('steps', 50)) is not None: way['steps'] = min(steps, p['T'])
+        if (steps := way.get('steps', 50)) is not None: way['steps'] = min(check_whole(steps, 'steps'), check_whole(p['T'], 'T'))
         more['sample'] = way
     channels, h, w = data.pixels.shape[1:]
     network, size = network or _network(p, channels, len(data.classes)), as_size(h, w)
     return make_card(network, recipe, p['schedule'], p['T'], data.name, data.classes, size, **more)
 
 # %% ../../nbs/engine/presets.ipynb #30921d2d
+def _check_asked(data, settings):
+    "Raise where images that came as they are, are not of the size or the colours asked for."
+    c, h, w = data.pixels.shape[1:]
+    for name, have in dict(size=as_size(h, w), channels=c).items():
+        said = settings.get(name)
+        if said is not None and (list(said) if isinstance(said, tuple) else said) != have:
+            raise ValueError(f'{name} wanted {have}, as these images are, got {said}: only files are made to fit')
+
 def preset_card(
     preset:str, data:Images,  # a key of `presets`; what to learn
     **changes,  # settings other than the preset's
 )->tuple:  # the card; the images as it wants them
     "A preset on your images, for `Run`."
     data, p = as_images(data), plan(changes, preset)
-    channels, side, _ = data.pixels.shape[1:]
-    for k, v in dict(size=side, channels=channels).items():
-        if (said := changes.get(k) or v) != v:
-            raise ValueError(f'{data.name}: {k} wanted {said}, and the images have {v}: load_images takes it')
+    _check_asked(data, changes)
     data = prepared(data, p, changes)
     return card_for(data, p), data
