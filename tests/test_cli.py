@@ -883,9 +883,10 @@ def test_on_windows_a_result_may_be_written_again(plain, monkeypatch):
 def test_a_printed_command_can_be_typed_on_windows(monkeypatch):
     "Rejects quotes for another system's shell: its default folder has a backslash."
     assert typed('ddpm_lesson', 'train', '--resume', 'my run') == "ddpm_lesson train --resume 'my run'"
-    monkeypatch.setattr(os, 'name', 'nt')
-    assert typed('ddpm_lesson', 'train', '--resume', r'runs\laptop') == r'ddpm_lesson train --resume runs\laptop'
-    assert typed('sample', '--weights', r'C:\my run') == r'sample --weights "C:\my run"'
+    with monkeypatch.context() as windows:
+        windows.setattr(os, 'name', 'nt')
+        said = typed('ddpm_lesson', 'train', '--resume', r'runs\laptop'), typed('sample', '--weights', r'C:\my run')
+    assert said == (r'ddpm_lesson train --resume runs\laptop', r'sample --weights "C:\my run"')
 
 
 def test_a_result_is_said_although_it_can_not_be_written(plain, monkeypatch):
