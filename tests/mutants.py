@@ -188,7 +188,8 @@ MUTANTS = {
     'decimals where digits count': ('engine.files', "float(f'{v:.5g}')", 'round(v, 5)', 'test_data.py::test_what_is_written_can_be_read_back'),
     # exercises
     'what torch lacks taken for a placeholder': ('exam.grade', 'isinstance(error, NotImplementedError) and raised and not theirs', 'isinstance(error, NotImplementedError)', 'test_grade.py::test_what_an_answer_may_raise'),
-    'a judge that tries one value': ('exam.lesson_06', 'each_list(d=(0.4, 1.7, 3.0))', 'each_list(d=(0.5,))', 'test_grade.py::test_the_judge_that_only_tried_one_half_let_a_mistake_pass'),
+    'a judge that tries one value': ('exam.lesson_06', 'each_list(spread=(0.4, 1.7, 3.0))', 'each_list(spread=(0.5,))', 'test_grade.py::test_the_judge_that_only_tried_one_half_let_a_mistake_pass'),
+    'half of the way may be the whole': ('exam.lesson_19', 'float(u.longest > 0.51*tau)', '0.0', 'test_grade.py::test_truth_passes_and_every_mistake_is_told_by_its_name'),
     'old numbers of exercises forgotten': ('exam.grade', 'return named[0] if len(named) == 1 else name', 'return name', 'test_grade.py::test_what_was_remembered_under_an_old_number_counts'),
     'a guess between two of one word': ('exam.grade', 'return named[0] if len(named) == 1 else name', 'return named[0] if named else name', 'test_grade.py::test_what_was_remembered_under_an_old_number_counts'),
     'the later of two days': ('exam.grade', 'key=lambda item: item[1]', 'key=lambda item: item[1], reverse=True', 'test_grade.py::test_old_and_new_names_are_one_exercise_with_the_earlier_day'),

@@ -334,6 +334,17 @@ def test_every_exercise_is_asked_in_its_lesson_and_solved_beside_it():
         assert 2 <= len(mine) <= 5 and any(exercises[name].paper for name in mine)
 
 
+def test_arguments_are_called_what_the_page_calls_them():
+    "Rejects a truth with names of its own: what the judge says of an argument would name what no learner has seen."
+    asked = []
+    for cell in (c for page in LESSONS for c in code(page)):
+        for name, f in re.findall(r"\bcheck\('([^']+)', (\w+)\)", cell):
+            if stub := re.search(rf'^def {f}\(([^)]*)\)', cell, re.M):
+                asked.append(name)
+                assert list(inspect.signature(exercises[name].truth).parameters) == stub[1].split(', '), name
+    assert len(asked) > 70
+
+
 def test_a_module_of_questions_is_made_by_the_solutions_of_its_page():
     "Rejects questions under another lesson's number, a module left behind by a page that moved, and one whose page has no solutions."
     made = {m.__name__.rsplit('.', 1)[1]: m for m in _lesson_modules()}

@@ -243,7 +243,7 @@ def _size(
     if not a.isfinite().all() and b.isfinite().all():
         return 'it holds NaN or infinity (0/0, or the root of a negative number?)'
     if not b[off].any(): return 'it should be exactly 0 there'
-    times = f'{((a - b).abs()/b.abs().clamp(min=1e-300))[off].max():.2g}'
+    times = f'{(a - b)[off].norm()/b[off].norm():.2g}'
     by = 'about' if times == '1' else f'{times} times'
     return f'{_side(a[off], b[off])} by {by} the right size'
 

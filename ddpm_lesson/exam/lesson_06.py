@@ -121,15 +121,15 @@ _small = lambda sched, ts: _exact_sigma(sched, ts, 0.0)
 
 # %% ../../nbs/solutions/06_ddpm.ipynb #95d74933
 ex_sigma = Exercise('06-sigma',
-    'For data N(m, d^2): how much fresh noise makes every visited step exactly right?',
+    'For data N(m, spread^2): how much fresh noise makes every visited step exactly right?',
     paper=True,
-    inputs=each_list(d=(0.4, 1.7, 3.0)),
-    truth=lambda sched, ts, d: _exact_sigma(sched, ts, d),
+    inputs=each_list(spread=(0.4, 1.7, 3.0)),
+    truth=lambda sched, ts, spread: _exact_sigma(sched, ts, spread),
     mutants={
         "This is 'small', right for a single point: add "
         'what the variance of x_0, given x_t, brings.':
             lambda sched, ts, d: _small(sched, ts),
-        "This is 'large', right for d = 1 only.":
+        "This is 'large', right for spread 1 only.":
             lambda sched, ts, d: (1 - hops(sched, ts)[0]/hops(sched, ts)[1]).sqrt(),
         'The last step needs noise here too: x_0 is not known exactly.':
             lambda sched, ts, d: _exact_sigma(sched, ts, d)*torch.tensor([1.]*(len(ts) - 1) + [0.]),
@@ -137,8 +137,8 @@ ex_sigma = Exercise('06-sigma',
             lambda sched, ts, d: _exact_sigma(sched, ts, d, root=1),
         'The weight of x_0 must be squared: a variance is scaled by the square.':
             lambda sched, ts, d: _exact_sigma(sched, ts, d, power=1),
-        'This takes d^2 for the variance of x_0; but given x_t it is smaller.':
+        'This takes spread^2 for the variance of x_0; but given x_t it is smaller.':
             lambda sched, ts, d: _exact_sigma(sched, ts, d, lambda a, d: d**2),
-        'Precisions add, and the data bring one of their own: 1/d^2 is missing in Var(x_0 | x_t).':
+        'Precisions add, and the data bring one of their own: 1/spread^2 is missing in Var(x_0 | x_t).':
             lambda sched, ts, d: _exact_sigma(sched, ts, d, lambda a, d: (1 - a)/a),
     })

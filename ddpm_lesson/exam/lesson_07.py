@@ -102,7 +102,7 @@ ex_factor = Exercise('07-factor',
     'For data N(0, spread^2), by what factor does one deterministic step multiply x_t?',
     paper=True,
     inputs=few((0.2, 0.7, 0.5), (1e-4, 0.3, 2.0), (0.5, 1.0, 0.9), (0.01, 0.9, 55.0)),
-    truth=lambda a_t, a_s, S: _stretched(a_t, a_s, S),
+    truth=lambda a_t, a_s, spread: _stretched(a_t, a_s, spread),
     mutants={
         'This is the flow itself, infinitely many small steps; one step is only near it.':
             lambda a_t, a_s, S: ((a_s*S**2 + 1 - a_s)/(a_t*S**2 + 1 - a_t))**0.5,

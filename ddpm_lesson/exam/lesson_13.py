@@ -31,6 +31,8 @@ ex_push = Exercise('13-push', 'Guidance as one line: (13.2) from the two answers
             lambda free, asked, w: asked + w*(free - asked),
         'This scales the labelled answer; insist on the difference.':
             lambda free, asked, w: w*asked,
+        'The weights add up to 1 + w: take w times the free answer off, too.':
+            lambda free, asked, w: free + w*asked,
     })
 
 # %% ../../nbs/solutions/13_guidance.ipynb #56e9d37a
@@ -144,6 +146,10 @@ ex_interval = Exercise('13-interval', 'Guidance in an interval of steps, each im
             _pushed_where(lambda t, low, high: (t < low) | (t > high)),
         'The ends of the interval belong to it.':
             _pushed_where(lambda t, low, high: (low < t) & (t < high)),
+        'The upper end belongs to the interval, too.':
+            _pushed_where(lambda t, low, high: (low <= t) & (t < high)),
+        'The lower end belongs to the interval, too.':
+            _pushed_where(lambda t, low, high: (low < t) & (t <= high)),
         'This ignores the interval.': _pushed_where(lambda t, low, high: t > 0),
         'Only one end is looked at.': _pushed_where(lambda t, low, high: t <= high),
     })

@@ -15,7 +15,7 @@ page = '14_score'   # asks these questions
 ex_velocity = Exercise('14-velocity',
     'The velocity of the probability-flow ODE, from x_t and the noise in it.',
     inputs=each_batch(lambda sched, t, draw: (sched, draw(), draw(), t)),
-    truth=lambda sched, x, eps, t: mix(-0.5, 0.5/sched.noise_rate[t], x, eps),
+    truth=lambda sched, x_t, eps_hat, t: mix(-0.5, 0.5/sched.noise_rate[t], x_t, eps_hat),
     mutants={
         'The whole score; without noise to undo, half of it does.':
             lambda sched, x, eps, t: mix(-0.5, 1/sched.noise_rate[t], x, eps),
@@ -25,6 +25,10 @@ ex_velocity = Exercise('14-velocity',
             lambda sched, x, eps, t: mix(-0.5, 0.5/(1 - sched.alpha_bar[t]), x, eps),
         'This is eps itself; the score is eps over the noise rate, with a minus.':
             lambda sched, x, eps, t: mix(-0.5, 0.5, x, eps),
+        'The noise is divided by its rate, not multiplied.':
+            lambda sched, x, eps, t: mix(-0.5, 0.5*sched.noise_rate[t], x, eps),
+        'The first image decides for all; every image has its own step.':
+            lambda sched, x, eps, t: mix(-0.5, 0.5/sched.noise_rate[t[0]], x, eps),
         'The shrinking is missing: (14.13) begins with -x/2.':
             lambda sched, x, eps, t: mix(0.0, 0.5/sched.noise_rate[t], x, eps),
         'This runs backwards: (14.13) is for rising time.':
@@ -43,6 +47,8 @@ ex_drift = Exercise('14-drift', 'What multiplies d tau in (14.14), for a score a
     mutants={
         'eta is a standard deviation; its square belongs here.':
             lambda x, score, eta: -(x + (1 + eta)*score)/2,
+        'Variances add: 1 + eta^2, not the square of a sum.':
+            lambda x, score, eta: -(x + (1 + eta)**2*score)/2,
         'At eta = 0 half the score must stay, or nothing carries the density.':
             lambda x, score, eta: -(x + eta**2*score)/2,
         'Right for eta = 1 only: the reverse SDE.':
@@ -63,7 +69,7 @@ def _coin_cases(g):
 
 ex_coin_var = Exercise('14-coin-var', 'The variance of the coin x_0 = -1 or 1, once x_t is seen.',
     paper=True, inputs=_coin_cases,
-    truth=lambda x, a, c: 1 - torch.tanh(a*x/c)**2,
+    truth=lambda x_t, a, c: 1 - torch.tanh(a*x_t/c)**2,
     mutants={
         'This is the mean of x_0, not its variance.': lambda x, a, c: torch.tanh(a*x/c),
         'Divide by the variance of the noise, not by its root.':

@@ -24,7 +24,7 @@ def _two_estimates(g):
 ex_slope = Exercise('15-slope',
     'With which estimate does 2M step, given this one, the last one and the lengths of both steps?',
     inputs=_two_estimates,
-    truth=lambda x, before, h_before, h: x + h/2*(x - before)/h_before,
+    truth=lambda x_0_hat, before, h_before, h: x_0_hat + h/2*(x_0_hat - before)/h_before,
     mutants={
         'Right for equal steps only: the lengths of the steps are forgotten.':
             lambda x, before, h_before, h: 1.5*x - 0.5*before,
@@ -61,7 +61,8 @@ def _two_gaussians(g):
 ex_gap = Exercise('15-gap',
     'Which Wasserstein distance have two Gaussians with these means and standard deviations along common axes?',
     inputs=_two_gaussians,
-    truth=lambda m, s, n, r: ((m - n).square().sum() + (s - r).square().sum()).sqrt(),
+    truth=lambda mean_a, std_a, mean_b, std_b:
+        ((mean_a - mean_b).square().sum() + (std_a - std_b).square().sum()).sqrt(),
     mutants={
         'This is W_2 squared; a distance was asked for.':
             lambda m, s, n, r: (m - n).square().sum() + (s - r).square().sum(),
@@ -74,6 +75,8 @@ ex_gap = Exercise('15-gap',
             lambda m, s, n, r: ((m - n).square().sum() + (s**2 + r**2).sum()).sqrt(),
         'This is the mean over the axes; squares add up.':
             lambda m, s, n, r: ((m - n).square().mean() + (s - r).square().mean()).sqrt(),
+        'All squares stand under one root: the two distances are not added.':
+            lambda m, s, n, r: (m - n).norm() + (s - r).norm(),
     })
 
 # %% ../../nbs/solutions/15_solvers.ipynb #d630324e
@@ -81,7 +84,7 @@ ex_lift = Exercise('15-lift',
     'To lift x_t from alpha_bar a_t to the lower a_high: factor on x_t, standard deviation of fresh noise.',
     paper=True,
     inputs=few((0.7, 0.5), (0.99, 0.2), (0.3, 0.29)),
-    truth=lambda a, b: ((b/a)**0.5, (1 - b/a)**0.5),
+    truth=lambda a_t, a_high: ((a_high/a_t)**0.5, (1 - a_high/a_t)**0.5),
     mutants={
         'The image was not shrunk: at the higher level it must be dimmer.':
             lambda a, b: (1.0, (a - b)**0.5),
@@ -99,16 +102,20 @@ ex_lift = Exercise('15-lift',
             lambda a, b: (1.0, ((1 - b)/b - (1 - a)/a)**0.5),
         'The root is missing: images are multiplied by the root of a ratio of alpha_bars.':
             lambda a, b: (b/a, (1 - b/a)**0.5),
+        'The factor on x_t comes first, the noise second.':
+            lambda a, b: ((1 - b/a)**0.5, (b/a)**0.5),
     })
 
 # %% ../../nbs/solutions/15_solvers.ipynb #ae521e95
 def _g(rho, S): return rho/(S**2 + rho**2)
 
+def _heun(t, s, S): return 1 + (s - t)*(_g(t, S) + _g(s, S)*(1 + (s - t)*_g(t, S)))/2
+
 ex_heun = Exercise('15-heun',
     'For data N(0, spread^2), by what factor does one step of Heun from rho_t to rho_s multiply x/signal_rate?',
     paper=True,
     inputs=few((2.0, 1.0, 0.5), (0.8, 0.1, 0.5), (40.0, 10.0, 1.2), (0.5, 0.4, 0.3)),
-    truth=lambda t, s, S: 1 + (s - t)*(_g(t, S) + _g(s, S)*(1 + (s - t)*_g(t, S)))/2,
+    truth=lambda rho_t, rho_s, spread: _heun(rho_t, rho_s, spread),
     mutants={
         'This is DDIM: one look, where Heun takes the mean of two.':
             lambda t, s, S: 1 + (s - t)*_g(t, S),
@@ -119,6 +126,8 @@ ex_heun = Exercise('15-heun',
             lambda t, s, S: 1 + (s - t)*_g(s, S)*(1 + (s - t)*_g(t, S)),
         'This is the flow itself, infinitely many small steps; one step is only near it.':
             lambda t, s, S: math.sqrt((S**2 + s**2)/(S**2 + t**2)),
+        'This is the midpoint method: it asks half way. Heun asks at the end, and takes the mean.':
+            lambda t, s, S: 1 + (s - t)*_g((s + t)/2, S)*(1 + (s - t)/2*_g(t, S)),
         'This goes as far as two steps: the mean of the two noises was meant, not their sum.':
             lambda t, s, S: 1 + (s - t)*(_g(t, S) + _g(s, S)*(1 + (s - t)*_g(t, S))),
         'The step goes down: rho_s - rho_t is negative.':

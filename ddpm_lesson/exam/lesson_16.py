@@ -22,7 +22,7 @@ def _flow_cases(g):
 
 ex_noise = Exercise('16-noise', 'The noise, from x_tau and the velocity eps - x_0 at flow time tau.',
     inputs=_flow_cases,
-    truth=lambda x, u, tau: x + (1 - tau)*u,
+    truth=lambda x_tau, u, tau: x_tau + (1 - tau)*u,
     mutants={
         'This is the clean image: x_tau - tau u solves for x_0.':
             lambda x, u, tau: x - tau*u,
@@ -66,7 +66,7 @@ def _in_front(alpha_bar, rest): return torch.cat([alpha_bar[:1], rest])
 
 ex_mend = Exercise('16-mend', 'A table alpha_bar that ends at 0, its entries 0 and 1 as they were.',
     inputs=lambda g: [Case((s.alpha_bar,), name) for name, s in schedules().items() if s.T > 1],
-    truth=lambda a: _in_front(a, _stretched(a[1:].sqrt())**2),
+    truth=lambda alpha_bar: _in_front(alpha_bar, _stretched(alpha_bar[1:].sqrt())**2),
     mutants={
         'Entry 0 is the image before any step. With it as the first, alpha_bar_1 moves.':
             lambda a: _stretched(a.sqrt())**2,

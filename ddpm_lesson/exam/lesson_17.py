@@ -34,6 +34,8 @@ ex_hutchinson = Exercise('17-hutchinson', 'The trace of J from probes alone.',
             lambda J, V: (V @ J).sum(1).mean(),
         'This divides by d: the entries of v have variance 1, so nothing is left to divide by.':
             lambda J, V: ((V @ J.T)*V).mean(),
+        'This pairs every probe with every other; each goes with itself alone.':
+            lambda J, V: (V @ J @ V.T).mean(),
         'The probes were added up; their mean is the estimate.':
             lambda J, V: ((V @ J.T)*V).sum(),
         'These are squares of J v: that estimates the sum of all squared entries.':
@@ -53,6 +55,8 @@ ex_cell = Exercise('17-cell', 'Bits per dimension from a log density of d number
             lambda log_p, d: _bits(log_p, d, 1),
         'A cell is 2/255 wide here: 1/256 is for pixels in [0, 1].':
             lambda log_p, d: _bits(log_p, d, 1/256),
+        'A cell is 2/255 wide here: 1/255 is for bytes divided by 255.':
+            lambda log_p, d: _bits(log_p, d, 1/255),
         'A cell is 2/255 wide here: 256 steps of 2/256 are another scaling (byte/128 - 1).':
             lambda log_p, d: _bits(log_p, d, 2/256),
         'These are nats: divide by ln 2.':
@@ -77,10 +81,12 @@ def _x_0_hat(x, e, a): return (x - (1 - a)**0.5*e)/a**0.5
 
 ex_speed = Exercise('17-speed', 'dx/dphi from x, eps_hat and alpha_bar.',
     inputs=_speed_cases,
-    truth=lambda x, e, a: (e - (1 - a)**0.5*x)/a**0.5,
+    truth=lambda x, eps_hat, alpha_bar: (eps_hat - (1 - alpha_bar)**0.5*x)/alpha_bar**0.5,
     mutants={
         'The data are not the noise: sine and cosine are exchanged.':
             lambda x, e, a: (1 - a)**0.5*e - a**0.5*_x_0_hat(x, e, a),
+        'Sine and cosine are exchanged in (17.3): the cosine is the root of alpha_bar.':
+            lambda x, e, a: (e - a**0.5*x)/(1 - a)**0.5,
         'The second part has a minus: the derivative of the cosine.':
             lambda x, e, a: a**0.5*e + (1 - a)**0.5*_x_0_hat(x, e, a),
         'This is the speed in rho, of x divided by the signal rate.':

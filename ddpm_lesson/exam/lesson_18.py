@@ -17,7 +17,7 @@ def _r2(d, a): return a*d**2/(a*d**2 + 1 - a)
 
 ex_kept = Exercise('18-kept', 'Correlation of old and new picture after SDEdit with the chain.',
     inputs=few((0.5, 0.9), (1.0, 0.3), (0.2, 0.6)),
-    truth=lambda d, a: _r2(d, a),
+    truth=lambda std, alpha_bar: _r2(std, alpha_bar),
     mutants={
         'This is for the ODE; the chain forgets on its way down as well.':
             lambda d, a: _r2(d, a)**0.5,
@@ -44,7 +44,8 @@ def _pasted(x, known, mask): return mask*known + (1 - mask)*x
 
 ex_paste = Exercise('18-paste', 'Paste the known part, noised to the level of the sample.',
     inputs=_paste_cases,
-    truth=lambda x, y, m, e, a: _pasted(x, a**0.5*y + (1 - a)**0.5*e, m),
+    truth=lambda x_s, y, mask, eps, alpha_bar:
+        _pasted(x_s, alpha_bar**0.5*y + (1 - alpha_bar)**0.5*eps, mask),
     mutants={
         'The patch is clean; the sample is noisy: noise the patch to the same level.':
             lambda x, y, m, e, a: _pasted(x, y, m),
@@ -56,6 +57,10 @@ ex_paste = Exercise('18-paste', 'Paste the known part, noised to the level of th
             lambda x, y, m, e, a: _pasted(x, y + (1 - a)**0.5*e, m),
         'The picture was shrunk, but no noise was added.':
             lambda x, y, m, e, a: _pasted(x, a**0.5*y, m),
+        'The two rates are exchanged: the picture is multiplied by the root of alpha_bar.':
+            lambda x, y, m, e, a: _pasted(x, (1 - a)**0.5*y + a**0.5*e, m),
+        'The patch was laid over x_s like glass: where y is known, x_s must go.':
+            lambda x, y, m, e, a: x + m*(a**0.5*y + (1 - a)**0.5*e),
         'The hidden part must stay as it is in x_s.':
             lambda x, y, m, e, a: m*(a**0.5*y + (1 - a)**0.5*e),
     })
@@ -66,12 +71,14 @@ def _left(d, a): return d**2*(1 - a)/(a*d**2 + 1 - a)
 ex_strong = Exercise('18-strong', 'How many times too strong is the pull of DPS without C?',
     paper=True,
     inputs=few((0.5, 0.2, 0.5), (1.0, 0.05, 0.9), (0.3, 0.4, 0.05)),
-    truth=lambda d, y, a: 1 + _left(d, a)/y**2,
+    truth=lambda std, sigma_y, alpha_bar: 1 + _left(std, alpha_bar)/sigma_y**2,
     mutants={
         'This is C over sigma_y^2; sigma_y^2 itself stands in (18.6) too.':
             lambda d, y, a: _left(d, a)/y**2,
         'The variances want to be compared, not the standard deviations.':
             lambda d, y, a: 1 + _left(d, a)**0.5/y,
+        'sigma_y is a standard deviation; its square stands in (18.6).':
+            lambda d, y, a: 1 + _left(d, a)/y,
         'This takes the whole variance of x_0; x_t says something about it already.':
             lambda d, y, a: 1 + d**2/y**2,
         'This is how many times too weak (18.6) would be: the ratio is upside down.':

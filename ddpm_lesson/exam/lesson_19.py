@@ -45,6 +45,7 @@ ex_apart = Exercise('19-apart',
     mutants={
         'This is the mean of x_0 given z, the answer of a denoiser: it lies too close.': 0.5*0.25/0.3125,
         'The spread of z is not 0.5: noise and image both have a share.': 1.0,
+        'This is the spread of the data; divide it by the spread of z.': 0.5,
         'This is the spread of z; divide that of the data by it.': 0.3125**0.5,
         'This is the way from data to noise: divide the other way round.': 0.3125**0.5/0.5,
         'Take the root: the spread of z is the root of its variance.': 0.5/0.3125,
@@ -54,18 +55,32 @@ ex_apart = Exercise('19-apart',
 # %% ../../nbs/solutions/19_few_steps.ipynb #89d3f4ef
 def _averages(g):
     "Average velocities of data of two spreads, points, and three times."
-    from ddpm_lesson.few_steps import average_velocity
-    def of(std): return lambda z, r, tau: average_velocity(z, torch.as_tensor(r).double(), torch.as_tensor(tau).double(), 0.3, std)
     z = torch.randn(3, 1, generator=g, dtype=torch.float64)
-    return [Case((of(std), z, torch.tensor(tau).double()), f'data with spread {std}, tau={tau}') for std, tau in ((0.5, 1.0), (0.2, 0.7), (0.5, 0.4))]
+    return [Case((_Average(std), z, torch.tensor(tau).double()), f'data with spread {std}, tau={tau}')
+            for std, tau in ((0.5, 1.0), (0.2, 0.7), (0.5, 0.4))]
+
+class _Average:
+    "An average velocity that notes the longest stretch it was asked for."
+    def __init__(self, std): self.std, self.longest = std, 0.0
+    def __call__(self, z, r, tau):
+        from ddpm_lesson.few_steps import average_velocity
+        r, tau = (torch.as_tensor(v).double() for v in (r, tau))
+        self.longest = max(self.longest, (tau - r).max().item())
+        return average_velocity(z, r, tau, 0.3, self.std)
+
+def _ask_halves(answer, u, z, tau):
+    "What an answer says, and whether it asked for more than half of the way."
+    return answer(u, z, tau), float(u.longest > 0.51*tau)
 
 def _whole(u, z, tau, back=True, share=0.5):
     first = u(z, tau/2, tau)
     return (1 - share)*first + share*u(z - tau/2*first if back else z + tau/2*first, 0*tau, tau/2)
 
 ex_halves = Exercise('19-halves', 'The average velocity from tau to 0, from the averages of its two halves.',
-    inputs=_averages, truth=lambda u, z, tau: _whole(u, z, tau),
+    inputs=_averages, ask=_ask_halves, truth=lambda u, z, tau: _whole(u, z, tau),
     mutants={
+        'Right numbers, but u was asked for the whole way; its two halves were to be used.':
+            lambda u, z, tau: u(z, 0*tau, tau),
         'The second half begins where the first has led, not at z.':
             lambda u, z, tau: (u(z, tau/2, tau) + u(z, 0*tau, tau/2))/2,
         'A sign: from tau towards 0 the way is z minus time times velocity.':

@@ -27,6 +27,8 @@ ex_token = Exercise('20-token',
             lambda c, i, j, p, W: (i//p*(W//p) + j//p, i % p*p + j % p),
         'Rows and columns within the patch are exchanged.':
             lambda c, i, j, p, W: (i//p*(W//p) + j//p, c*p**2 + j % p*p + i % p),
+        'The number of the token comes first, the place within it second.':
+            lambda c, i, j, p, W: (c*p**2 + i % p*p + j % p, i//p*(W//p) + j//p),
         'The channel comes first, and each fills p times p places.':
             lambda c, i, j, p, W: (i//p*(W//p) + j//p, c*p + i % p*p + j % p),
         'This is the pixel in memory order, as if the image were only reshaped.':

@@ -35,6 +35,9 @@ ex_flops = Exercise('21-flops',
             lambda c_in, c_out, k, s, h, w: 6*c_in*c_out*k**2*h*w//s,
         'Backward has two gradients to find, that of the weights and that of what came in.':
             lambda c_in, c_out, k, s, h, w: 4*c_in*c_out*k**2*(h//s)*(w//s),
+        'Padding of k//2 keeps the edges: at stride 1 as many pixels come out as came in.':
+            lambda c_in, c_out, k, s, h, w:
+                6*c_in*c_out*k**2*((h - k)//s + 1)*((w - k)//s + 1),
         'A kernel has k x k weights.':
             lambda c_in, c_out, k, s, h, w: 6*c_in*c_out*k*(h//s)*(w//s),
     })

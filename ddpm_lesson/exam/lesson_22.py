@@ -38,6 +38,8 @@ ex_padding = Exercise('22-padding', 'Cross-attention that hears words, not what 
             lambda q, k, v, words: (_fit(q, k)*_first(k, words)).softmax(1) @ v,
         'The mask is the wrong way round: the filling speaks.':
             lambda q, k, v, words: _heard(_fit(q, k), v, ~_first(k, words)),
+        'Softmax over the places: each place shares out 1 among the words.':
+            lambda q, k, v, words: _fit(q, k)[:, :words].softmax(0) @ v[:words],
         'The root of d is missing.':
             lambda q, k, v, words: _heard(_fit(q, k, 0), v, _first(k, words)),
         'The fit is divided by d; by its root was wanted.':
@@ -48,7 +50,7 @@ ex_padding = Exercise('22-padding', 'Cross-attention that hears words, not what 
 ex_floor = Exercise('22-floor', 'Least root mean square distance to what the decoder can draw.',
     paper=True,
     inputs=few(([4.0, 1.0, 0.25], 1), ([4.0, 1.0, 0.25], 2), ([9.0, 2.0, 0.5, 0.1], 3)),
-    truth=lambda var, d: sum(var[d:])**0.5,
+    truth=lambda variances, d: sum(variances[d:])**0.5,
     mutants={
         'This is the mean square; its root was asked for.':
             lambda var, d: sum(var[d:]),
@@ -60,6 +62,8 @@ ex_floor = Exercise('22-floor', 'Least root mean square distance to what the dec
             lambda var, d: sum(v**0.5 for v in var[d:]),
         'One axis too many is lost: the first d are kept.':
             lambda var, d: sum(var[d - 1:])**0.5,
+        'One axis too few is lost: the one after the first d is lost as well.':
+            lambda var, d: sum(var[d + 1:])**0.5,
         'This is the first lost axis alone; all that are lost count.':
             lambda var, d: var[d]**0.5,
         'This is the share of the whole; a distance was asked for.':
@@ -72,7 +76,7 @@ def _c2(s, a): return s**2*a + 1 - a
 ex_forgotten = Exercise('22-forgotten', 'Standard deviation of samples over that of the data, without a scale.',
     paper=True,
     inputs=few((5.5, 0.0047), (3.0, 0.04), (2.0, 0.3)),
-    truth=lambda s, a: _c2(s, a)**-0.5,
+    truth=lambda s, alpha_bar_T: _c2(s, alpha_bar_T)**-0.5,
     mutants={
         'This is the standard deviation of the samples; asked is its share of s.':
             lambda s, a: s*_c2(s, a)**-0.5,
@@ -82,6 +86,8 @@ ex_forgotten = Exercise('22-forgotten', 'Standard deviation of samples over that
             lambda s, a: 1/_c2(s, a),
         'A standard deviation stands where a variance belongs: s^2 alpha_bar.':
             lambda s, a: (s*a + 1 - a)**-0.5,
+        'Variances add, not the two rates; then the root.':
+            lambda s, a: 1/(s*a**0.5 + (1 - a)**0.5),
         'At T some noise is mixed in as well: 1 - alpha_bar of it.':
             lambda s, a: (s**2*a)**-0.5,
         'The noise keeps only 1 - alpha_bar of its variance at T, not all of it.':
