@@ -17,7 +17,7 @@ import torch
 from .audit_rules import _judge_clamp, _clamps, _judge_questions, _judge_seed, _judge_start, _judge_steps
 from .audit_solvers import _judge_others, _names_of_solver
 from .audit_trace import L7, _Fault, _streams_kept, _table, _Unseeded, trace
-from .checks import moved_to, torch_defaults, whole_numbers
+from .checks import check_function, moved_to, torch_defaults, whole_numbers
 from .engine.files import full_path
 from .engine.safety import versions
 from .sampler import _check_count
@@ -142,6 +142,7 @@ def from_zero(
     sampler,  # (model, alphas_cumprod, x_T, steps, eta): T entries, steps 0..T-1
 ):            # the same, counting as we do
     "A sampler that counts steps from 0, for `audit`."
+    check_function(sampler, 'sampler')
     def counted(model, alpha_bar, x_T, steps, **eta):
         shifted = lambda x, t, *more, **named: model(x, torch.as_tensor(t) + 1)
         return sampler(shifted, alpha_bar[1:], x_T, steps, **eta)
@@ -154,6 +155,8 @@ def of_scheduler(
     scheduler,  # of diffusers, or one that behaves so: set_timesteps, timesteps, step
 ):              # a sampler for `audit`
     "What a pipeline does with a scheduler, on the table of the audit; its other settings stay."
+    if not callable(getattr(scheduler, 'step', None)):
+        raise TypeError(f'scheduler wanted one of diffusers, got {type(scheduler).__name__}')
     def run(model, alpha_bar, x_T, steps, **eta):
         betas = (1 - alpha_bar[1:]/alpha_bar[:-1]).tolist()
         ours = type(scheduler).from_config(scheduler.config, num_train_timesteps=len(betas), trained_betas=betas,
@@ -174,11 +177,11 @@ def load_sampler(
     where:str, # FILE.py:NAME
 ):             # what is called NAME there; a scheduler becomes a sampler
     "The function or scheduler that a command names. It runs the file: audit only what you trust."
-    path, _, name = where.rpartition(':')
+    path, _, name = str(where).rpartition(':')
     if not path or not name: raise ValueError(f'wanted FILE.py:FUNCTION, got {where!r}')
     file = full_path(path)
-    if not file.is_file(): raise ValueError(f'wanted a Python file, got {path!r}, which is none')
     spec = importlib.util.spec_from_file_location(f'audited {file.stem}', file)   # a name that no module has
+    if not (spec and file.is_file()): raise ValueError(f'wanted a Python file, got {path!r}, which is none')
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.resolve().parent))
     try:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_number', 'check_whole', 'check_sizes', 'check_known', 'whole_numbers', 'from_elsewhere', 'as_tensor',
-           'real_numbers', 'own_copy', 'check_shape', 'check_float', 'check_pair', 'check_shown', 'being_recorded',
-           'check_t', 'torch_defaults', 'autocast', 'moved_to']
+           'real_numbers', 'seeded', 'check_function', 'own_copy', 'check_shape', 'check_float', 'check_pair',
+           'check_shown', 'being_recorded', 'check_t', 'torch_defaults', 'autocast', 'moved_to']
 
 # %% ../nbs/reference/checks.ipynb #101d63e5
 import math
@@ -64,9 +64,14 @@ def check_sizes(*sizes, name:str)->list:
 def check_known(
     y,     # (B,) labels, on the CPU to be looked at
     known, # how many a network knows, which also takes this number: no label; None or 0: not said
+    n=None,# images that want one each; None: any number
 )->None:
     "Raise for labels that a network does not know."
-    if not known or not isinstance(y, Tensor) or not y.is_cpu or being_recorded(y) or not len(y): return
+    if not known or y is None: return
+    if n is not None and (not isinstance(y, Tensor) or y.is_floating_point() or y.shape != (n,)):
+        came = f'{tuple(y.shape)} {y.dtype}' if isinstance(y, Tensor) else f'{y!r:.60}'
+        raise TypeError(f'labels wanted a tensor of {n} whole numbers, one an image, got {came}')
+    if not isinstance(y, Tensor) or not y.is_cpu or being_recorded(y) or not len(y): return
     known = check_whole(known, 'classes of a network')
     if 0 <= y.min() <= y.max() <= known: return
     raise ValueError(f'labels wanted 0..{known - 1}, or {known} for none, got {y.min()}..{y.max()}')
@@ -115,6 +120,19 @@ def real_numbers(
     except (TypeError, ValueError, OverflowError, RuntimeError):
         came = f'{kind}{from_elsewhere(x)}'
         raise TypeError(f'{name} wanted real numbers, got {came}') from None
+
+def seeded(
+    seed,                # a whole number, Python's or numpy's
+)->torch.Generator:
+    "A generator of its own, on the CPU."
+    return torch.Generator('cpu').manual_seed(check_whole(seed, 'seed', 2**63 - 1, -2**63))
+
+def check_function(
+    f, name:str,  # what is to be called; what the error calls it
+):
+    "`f` itself, or an error: its name is none, nor is a class that has still to be made."
+    if callable(f) and not isinstance(f, type): return f
+    raise TypeError(f'{name} wanted a function, got {f!r:.60}')
 
 def own_copy(x:Tensor)->Tensor:
     "A copy to keep, which may take part in autograd even if it was made in inference mode."

@@ -22,7 +22,7 @@ from .asking import _apart, _check_kept
 from .checks import check_float, check_number, check_pair, check_t, real_numbers
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled, _pushed
-from .loss import PredictsEps, PredictsV, PredictsX0, _told, mean_square
+from .loss import PredictsEps, PredictsV, PredictsX0, _apart_by, _bare, _told, mean_square
 from .sampler import _check_count, leading, trailing
 from ddpm_lesson.schedule import (
     Schedule, _check_ends, _check_T, _line, _table, check_schedule, cosine_schedule,
@@ -153,7 +153,7 @@ def flow_loss(
     check_pair(x_0, eps, 'x_0', 'eps')
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     clean, tau, _ = _flow_rates(*rates(sched, t, x_0))
-    return distance(_told(net, clean*x_0 + tau*eps, t, labels), eps - x_0)
+    return _apart_by(distance, _told(_bare(net), clean*x_0 + tau*eps, t, labels), eps - x_0)
 
 # %% ../nbs/16_dialects.ipynb #b5dfd99e
 def _edm_rates(signal, noise, sigma_data):
@@ -172,7 +172,7 @@ def edm_loss(
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     skip, out, shrink = _edm_rates(*rates(sched, t, x_0), sigma_data)
     x_t = q_sample(sched, x_0, t, eps)
-    return distance(_told(net, shrink*x_t, t, labels), (x_0 - skip*x_t)/out)
+    return _apart_by(distance, _told(_bare(net), shrink*x_t, t, labels), (x_0 - skip*x_t)/out)
 
 # %% ../nbs/16_dialects.ipynb #db8bdc77
 class PredictsFlow(PredictsEps):

@@ -17,8 +17,9 @@ from ddpm_lesson.asking import (
     _asking, _bar, _check_clip, _check_images, _check_match, _each_step, _no_gradient,
     _to_end, _with_history, device_of, eval_mode,
 )
-from .checks import (check_float, check_number, check_pair, check_shape, check_whole,
-                                own_copy)
+from ddpm_lesson.checks import (
+    check_float, check_function, check_number, check_pair, check_shape, check_whole, own_copy,
+)
 from .forward import q_sample, rates
 from .loss import KeepsTables
 from ddpm_lesson.sampler import (
@@ -39,7 +40,7 @@ class GaussianWorld:
             if not check_float(x, name).isfinite().all():
                 raise ValueError(f'{name} wanted finite numbers, got NaN or infinity')
         mean, cov = mean.double().clone(), cov.double()
-        if mean.ndim != 1 or cov.shape != (len(mean),)*2:
+        if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean),)*2:
             raise ValueError('mean and cov wanted (d,) and (d, d), '
                              f'got {tuple(mean.shape)} and {tuple(cov.shape)}')
         if not torch.allclose(cov, cov.T): raise ValueError('cov wanted a symmetric matrix')
@@ -339,7 +340,9 @@ class Measured(KeepsTables):
     ):
         super().__init__()
         _check_match(model, sched)
-        self.model, self.sched, self.operator, self.spread = model, sched, operator, spread
+        self.model, self.sched = model, sched
+        self.operator = check_function(operator, 'operator')
+        self.spread = check_function(spread, 'spread')
         self.sigma_y = check_number(sigma_y, 'sigma_y', 0)
         self.rounds = check_whole(rounds, 'rounds')
         self.register_buffer('y', _check_images(y, 'y'), persistent=False)
@@ -416,6 +419,7 @@ def restore_dps(
 )->Tensor:            # shape
     "DPS as its program has it: after each step, zeta times the slope of |y - A x_0_hat|."
     y, zeta = _check_images(y, 'y'), check_number(zeta, 'zeta', 0)
+    check_function(operator, 'operator')
     ts, x_t, _, step, end = _prepare(model, sched, y, shape, steps, eta, clip, x_T, seeds)
     def way(x_t):
         for i in _bar(range(len(ts)), progress):

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 import torch
-from .data import Images, to_pixels, to_unit
+from .data import Images, check_set, to_pixels, to_unit
 from .engine.files import full_path, open_regular, save_png, sheet, write_text
 from .loss import ask, mean_abs
 from .metrics import evaluate_samples, fingerprint, image_hashes, lite0_judge
@@ -25,7 +25,7 @@ from .metrics import reference, subset, unseen
 from .engine.presets import preset_card
 from .engine.cards import units
 from .pretrained import draw_as_card, save_model
-from .checks import torch_defaults
+from .checks import check_whole, real_numbers, seeded, torch_defaults
 from .engine.sources import check_apart, find_source, load_images
 from .engine.run import Run, fit
 from .train import generator
@@ -37,8 +37,9 @@ _student = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 9: 2.306, 12: 2.2
 @torch_defaults()
 def mean_interval(values)->tuple:
     "Mean of (n,) numbers that differ by chance, and half width of its 95 % interval. Student 1908."
-    x = torch.as_tensor(values, dtype=torch.float64)
-    if len(x) < 2: raise ValueError(f'an interval wanted at least 2 values, got {len(x)}')
+    x = real_numbers(values, 'values', dtype=torch.float64)
+    if x.ndim != 1 or len(x) < 2:
+        raise ValueError(f'an interval wanted (n,) values, at least 2, got {tuple(x.shape)}')
     t = _student[max(k for k in _student if k <= len(x))]  # between two entries, the wider
     return x.mean().item(), t*x.std().item()/len(x)**0.5
 
@@ -49,18 +50,20 @@ def s1_cells(
 )->list:          # of dicts
     "S1's grid: schedule x loss x what is predicted; the linear arm also clipped like the cosine arm."
     schedules = 'rate', 'posit_linear', 'posit_linear_fixed'
-    arms = itertools.product(range(seeds), schedules, ('mae', 'mse'), ('eps', 'x_0'))
+    arms = itertools.product(range(check_whole(seeds, 'seeds')), schedules, ('mae', 'mse'), ('eps', 'x_0'))
     shared = dict(preset='posit-ddim', ema_decay=0.999) | scale
     return [shared | dict(distance=d, target=y, schedule=s, seed=k) for k, s, d, y in arms]
 
 def s2_cells(seeds:int=3, **scale)->list:
     "S2 before and after the repair of its schedule."
     both = 'hackernoon-ddpm', 'hackernoon-ddpm-fixed'
-    return [dict(preset=p, seed=k, **scale) for k in range(seeds) for p in both]
+    return [dict(preset=p, seed=k, **scale) for k in range(check_whole(seeds, 'seeds')) for p in both]
 
 # %% ../nbs/12_experiments.ipynb #ba5fd651
 def cell_name(cell:dict)->str:
     "Everything that sets a cell apart, as one word, fit for a file name."
+    if not isinstance(cell, dict) or 'preset' not in cell:
+        raise TypeError(f'cell wanted a dict with a preset, as of s1_cells, got {cell!r:.60}')
     words = [cell['preset']] + [f'{k}-{cell[k]}' for k in sorted(cell) if k != 'preset']
     return '_'.join(words).replace(' ', '').replace(',', '.')
 
@@ -71,10 +74,10 @@ def split(
     seed:int=0,
 )->tuple:  # (rest, held out)
     "Images to learn from and to judge by, at random; no copy of a held-out image is learned from."
-    n = len(data)
-    if not 0 < held < n:
+    n, held = len(check_set(data)), check_whole(held, 'held')
+    if held >= n:
         raise ValueError(f'held wanted fewer than the {n} images there are, got {held}')
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(n, generator=seeded(seed))
     out = subset(data, order[:held])
     rest = unseen(subset(data, order[held:]), set(image_hashes(out)))
     if rest is None:
@@ -182,11 +185,11 @@ def run_cell(
 )->list:                                         # rows, a dict each
     "Train one cell and measure it, or read what was measured before. The result is written last."
     check_apart((data := find_source(data)).where, folder)
+    path = full_path(folder)/'cells'/f'{cell_name(cell)}.json'
     train, test, ref = materials(data, size, held, n)
     card, images = preset_card(data=train, **cell)
     wanted = _wanted.get(cell['preset'], _usual)
     about = _identity(cell, card, train, test, measures=wanted, size=size, n=n)
-    path = full_path(folder)/'cells'/f'{cell_name(cell)}.json'
     if rows := _kept_rows(path, about): return rows
     run, began = Run(card, images), time.process_time()
     fit(run, progress=False)
@@ -217,7 +220,7 @@ def worker_pool(
     "Processes of one core each. None outlives this one, and Ctrl-C ends them at once."
     context = get_context('spawn')
     theirs, ours = context.Pipe(duplex=False)
-    with theirs, ours, ProcessPoolExecutor(workers, context, _begin_work, (theirs,)) as pool:
+    with theirs, ours, ProcessPoolExecutor(check_whole(workers, 'workers'), context, _begin_work, (theirs,)) as pool:
         try: yield pool
         except KeyboardInterrupt:
             ours.close()
@@ -232,6 +235,7 @@ def run_cells(
 )->list:                 # all rows
     "Train and measure all cells. Interrupted, the same call goes on with those that are missing."
     from tqdm import tqdm
+    for cell in cells: cell_name(cell)   # raises here, before any process begins
     rows, how = [], how | dict(data=find_source(how.get('data', 'fashion')))   # looked up once
     with worker_pool(workers) as pool:
         jobs = [pool.submit(run_cell, cell, folder, **how) for cell in cells]
@@ -247,7 +251,13 @@ def paired(
 )->list:  # value at b minus value at a, for each seed the mean over its pairs
     "The effect of one choice, seed by seed."
     agree = ['seed', *(k for k in settings if k != key)]
-    at_a, at_b = ({tuple(r[k] for k in agree): r[value] for r in rows if r[key] == x} for x in (a, b))
+    if lacking := sorted({k for r in rows for k in (key, value, *agree) if k not in r}):
+        raise ValueError(f'rows wanted {", ".join(lacking)}, got some without')
+    found = [[(tuple(r[k] for k in agree), r[value]) for r in rows if r[key] == x] for x in (a, b)]
+    at_a, at_b = map(dict, found)
+    if [len(at_a), len(at_b)] != [*map(len, found)]:
+        raise ValueError(f'rows wanted one for each {key}, {", ".join(agree)}, got several: '
+                         'name in settings what else tells them apart')
     if not at_a or at_a.keys() != at_b.keys():
         came = f'{len(at_a)} and {len(at_b)}'
         raise ValueError(f'{key} wanted rows in pairs of {a!r} and {b!r}, got {came}')

@@ -17,7 +17,7 @@ from ddpm_lesson.asking import (
 )
 from .checks import check_float, check_pair, check_t, real_numbers
 from .forward import at, q_sample, shaped
-from .loss import PredictsEps, mean_square
+from .loss import PredictsEps, _apart_by, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
 from .sampler import _walk_from, levels
 from .schedule import Schedule, check_schedule
@@ -188,7 +188,7 @@ def distill_loss(
     t, m, s = _falling(sched, x_0, t, m, s)
     x_t = q_sample(sched, x_0, t, eps)
     wanted = two_step_target(teacher, sched, x_t, t, m, s, *labels, clip=clip)
-    return distance(_image(model, x_t, t, *labels), wanted)
+    return _apart_by(distance, _image(model, x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #cf3a3d6c
 def consistency_loss(
@@ -216,7 +216,7 @@ def consistency_loss(
         said = _image(model, x_s, s.clamp(min=1), *labels)
         wanted = torch.where(shaped(s, x_s) > 0, said, x_s)
     torch.clear_autocast_cache()   # as in `_asking`
-    return distance(_image(model, x_t, t, *labels), wanted)
+    return _apart_by(distance, _image(model, x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #b545c573
 def average_velocity(
@@ -242,6 +242,8 @@ def mean_flow_target(
     *labels,       # passed on to the network
 )->tuple:          # of the shape of z: what it said; what it should have said, no gradient
     "v - (tau - r) du/dtau along the path, by one forward derivative. Geng et al. 2025."
+    check_pair(z, v, 'z', 'v')
+    r, tau = _times(z, r, tau)
     def ask(z, r, tau): return _checked(net(z, r, tau, *_copies(labels)), z)
     own = _dtype_for(net, z.dtype)
     tangent = v, torch.zeros_like(r), torch.ones_like(tau)
@@ -267,7 +269,7 @@ def mean_flow_loss(
     check_pair(x_0, eps, 'x_0', 'eps')
     r, tau = _times(x_0, r, tau)
     z = x_0 + shaped(tau, x_0)*(eps - x_0)
-    return distance(*mean_flow_target(net, z, r, tau, eps - x_0, *labels))
+    return _apart_by(distance, *mean_flow_target(net, z, r, tau, eps - x_0, *labels))
 
 # %% ../nbs/19_few_steps.ipynb #d7ff663b
 class PredictsMeanFlow(PredictsEps):

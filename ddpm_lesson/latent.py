@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .checks import check_float, check_shown, check_sizes, check_whole, own_copy
+from ddpm_lesson.checks import (
+    being_recorded, check_float, check_shown, check_sizes, check_whole, own_copy,
+)
 from .unet import checked_labels, time_embedding, zeroed
 
 # %% ../nbs/22_text_to_image.ipynb #37665fcd
@@ -48,19 +50,24 @@ class LinearAutoencoder:
         return (self.mean + (z.double()*self.std) @ self.axes).reshape(-1, *self.shape).to(z.dtype)
 
 # %% ../nbs/22_text_to_image.ipynb #c0d3274e
+def _texts(given, name)->list:
+    "A list of texts, or an error: a single one is none, nor is a set, which has no order."
+    unordered = isinstance(given, (str, set, frozenset, dict)) or not hasattr(given, '__iter__')
+    texts = [None] if unordered else [*given]
+    if all(isinstance(c, str) for c in texts): return texts
+    raise TypeError(f'{name} wanted a list of texts, got {given!r:.60}')
+
 def word_ids(
     captions,   # strings, their words apart by spaces
     words,      # the vocabulary; words[0] fills up
     length:int, # places: at least the words of the longest caption
 )->Tensor:      # (N, length) int64
     "Each caption as the numbers of its words."
-    texts = [None] if isinstance(captions, str) else [*captions]
-    if not all(isinstance(c, str) for c in texts):
-        raise TypeError(f'captions wanted a list of texts, got {captions!r:.60}')
+    texts, words = _texts(captions, 'captions'), _texts(words, 'words')
     if len(set(words)) < len(words): raise ValueError('words wanted each once')
     number, rows = {w: i for i, w in enumerate(words) if i}, [c.split() for c in texts]
     if strange := sorted({w for row in rows for w in row} - number.keys()):
-        raise ValueError(f'captions wanted words of {list(words)[1:]}, got {strange}')
+        raise ValueError(f'captions wanted words of {words[1:]}, got {strange}')
     length = check_whole(length, 'length')
     if any(len(row) > length for row in rows):
         raise ValueError(f'captions wanted at most {length} words, got {max(rows, key=len)}')
@@ -100,6 +107,17 @@ class WordBlock(nn.Module):
         return h + self.down(F.silu(self.up(self.norm2(h) + time)))
 
 # %% ../nbs/22_text_to_image.ipynb #99b6deac
+def _check_ids(ids, words=None, n=None)->None:
+    "Raise unless they are captions as `word_ids` has them, `n` of them, of so many words."
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.dtype != torch.int64 or not len(ids):
+        came = f'{tuple(ids.shape)} {ids.dtype}' if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(f'ids wanted (K, L) int64, as from word_ids, got {came}')
+    if n not in (None, len(ids)):
+        raise ValueError(f'ids wanted one caption for each of {n} latents, got {len(ids)}')
+    if not words or not ids.is_cpu or being_recorded(ids) or not ids.numel(): return
+    if not 0 <= ids.min() <= ids.max() < words:
+        raise ValueError(f'ids wanted words 0..{words - 1}, got {ids.min()}..{ids.max()}')
+
 class TextDenoiser(nn.Module):
     "The noise in a latent, from the latent, the time and the words of a caption."
     def __init__(self,
@@ -119,6 +137,7 @@ class TextDenoiser(nn.Module):
     def forward(self, z_t:Tensor, t:Tensor, ids:Tensor)->Tensor:
         "z_t (B, size), t (B,), ids (B, L) int64 -> (B, size)."
         check_shown(z_t, t, self.start.in_features, self.end.weight, 2)
+        _check_ids(ids, self.words.num_embeddings, len(z_t))
         time = time_embedding(t, self.width).to(self.end.weight.dtype)
         words, time = self.words(ids), self.time(time)
         h = self.start(z_t)
@@ -133,9 +152,7 @@ class Captioned(nn.Module):
         ids:Tensor, # (K, L) int64 from `word_ids`, one row per caption
     ):
         super().__init__()
-        if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.dtype != torch.int64:
-            came = f'{tuple(ids.shape)} {ids.dtype}' if isinstance(ids, Tensor) else type(ids).__name__
-            raise TypeError(f'ids wanted (K, L) int64, as from word_ids, got {came}')
+        _check_ids(ids)
         self.net, self.classes = net, len(ids)
         self.register_buffer('ids', own_copy(ids), persistent=False)
 

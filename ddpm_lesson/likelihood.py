@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from ddpm_lesson.asking import (
     _asking, _check_clip, _check_images, _check_match, _with_history, eval_mode,
 )
-from .checks import (check_float, check_number, check_pair, check_shape, check_t,
-                                check_whole, whole_numbers)
+from ddpm_lesson.checks import (
+    check_float, check_function, check_number, check_pair, check_shape, check_t, check_whole,
+    whole_numbers,
+)
 from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
@@ -29,7 +31,8 @@ def _exact(x)->Tensor:
 
 def _rows(x)->Tensor:
     "Images, (B, ...), as rows of float64."
-    return _exact(check_float(x, 'x'))[..., None].flatten(1)
+    check_pair(x, x, 'x', 'x')
+    return _exact(x)[..., None].flatten(1)
 
 def log_normal(
     x:Tensor,  # (B, ...)
@@ -45,6 +48,8 @@ def log_density(
     t,                     # int or (B,) int64, 0..T
 )->Tensor:                 # (B,) float64, nats
     "Exact logarithm of the density of x_t in a world of lesson 5."
+    if not isinstance(world, GaussianMixture):
+        raise TypeError(f'world wanted a GaussianMixture, got {type(world).__name__}')
     if check_float(x_t, 'x_t').shape[1:] != world.means.shape[1:]:
         wanted = ('B', *world.means.shape[1:])
         raise ValueError(f'x_t wanted shape {wanted}, got {tuple(x_t.shape)}')
@@ -68,6 +73,11 @@ def trace_terms(
     "v . J v for each probe, J the Jacobian of the model's answer: one backward pass each."
     if not eps_hat.requires_grad:
         raise ValueError("the model's answer wanted a gradient: was it computed under no_grad?")
+    if not x_t.requires_grad: raise ValueError('x_t wanted a gradient: requires_grad_() before')
+    shapes = [tuple(v.shape) for v in probes]
+    if not shapes or {*shapes} != {tuple(x_t.shape)}:
+        raise ValueError(f'probes wanted a list of vectors of shape {tuple(x_t.shape)}, '
+                         f'got {shapes or "none"}')
     def one(i, v):
         more = i + 1 < len(probes)
         back, = torch.autograd.grad(eps_hat, x_t, v.to(eps_hat), more, materialize_grads=True)
@@ -78,7 +88,7 @@ def unit_probes(
     x:Tensor, # (B, ...)
 )->list:      # one vector for each number of an image
     "The unit vectors: the sum of v . J v over them is the exact trace."
-    d = x[0].numel()
+    d = math.prod(x.shape[1:])
     units = F.one_hot(torch.arange(d, device=x.device), d).to(x)
     return [v.view(x.shape[1:]).expand_as(x) for v in units]
 
@@ -146,7 +156,7 @@ def ode_log_likelihood(
     "Log density under the ODE of lesson 7, by Heun's rule in the angle; two calls a step."
     _check_match(model, sched)
     path, x = _path(sched, steps, start), _check_images(x_0, 'x_0')
-    draw = unit_probes
+    draw, log_p_T = unit_probes, check_function(log_p_T, 'log_p_T')
     if probes is not None:  # the first draw of each seed is left to whoever dequantised
         noise, probes = image_noise(tuple(x.shape), seeds, x.device, x), check_whole(probes, 'probes')
         draw = lambda x_t: [noise().sign() for _ in range(probes)]

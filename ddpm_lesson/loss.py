@@ -10,7 +10,9 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 import torch
 from torch import Tensor, nn
 from .asking import _check_kept, _checked, _copies, _dtype_for, _first_weights
-from .checks import check_float, check_known, check_t, from_elsewhere
+from ddpm_lesson.checks import (
+    check_float, check_function, check_known, check_t, from_elsewhere,
+)
 from .forward import q_sample, shaped
 from .posterior import v_from_eps
 from .schedule import Schedule, check_schedule
@@ -36,6 +38,10 @@ def mean_abs(got:Tensor, wanted:Tensor)->Tensor:
     "Mean absolute difference: S1's choice. It is least at the median, not at the mean."
     return _difference(got, wanted).abs().mean(1)
 
+def _apart_by(distance, got, wanted)->Tensor:
+    "One loss an image, by a function such as these two."
+    return check_function(distance, 'distance')(got, wanted)
+
 distances = dict(mse=mean_square, mae=mean_abs)  # what a settings file calls them
 
 # %% ../nbs/09_objective.ipynb #dfbfa238
@@ -46,6 +52,12 @@ def _told(
     t = t.to(x.device, non_blocking=x.is_cuda).expand(len(x))
     said = net(x.to(_dtype_for(net, x.dtype)), *_copies((t, *labels)))
     return check_float(said, "the network's answer", from_elsewhere(net))
+
+def _bare(net):
+    "The network, or an error if it is wrapped: then it answers with noise, whatever it learned."
+    if not isinstance(net, PredictsEps): return net
+    raise TypeError('net wanted the network alone, whose answer this loss compares, '
+                    f'got {type(net).__name__}, which answers with noise: take its .net')
 
 def ask(
     net, sched:Schedule,  # (x_t, t, ...) -> anything of the shape of x_t
@@ -69,7 +81,7 @@ def eps_loss(
     distance=mean_square,  # or `mean_abs`
 )->Tensor:                 # (B,) one loss an image
     "L_simple: how far the network's noise is from the noise mixed in. DDPM Eq. 14."
-    return distance(ask(net, sched, x_0, t, eps, labels), eps)
+    return _apart_by(distance, ask(net, sched, x_0, t, eps, labels), eps)
 
 # %% ../nbs/09_objective.ipynb #a33602a7
 def x_0_loss(
@@ -77,14 +89,15 @@ def x_0_loss(
     sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
 )->Tensor: # (B,) one loss an image
     "How far the network's clean image is from the clean image: `eps_loss` times 1/snr."
-    return distance(ask(net, sched, x_0, t, eps, labels), x_0)
+    return _apart_by(distance, ask(_bare(net), sched, x_0, t, eps, labels), x_0)
 
 def v_loss(
     net, # (x_t, t, ...) -> velocity; the rest as in `eps_loss`
     sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
 )->Tensor: # (B,) one loss an image
     "How far the network's velocity is from v: `eps_loss` times 1/alpha_bar. Salimans and Ho 2022."
-    return distance(ask(net, sched, x_0, t, eps, labels), v_from_eps(sched, x_0, eps, t))
+    v = v_from_eps(sched, x_0, eps, t)
+    return _apart_by(distance, ask(_bare(net), sched, x_0, t, eps, labels), v)
 
 # %% ../nbs/09_objective.ipynb #f06ac029
 class KeepsTables(nn.Module):
@@ -139,7 +152,7 @@ class PredictsEps(KeepsTables):
         if not labels and not getattr(self.net, 'went_without', True):
             raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
-        for y in labels: check_known(y, known)
+        for y in labels: check_known(y, known, len(x_t))
         given = x_t.to(self.like(x_t).dtype, copy=True)   # it may write into what it is shown
         return _checked(self.net(given, *_copies((t, *labels))), x_t)
 

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .asking import _asking, _check_clip, _check_match, _copies, device_of, eval_mode
-from .data import Images, to_pixels, to_unit
+from .data import Images, check_set, to_pixels, to_unit
 from .forward import q_sample
 from .guidance import check_labels, in_batches
-from .loss import mean_square
+from .loss import _apart_by, mean_square
 from .posterior import x_0_from_eps
 from ddpm_lesson.checks import (
-    autocast, check_float, check_number, check_shape, check_whole, torch_defaults,
+    autocast, check_float, check_function, check_number, check_shape, check_whole, seeded,
+    torch_defaults, whole_numbers,
 )
 from .sampler import ddim_sample
 from .schedule import Schedule
@@ -251,7 +252,7 @@ def reference(
     n, real = check_whole(n, 'n'), _as_pixels(real, 'real')
     if len(real) < 4: raise ValueError(f'real wanted at least 4 images, got {len(real)}')
     source = real if other is None else _as_pixels(other, 'other')
-    g = torch.Generator().manual_seed(seed)
+    g = seeded(seed)
     order = torch.randperm(len(source), generator=g).to(source.device)
     k = min(n, len(real)//2) if other is None else n
     if other is None: real = real[order[k:]]
@@ -317,7 +318,7 @@ def draw_pixels(
 )->tuple:                     # (N, C, H, W) uint8; network calls an image, counted
     "Samples as bytes, in batches. Each image depends on its own seed and label only."
     shape, device = check_shape(shape), device_of(model) if device is None else device
-    counted, done = Counted(model), []
+    counted, done, sampler = Counted(model), [], check_function(sampler, 'sampler')
     who = in_batches(counted, shape[0], labels, guidance, seeds, batch, progress, between)
     for asked, some in who:
         shape_here, how = (len(some), *shape[1:]), dict(steps=steps, clip=clip, device=device)
@@ -352,7 +353,8 @@ def steps_curve(
 )->list:                                           # a dict for each count
     "Quality against network calls: the same seeds, judged after each number of steps."
     ref = _as_reference(data_real, judge, other, n)
-    return [evaluate(model, sched, ref, n=n, steps=S, **how) for S in steps]
+    counts = whole_numbers(steps, 'steps wanted a list of counts')
+    return [evaluate(model, sched, ref, n=n, steps=S, **how) for S in counts]
 
 # %% ../nbs/11_evaluate.ipynb #fa2adb3c
 @torch_defaults()
@@ -405,7 +407,7 @@ def fingerprint(images)->str:
 
 def subset(images:Images, index:Tensor)->Images:
     "A part of a set, in the order of `index`, (n,) int64; or where it, (N,), is true."
-    labels = None if images.labels is None else images.labels[index]
+    labels = None if check_set(images).labels is None else images.labels[index]
     return replace(images, pixels=images.pixels[index], labels=labels)
 
 # %% ../nbs/11_evaluate.ipynb #f8504529
@@ -430,7 +432,7 @@ def held_out(
 )->tuple:                   # (mean, its standard error over images, steps and noise)
     "Ask about each image once, at a random step. One seed asks every model the same questions."
     _check_match(model, sched)
-    pixels, g = _as_pixels(images), torch.Generator().manual_seed(seed)
+    pixels, g = _as_pixels(images), seeded(seed)
     n, batch = len(pixels), check_whole(batch, 'batch')
     if device is None: device = device_of(model)
     if n < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {n}')
@@ -443,7 +445,12 @@ def held_out(
         eps = torch.randn(x_0.shape, generator=g).to(device)
         x_t = q_sample(sched, x_0, some, eps)
         ask = _asking(model, x_t.dtype, True, lambda x_t, t: model(x_t, t, *_copies(y)))
-        each.append(compare(x_0, x_t, some, eps, ask(x_t, some.to(device))).cpu().double())
+        compare = check_function(compare, 'compare')
+        apart = compare(x_0, x_t, some, eps, ask(x_t, some.to(device)))
+        if check_float(apart, 'what compare returns').shape != (len(x),):
+            raise ValueError(f'compare wanted to return one number an image, ({len(x)},), '
+                             f'got {tuple(apart.shape)}')
+        each.append(apart.cpu().double())
     each = torch.cat(each)
     return each.mean().item(), each.std().item()/n**0.5
 
@@ -454,7 +461,7 @@ def noise_loss(
     **how,                          # for `held_out`: labels, seed, batch, device
 )->tuple:                           # (loss, its standard error)
     "How far eps_hat is from the noise mixed in, over uniform steps. DDPM Eq. 14."
-    def compare(x_0, x_t, t, eps, eps_hat): return error(eps_hat, eps)
+    def compare(x_0, x_t, t, eps, eps_hat): return _apart_by(error, eps_hat, eps)
     return held_out(model, sched, images, compare, **how)
 
 # %% ../nbs/11_evaluate.ipynb #910f9bb0
@@ -467,5 +474,5 @@ def image_loss(
     clip = _check_clip(clip)
     def compare(x_0, x_t, t, eps, eps_hat):
         x_0_hat = x_0_from_eps(sched, x_t, eps_hat, t)
-        return error(x_0_hat if clip is None else x_0_hat.clamp(*clip), x_0)
+        return _apart_by(error, x_0_hat if clip is None else x_0_hat.clamp(*clip), x_0)
     return held_out(model, sched, images, compare, **how)

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from ddpm_lesson.checks import (
-    autocast, check_float, check_number, check_pair, check_t, check_whole, moved_to, own_copy,
+    autocast, check_float, check_function, check_number, check_pair, check_t, check_whole, moved_to, own_copy,
     torch_defaults, whole_numbers,
 )
-from .data import Images, to_unit
+from .data import Images, check_set, to_unit
 from .forward import at, shaped
 from .loss import distances, targets
 from .schedule import Schedule, check_schedule
@@ -131,7 +131,7 @@ def batch_indices(
     step:int, seed:int,  # which batch, from 0
 )->Tensor:  # (batch,) int64
     "The images of batch `step`: none twice in an epoch, in an order drawn anew each epoch."
-    step, seed = whole_numbers((step, seed), 'step and seed wanted whole numbers')
+    n, step, seed = whole_numbers((n, step, seed), 'n, step and seed wanted whole numbers')
     if step < 0: raise ValueError(f'step wanted at least 0, got {step}')
     batch = check_whole(batch, 'batch')
     if batch > n:
@@ -154,7 +154,7 @@ def draw(
     T:int, step:int,  # steps of the schedule; which batch, from 0
 )->Batch:
     "All that is random in a step: which images, times, noise, which labels are dropped."
-    device, g = data.pixels.device, generator(recipe.seed, 1, step)
+    device, g = check_set(data).pixels.device, generator(recipe.seed, 1, step)
     i = batch_indices(len(data), recipe.batch, step, recipe.seed)
     t = torch.randint(1, check_whole(T, 'T') + 1, (recipe.batch,), generator=g)
     luck = [torch.rand(len(i), generator=g) for _ in range(2)]
@@ -223,6 +223,8 @@ def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
     "AdamW, all parameters in one kernel where the device has one."
     if not any(p.requires_grad for p in params):
         raise ValueError('the optimizer wanted weights that learn, got none')
+    if any(p.is_inference() for p in params):
+        raise ValueError('the optimizer wanted weights that learn, got some of inference mode')
     kind = params[0].device.type
     return torch.optim.AdamW(
         params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,
@@ -264,12 +266,17 @@ def train_step(
 # %% ../nbs/10_train.ipynb #475bb9ba
 def _check_data(net, data)->None:
     "Raise unless it is a set of images, with as many classes as the network knows if it has labels."
-    if not isinstance(data, Images):
-        raise TypeError(f'data wanted Images, got {type(data).__name__}')
-    named, known = len(data.classes), getattr(net, 'classes', None)
+    named, known = len(check_set(data).classes), getattr(net, 'classes', None)
     if data.labels is not None and known is not None and known != named:
         raise ValueError(f'net wanted {named} classes, as {data.name} has, got {known}; '
                          'without labels: Images(data.pixels)')
+
+def _check_opt(opt, net)->None:
+    "Raise unless it is an optimizer of weights of this network."
+    groups = [] if isinstance(opt, type) else getattr(opt, 'param_groups', [])
+    if {id(p) for group in groups for p in group['params']} & {id(p) for p in net.parameters()}: return
+    came = f'that of others, {type(opt).__name__}' if groups else f'{opt!r:.60}'
+    raise ValueError(f'opt wanted an optimizer of the weights of net, got {came}')
 
 @torch.inference_mode(False)
 @torch.enable_grad()
@@ -286,7 +293,8 @@ def fit(
         raise TypeError(f'recipe wanted a Recipe, got {type(recipe).__name__}')
     if opt is None and recipe.optimizer != 'adamw':
         raise ValueError(f'opt wanted an optimizer: {recipe.optimizer} is made by engine.run')
-    opt = opt or adamw(list(net.parameters()), recipe)
+    if opt is None: opt = adamw(list(net.parameters()), recipe)
+    _check_opt(opt, net)
     bf16 = recipe.precision == 'bf16'
     ema, losses = Ema(net, recipe.ema_decay), []
     net.train()
@@ -327,7 +335,7 @@ def lr_sweep(
     ends, own = (math.log10(low), math.log10(high)), dict(dtype=torch.float64, device='cpu')
     rates, losses = torch.logspace(*ends, check_whole(steps, 'steps'), **own), []
     for step, lr in enumerate(rates.tolist()):
-        losses.append(check_number(loss_at(step, lr), 'the loss'))
+        losses.append(check_number(check_function(loss_at, 'loss_at')(step, lr), 'the loss'))
         averages = smoothed(torch.tensor(losses, **own))[9:]  # of ten losses at least: fewer are luck
         if len(averages) and not averages[-1] <= 4*averages.min(): break
     return rates[:len(losses)], torch.tensor(losses, **own)

@@ -1,5 +1,6 @@
 "Numbers and tensors of other kinds give the same answer or a sentence; what is handed out, or was made before, is nobody else's."
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from torch.testing import assert_close
 
 from conftest import Stub, normal
 from ddpm_lesson import (
+    audit,
     dialects,
     dit,
     edit,
+    experiments,
     few_steps,
     guidance,
     latent,
@@ -36,6 +39,8 @@ X, EPS = normal(2, 1, 4, 4).float().clamp(-1, 1), normal(2, 1, 4, 4, seed=1).flo
 SHAPE, SEEDS, HALF = (2, 1, 4, 4), dict(seeds=(3, 4)), torch.tensor([1., 1., 0., 0.])
 DATA = Images(torch.arange(0, 240, dtype=torch.uint8).reshape(15, 1, 4, 4))
 RECIPE = train.Recipe(steps=3, batch=4, warmup=1, lr=0.01)
+NET = unet.UNet(width=8, mults=(1,), blocks=1)
+def FEATURES(pixels): return pixels.flatten(1).double()
 
 # --- whole numbers --------------------------------------------------------------------------------
 
@@ -50,6 +55,8 @@ WHOLE = {   # name -> (whole number -> what it gives, the number)
     'rounds': (lambda n: edit.invert(Stub(), SCHED, X, steps=2, rounds=n).tolist(), 3), 'in_batches': (lambda n: [s for _, s in guidance.in_batches(Stub(), n, batch=n)], 100), 'held_out': (lambda n: metrics.noise_loss(Stub(), SCHED, DATA, batch=n), 100),
     'word_ids': (lambda n: latent.word_ids(['a'], ['', 'a'], n).tolist(), 100), 'TextDenoiser': (lambda n: unet.count_parameters(latent.TextDenoiser(n, 9, 16)), 100), 'TextDenoiser, width': (lambda n: unet.count_parameters(latent.TextDenoiser(4, 9, n)), 64),
     'WordBlock': (lambda n: unet.count_parameters(latent.WordBlock(200, n)), 50), 'LinearAutoencoder': (lambda n: latent.LinearAutoencoder(normal(9, 5), n).std.tolist(), 3),
+    'seed of a reference': (lambda n: metrics.reference(DATA, FEATURES, seed=n).real.tolist(), 100), 'seed of a held-out loss': (lambda n: metrics.noise_loss(Stub(), SCHED, DATA, seed=n), 100), 'seed of a split': (lambda n: experiments.split(DATA, 5, n)[1].pixels.tolist(), 100),
+    'held': (lambda n: len(experiments.split(DATA, n)[0]), 5), 'batch_indices, n': (lambda n: train.batch_indices(n, 4, 0, 0).tolist(), 100), 's1_cells': (lambda n: experiments.s1_cells(n), 2), 's2_cells': (lambda n: experiments.s2_cells(n), 2),
     'sample': (lambda n: FiniteData(X, SCHED).sample(n, torch.Generator().manual_seed(0)).shape, 100), 'nearest': (lambda n: metrics.nearest(DATA, DATA, n)[1].tolist(), 100),
 }
 
@@ -112,9 +119,58 @@ OUTSIDE = {
 }
 
 
+ROWS = [dict(seed=0, target=x, KID=1.) for x in 'ab']
+GRADED, IDS = X.clone().requires_grad_(), torch.tensor([[0, 1], [2, 0]])
+READS = latent.TextDenoiser(4, 3, 16)
+class Knows(nn.Embedding):
+    "A network of one's own that knows three classes, and leaves checking to others."
+    classes = 3
+    def __init__(self): super().__init__(4, 16)
+    def forward(self, x_t, t, y): return x_t + super().forward(y).view(-1, 1, 4, 4)
+def LABELLED(y): return loss.PredictsEps(Knows(), SCHED)(X, torch.tensor([5, 6]), y)
+with torch.inference_mode(): FROZEN_IN_TIME = unet.UNet(width=8, mults=(1,), blocks=1)
+
+OUTSIDE |= {
+    'one label for two images': lambda: LABELLED(torch.tensor([1])), 'a number for labels': lambda: LABELLED(1), 'a list for labels': lambda: LABELLED([0, 1]), 'floats for labels': lambda: LABELLED(torch.tensor([0., 1.])), 'labels in two dimensions': lambda: LABELLED(torch.tensor([[0, 1]])),
+    'an optimizer of another network': lambda: train.fit(NET, SCHED, DATA, RECIPE, torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1)), "an optimizer's name": lambda: train.fit(NET, SCHED, DATA, RECIPE, 'adam'), "an optimizer's class": lambda: train.fit(NET, SCHED, DATA, RECIPE, torch.optim.Adam),
+    'a network made in inference mode': lambda: train.fit(FROZEN_IN_TIME, SCHED, DATA, RECIPE),
+    'a wrapped network and v': lambda: loss.v_loss(loss.PredictsV(NET, SCHED), SCHED, X, 5, EPS), 'a wrapped network and x_0': lambda: loss.x_0_loss(loss.PredictsX0(NET, SCHED), SCHED, X, 5, EPS), 'a wrapped network and flow': lambda: dialects.flow_loss(dialects.PredictsFlow(NET, SCHED), SCHED, X, 5, EPS),
+    'a wrapped network and EDM': lambda: dialects.edm_loss(dialects.PredictsEdm(NET, SCHED), SCHED, X, 5, EPS), 'a wrapped network in fit': lambda: train.fit(loss.PredictsV(NET, SCHED), SCHED, DATA, RECIPE),
+    'draw of pixels': lambda: train.draw(DATA.pixels, RECIPE, 9, 0), 'draw, exchanged': lambda: train.draw(RECIPE, DATA, 9, 0), 'subset of pixels': lambda: metrics.subset(DATA.pixels, torch.tensor([0])), 'split of pixels': lambda: experiments.split(DATA.pixels, 3), 'a share for a number': lambda: experiments.split(DATA, 0.1),
+    'one count for several': lambda: metrics.steps_curve(Stub(), SCHED, DATA, FEATURES, steps=4), 'a loss in place of losses': lambda: metrics.held_out(Stub(), SCHED, DATA, lambda *all: torch.tensor(1.)), 'a seed of text': lambda: metrics.reference(DATA, FEATURES, seed='0'), 'a seed too large': lambda: metrics.reference(DATA, FEATURES, seed=2**70),
+    'two rows in one place': lambda: experiments.paired([*ROWS, ROWS[0]], 'target', 'a', 'b', ()), 'rows without the value': lambda: experiments.paired(ROWS, 'target', 'a', 'b', (), 'FID'), 'rows without the key': lambda: experiments.paired(ROWS, 'schedule', 'a', 'b', ()),
+    'an interval of rows': lambda: experiments.mean_interval([[1., 2.], [3., 4.]]), 'an interval of texts': lambda: experiments.mean_interval(['1', '2']), 'an interval of a number': lambda: experiments.mean_interval(1.), 'a cell by name': lambda: experiments.cell_name('s1'), 'a cell without a preset': lambda: experiments.run_cell(dict(seed=0), 'nowhere'),
+    'one cell for several': lambda: experiments.run_cells(dict(preset='debug'), 'nowhere'), 'no workers': lambda: experiments.worker_pool(0).__enter__(),
+    'a set of captions': lambda: latent.word_ids({'a'}, ['', 'a'], 2), 'a set of words': lambda: latent.word_ids(['a'], {'', 'a'}, 2), 'a text for words': lambda: latent.word_ids(['a'], '_a', 2), 'no captions': lambda: latent.word_ids(None, ['', 'a'], 2),
+    'one caption for two latents': lambda: READS(torch.zeros(2, 4), torch.tensor([5, 6]), IDS[:1]), 'the words of one caption': lambda: READS(torch.zeros(2, 4), torch.tensor([5, 6]), IDS[0]), 'a list of captions': lambda: READS(torch.zeros(2, 4), torch.tensor([5, 6]), IDS.tolist()),
+    'an unknown word': lambda: READS(torch.zeros(2, 4), torch.tensor([5, 6]), IDS + 1), 'a word before the first': lambda: READS(torch.zeros(2, 4), torch.tensor([5, 6]), IDS - 1), 'Captioned, without captions': lambda: latent.Captioned(READS, IDS[:0]),
+    'a target of another shape': lambda: few_steps.mean_flow_target(lambda z, r, tau: z, X, 0., 0.5, EPS[:1]), 'a stretch that runs backwards': lambda: few_steps.mean_flow_target(lambda z, r, tau: z, X, torch.ones(2), torch.zeros(2), EPS),
+    'a trace without a gradient': lambda: likelihood.trace_terms(GRADED*2, X, [X]), 'a probe in place of probes': lambda: likelihood.trace_terms(GRADED*2, GRADED, X), 'no probes': lambda: likelihood.trace_terms(GRADED*2, GRADED, []), 'the density of a number': lambda: likelihood.log_normal(torch.tensor(1.)),
+    'the density of another world': lambda: likelihood.log_density(edit.GaussianWorld(torch.zeros(2), torch.eye(2), SCHED), torch.zeros(1, 2), 1), 'a world without numbers': lambda: edit.GaussianWorld(torch.zeros(0), torch.zeros(0, 0), SCHED),
+    'of_scheduler': lambda: audit.of_scheduler(None), 'load_sampler, a notebook': lambda: audit.load_sampler('page.ipynb:f'), 'load_sampler, a path': lambda: audit.load_sampler(Path('page.py')),
+}
+
+
 @pytest.mark.parametrize('name', OUTSIDE)
 def test_what_would_be_silently_wrong_or_torchs_own_words_is_named(name):
     with pytest.raises((TypeError, ValueError), match='wanted'): OUTSIDE[name]()
+
+
+FUNCTIONS = {   # name -> what is done with a function
+    'distance': lambda f: loss.eps_loss(Stub(), SCHED, X, 5, EPS, distance=f), 'distance of v': lambda f: loss.v_loss(Stub(), SCHED, X, 5, EPS, distance=f), 'distance of x_0': lambda f: loss.x_0_loss(Stub(), SCHED, X, 5, EPS, distance=f),
+    'distance of flow': lambda f: dialects.flow_loss(Stub(), SCHED, X, 5, EPS, distance=f), 'distance of EDM': lambda f: dialects.edm_loss(Stub(), SCHED, X, 5, EPS, distance=f), 'distance of a mean flow': lambda f: few_steps.mean_flow_loss(lambda z, r, tau: z, X, 0., 0.5, EPS, distance=f),
+    'distance to a teacher': lambda f: few_steps.distill_loss(loss.PredictsX0(NET, SCHED), Stub(), SCHED, X, 9, 6, 3, EPS, distance=f), 'distance of consistency': lambda f: few_steps.consistency_loss(loss.PredictsX0(NET, SCHED), SCHED, X, 9, 6, EPS, distance=f),
+    'error': lambda f: metrics.noise_loss(Stub(), SCHED, DATA, error=f), 'error of images': lambda f: metrics.image_loss(Stub(), SCHED, DATA, error=f), 'compare': lambda f: metrics.held_out(Stub(), SCHED, DATA, f), 'sampler': lambda f: metrics.draw_pixels(Stub(), SCHED, SHAPE, sampler=f),
+    'operator': lambda f: edit.restore_guided(Stub(), SCHED, X, f, SHAPE, steps=2), 'operator of DPS': lambda f: edit.restore_dps(Stub(), SCHED, X, f, SHAPE, steps=2), 'spread': lambda f: edit.inpaint_guided(Stub(), SCHED, X, HALF, steps=2, spread=f),
+    'log_p_T': lambda f: likelihood.ode_log_likelihood(Stub(), SCHED, X, steps=2, log_p_T=f), 'loss_at': lambda f: train.lr_sweep(f), 'from_zero': lambda f: audit.from_zero(f),
+}
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+@pytest.mark.parametrize('wrong', ['mse', None, nn.MSELoss, torch.ones(2)], ids=['name', 'nothing', 'class', 'tensor'])
+def test_a_name_is_no_function(name, wrong):
+    "Rejects Python's own words, 'str' object is not callable, and a class, which takes what it is given for settings."
+    with pytest.raises(TypeError, match=r'^\w+ wanted a function, got'): FUNCTIONS[name](wrong)
 
 
 def test_the_interval_of_many_draws_is_that_of_a_normal_law():
