@@ -289,10 +289,13 @@ def train_on(
     return run
 
 # %% ../nbs/interface/own.ipynb #a68f55d1
-def _drawing(run)->tuple:
+def _drawing(run, device)->tuple:
     "Model, schedule, card and device of a run, or of a model that `load_pretrained` finds."
-    if isinstance(run, Run): return run.averaged(), run.sched, run.card, run.data.pixels.device
-    if isinstance(run, (str, Path)): return *load_pretrained(run, best_device()), load_card(run), best_device()
+    if isinstance(run, Run):
+        device = run.data.pixels.device if device is None else best_device(device)
+        return run.averaged().to(device), run.sched, run.card, device
+    device = best_device('auto' if device is None else device)
+    if isinstance(run, (str, Path)): return *load_pretrained(run, device), load_card(run), device
     raise TypeError('draw_from wanted a run of train_on, the name of a shipped model, a folder or a file of weights, '
                     f'got {type(run).__name__}')
 
@@ -326,10 +329,11 @@ def draw_from(
     count:int=16,   # images wanted
     label='all',    # a class by name or number, several of them in turn, 'all', or 'none'
     seeds=None,     # one an image; None: 0, 1, 2, ...
+    device=None,    # as for `train_on`; None: where the run is, or the fastest there is
     **asked,        # steps, sampler, clip, guidance ...: other than the card says
 )->Tensor:          # (count, C, H, W) in [-1, 1], on the CPU
     """Images that a run draws, or a model that is kept.
     Raises ValueError for a label or a setting that the model does not know."""
-    (model, sched, card, device), count = _drawing(run), check_whole(count, 'count')
+    (model, sched, card, device), count = _drawing(run, device), check_whole(count, 'count')
     y = wanted_labels('all' if label is None else label, card.get('classes', []), count)
     return draw_as_card(model, sched, card, count, y, seeds, device=device, **asked)

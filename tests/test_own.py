@@ -462,6 +462,23 @@ def test_what_is_no_network_is_refused_in_words(net, said):
     with pytest.raises(TypeError, match=said): train_on(PIXELS, net=net, steps=1, **OWN)
 
 
+def test_a_run_draws_where_it_is_told(tmp_path):
+    "Rejects a place to train on that is none to draw on, told in Python's words: got multiple values for keyword argument."
+    run = train_on(PIXELS, steps=1, folder=tmp_path/'run', **TINY)
+    for source in run, tmp_path/'run':
+        for device in None, 'cpu', torch.device('cpu'): assert torch.equal(draw_from(source, 2, steps=2, device=device), draw_from(run, 2, steps=2))
+        with pytest.raises(ValueError, match='device wanted auto or one that is here'): draw_from(source, 2, device='gpu')
+
+
+def test_a_network_in_half_precision_learns_as_it_is(monkeypatch):
+    "Rejects autocast around float16: a norm takes no two kinds of half."
+    monkeypatch.setattr('ddpm_lesson.engine.run.bf16_helps', lambda device: True)
+    for half in False, True:
+        net = UNet(1, 8, (1,), 1)
+        run = train_on(PIXELS, net=net.half() if half else net, steps=1, **OWN | dict(precision='auto'))
+        assert run.bf16 is not half and run.losses[0].isfinite()
+
+
 def test_what_is_kept_draws_like_the_run_and_an_unfinished_run_says_so(tmp_path):
     "Rejects a door to draw by that only opens for whoever trained."
     run = train_on(Pictures(lambda x: x), steps=2, folder=tmp_path/'run', **TINY)

@@ -293,7 +293,8 @@ class Run:
             self.net, self.data = self.model.to(device).net, data.to(device)
             self.called = self.net  # many processes call it through a wrapper
             self.ema, self.opt = Ema(self.net, r.ema_decay), make_optimizer(self.net, r)
-            self.bf16 = bf16_helps(device) if r.precision == 'auto' else r.precision == 'bf16'
+            halves = any(p.dtype == torch.float16 for p in self.net.parameters())   # no norm takes both kinds of half
+            self.bf16 = not halves and bf16_helps(device) if r.precision == 'auto' else r.precision == 'bf16'
         if compiled: self.net.compile()
         (self.mean, self.std), self.losses = (v.to(device) for v in units(card)), []
         self.compiled, self.graphs, self.replayed = bool(compiled), graphs, _step_on_gpu(self, graphs)
