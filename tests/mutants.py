@@ -326,7 +326,7 @@ MUTANTS = {
     'one caption spread over a batch': ('latent', 'if n not in (None, len(ids)):', 'if False:', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'a vocabulary without an order': ('latent', 'isinstance(given, (str, set, frozenset, dict))', 'isinstance(given, str)', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'an optimizer that moves another network': ('train', '    _check_opt(opt, net)\n', '', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
-    'noise compared with v': ('loss', 'if not getattr(net, 'says_noise', False): return net', 'return net', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
+    'noise compared with v': ('loss', "if not getattr(net, 'says_noise', False): return net", 'return net', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'the last of two rows': ('experiments', 'if [len(at_a), len(at_b)] != [*map(len, found)]:', 'if False:', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'an interval of rows taken for one of numbers': ('experiments', 'if x.ndim != 1 or len(x) < 2:', 'if len(x) < 2:', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     "a seed that is NumPy's": ('checks', "check_whole(seed, 'seed', 2**63 - 1, -2**63)", 'seed', 'contracts/test_kinds.py::test_a_whole_number_of_any_kind_is_the_number'),
