@@ -18,7 +18,7 @@ ONE_LINE = {  # exercises -> what stands for the answer in the box
     '09-weight': 'sched.beta[t]/...', '09-ends': 'error*...', '10-half-life': 'log(...)/...', '10-first': 'mean(sched.alpha_bar[1:]) + ...', '11-limit': '(...)/(...)',
     '12-mean': 'm*(...)', '13-classifier': '2*a*...', '13-cancel': 'c/...', '14-coin-var': '1 - ...', '14-langevin': 'v*...', '15-calls': 'a number',
     '15-gap': 'sqrt(sum(...) + ...)', '15-heun': '1 + ...', '16-level': '(1 - tau)**2/...', '16-median': 'a number', '17-cell': '-(...)/log(2)', '17-mostly': 'a number',
-    '18-kept': 'a*s**2/...', '18-strong': '1 + ...', '19-apart': 'a number', '19-demand': 'v - ...', '19-rounds': 'a number', '20-pairs-cost': 'a number', '20-larger': 'a number', '20-block': '...*d**2 + ...', '22-floor': 'sqrt(...)', '22-forgotten': '1/...', '21-flops': 'c_in*c_out*...', '21-roof': 'max(...)', 'M-eta': 'a number',
+    '18-kept': 'alpha_bar*std**2/...', '18-strong': '1 + ...', '19-apart': 'a number', '19-demand': 'v - ...', '19-rounds': 'a number', '20-pairs-cost': 'a number', '20-larger': 'a number', '20-block': '...*d**2 + ...', '22-floor': 'sqrt(...)', '22-forgotten': '1/...', '21-flops': 'c_in*c_out*...', '21-roof': 'max(...)', 'M-eta': 'a number',
 }
 
 

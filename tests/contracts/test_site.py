@@ -398,17 +398,17 @@ RIGHT = {  # exercise: a line that answers it
     '00-ghost': '-0.17', '00-spread': 'std**2 + weights @ means**2 - (weights @ means)**2', '01-rounding': '2/255/sqrt(12)', '03-std': 'sqrt(1 - sched.alpha_bar[t])',
     '03-shared': 'sqrt(sched.alpha_bar[t]/sched.alpha_bar[s])*(1 - sched.alpha_bar[s])', '04-var': 'sched.beta[t]*(1 - sched.alpha_bar[t - 1])/(1 - sched.alpha_bar[t])',
     '05-coin': '(x_t - sqrt(sched.alpha_bar[t])*tanh(sqrt(sched.alpha_bar[t])*x_t/(1 - sched.alpha_bar[t])))/sched.noise_rate[t]',
-    '05-doubt': 'd**2*(1 - sched.alpha_bar[t])/(sched.alpha_bar[t]*d**2 + 1 - sched.alpha_bar[t])', '07-factor': '(sqrt(a_s*a_t)*S**2 + sqrt((1 - a_s)*(1 - a_t)))/(a_t*S**2 + 1 - a_t)',
+    '05-doubt': 'd**2*(1 - sched.alpha_bar[t])/(sched.alpha_bar[t]*d**2 + 1 - sched.alpha_bar[t])', '07-factor': '(sqrt(a_s*a_t)*spread**2 + sqrt((1 - a_s)*(1 - a_t)))/(a_t*spread**2 + 1 - a_t)',
     '08-huber': '0.42466', '09-weight': 'sched.beta[t]/(2*sched.alpha[t]*(1 - sched.alpha_bar[t]))', '09-ends': '(sched.snr[1] - sched.snr[-1])/2*error', '10-half-life': '-log(2)/log(d)',
     '10-first': 'sched.alpha_bar[1:].mean() + mean(1 - sched.alpha_bar[1:])*mean_square', '11-limit': '(large*f_large - small*f_small)/(large - small)', '12-mean': 'm*(1 - a*d/math.sqrt(a**2*d**2 + 1 - a**2))',
-    '13-classifier': '2*a*m/v*sigmoid(-2*a*m*x/v)', '13-cancel': 'c/(c - 1)', '14-coin-var': 'return 1 - (a*x/c).tanh()**2', '14-langevin': '2*v', '15-calls': '16',
-    '15-gap': 'sqrt(sum((m - n)**2) + sum((s - r)**2))', '15-heun': '1 + (s - t)*(t/(t**2 + S**2) + s/(s**2 + S**2)*(1 + (s - t)*t/(t**2 + S**2)))/2', '16-level': '(1 - tau)**2/((1 - tau)**2 + tau**2)',
-    '16-median': '1/(1 + exp(1.2))', '17-cell': '-(log_p/d + log(2/255))/log(2)', '17-mostly': 'log2(100)/784', '18-kept': 'a*d**2/(a*d**2 + 1 - a)', '18-strong': '1 + d**2*(1 - a)/(a*d**2 + 1 - a)/y**2',
-    '19-apart': '2/sqrt(5)', '19-demand': 'v - (tau - r)*slope', '19-rounds': 'log2(1024/4)', '20-pairs-cost': '6', '20-larger': '2**4', '20-block': '18*d**2 + 15*d', '22-floor': 'sqrt(sum(var[d:]))', '22-forgotten': '1/sqrt(s**2*a + 1 - a)',
+    '13-classifier': '2*a*m/v*sigmoid(-2*a*m*x/v)', '13-cancel': 'c/(c - 1)', '14-coin-var': 'return 1 - (a*x_t/c).tanh()**2', '14-langevin': '2*v', '15-calls': '16',
+    '15-gap': 'sqrt(sum((mean_a - mean_b)**2) + sum((std_a - std_b)**2))', '15-heun': '1 + (rho_s - rho_t)*(rho_t/(rho_t**2 + spread**2) + rho_s/(rho_s**2 + spread**2)*(1 + (rho_s - rho_t)*rho_t/(rho_t**2 + spread**2)))/2', '16-level': '(1 - tau)**2/((1 - tau)**2 + tau**2)',
+    '16-median': '1/(1 + exp(1.2))', '17-cell': '-(log_p/d + log(2/255))/log(2)', '17-mostly': 'log2(100)/784', '18-kept': 'alpha_bar*std**2/(alpha_bar*std**2 + 1 - alpha_bar)', '18-strong': '1 + std**2*(1 - alpha_bar)/(alpha_bar*std**2 + 1 - alpha_bar)/sigma_y**2',
+    '19-apart': '2/sqrt(5)', '19-demand': 'v - (tau - r)*slope', '19-rounds': 'log2(1024/4)', '20-pairs-cost': '6', '20-larger': '2**4', '20-block': '18*d**2 + 15*d', '22-floor': 'sqrt(sum(variances[d:]))', '22-forgotten': '1/sqrt(s**2*alpha_bar_T + 1 - alpha_bar_T)',
     '21-flops': '6*c_in*c_out*k**2*(height//stride)*(width//stride)', '21-roof': 'max(flops/peak, moved/bandwidth)', 'M-eta': 'sqrt(0.3)',
 }
 WRONG = {  # exercise: a line, and the words of the mistake that it makes
-    '03-std': ('1 - sched.alpha_bar[t]', 'variance'), '13-cancel': ('1/(c - 1)', 'Not yet'), '17-cell': ('-(log_p/d)/log(2)', 'width of a cell is missing'), '18-kept': ('sqrt(a*d**2/(a*d**2 + 1 - a))', 'ODE'),
+    '03-std': ('1 - sched.alpha_bar[t]', 'variance'), '13-cancel': ('1/(c - 1)', 'Not yet'), '17-cell': ('-(log_p/d)/log(2)', 'width of a cell is missing'), '18-kept': ('sqrt(alpha_bar*std**2/(alpha_bar*std**2 + 1 - alpha_bar))', 'ODE'),
     '04-var': ('sched.beta[t]', ''), '21-flops': ('2*c_in*c_out*k**2*(height//stride)*(width//stride)', 'Forward only'), '00-ghost': ('0.17', 'Not yet'), '05-coin': ('1.0', 'numbers were wanted'),
 }
 JUDGED = "console.log(JSON.stringify(await Promise.all(data.map(([record, line]) => answers.judge(record, line).catch(e => ({right: false, said: e.message}))))))"
