@@ -341,6 +341,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_lesson.data.Images.__repr__': ('data.html#images.__repr__', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data.Images._refuse': ('data.html#images._refuse', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data.Images.to': ('data.html#images.to', 'ddpm_lesson/data.py'),
+                                  'ddpm_lesson.data._check_train': ('data.html#_check_train', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._eight_bit': ('data.html#_eight_bit', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data._said': ('data.html#_said', 'ddpm_lesson/data.py'),
                                   'ddpm_lesson.data.bundled_fashion': ('data.html#bundled_fashion', 'ddpm_lesson/data.py'),

@@ -36,6 +36,8 @@ class Images:
         if not isinstance(x, Tensor) or x.ndim != 4 or x.dtype != torch.uint8:
             self._refuse('pixels wanted a tensor (N, C, H, W) uint8', _said(x))
         if not x.numel(): self._refuse('wanted at least one image, of one pixel', _said(x))
+        if isinstance(self.classes, str): self._refuse('classes wanted a tuple of names', self.classes)
+        object.__setattr__(self, 'classes', tuple(map(str, self.classes)))
         if y is None: return
         if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
             self._refuse('wanted one label an image', f'{_said(y)} for {len(x)}')
@@ -77,11 +79,16 @@ def _said(x)->str:
     return f'{type(x).__name__} {shape}{getattr(x, "dtype", "")}'.strip()
 
 # %% ../nbs/01_data.ipynb #31a8699b
+def _check_train(train)->bool:
+    "`train` as a bool, or an error: 'test' would be true."
+    if train in (True, False): return bool(train)
+    raise TypeError(f'train wanted True, or False for the test split, got {train!r:.60}')
+
 def bundled_fashion(
     train:bool=True, # 10,000 images of the training split; else 2,000 of the test split
 )->Images:  # (N, 1, 28, 28), ten classes of equal size
     "Fashion-MNIST as shipped inside the package. (c) 2017 Zalando SE, MIT licence."
-    path, split = assets/'fashion_mnist.npz', 'train' if train else 'test'
+    path, split = assets/'fashion_mnist.npz', 'train' if _check_train(train) else 'test'
     try:
         with np.load(path, allow_pickle=False) as f:
             pixels, labels = (torch.from_numpy(f[f'{split}_{k}']) for k in ('images', 'labels'))

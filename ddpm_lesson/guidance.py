@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .asking import _apart, _parts_of, device_of, shown
-from .checks import (as_tensor, being_recorded, check_number, check_whole, own_copy,
-                                real_numbers, whole_numbers)
+from ddpm_lesson.checks import (
+    as_tensor, being_recorded, check_function, check_number, check_whole, own_copy, real_numbers,
+    whole_numbers,
+)
 from .forward import shaped
 
 # %% ../nbs/13_guidance.ipynb #7eb64410
@@ -52,7 +54,7 @@ class Labelled(nn.Module):
         y:Tensor,  # (B,) int64, the label of each image
     ):
         super().__init__()
-        self.model = model
+        self.model = check_function(model, 'model')
         # a copy, which moves with the model
         self.register_buffer('y', own_copy(check_labels(model, y)), persistent=False)
         if isinstance(model, Labelled):
@@ -161,7 +163,7 @@ class Autoguided(nn.Module):
         labels = [m.y.cpu() for m in (model, weak) if isinstance(m, Labelled)]
         if len(labels) == 2 and not torch.equal(*labels):
             raise ValueError('weak wanted the labels that model has, got others')
-        self.model, self.weak = model, weak
+        self.model, self.weak = check_function(model, 'model'), check_function(weak, 'weak')
 
     def forward(self, x_t:Tensor, t:Tensor)->Tensor:
         "One call of each model; outside the interval one of the better model."

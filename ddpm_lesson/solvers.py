@@ -48,7 +48,7 @@ def multistep_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2M: the slope of x_0_hat from the level before. Lu et al. 2022."
-    ts = _falling(sched.T, ts)
+    ts = _falling(check_schedule(sched).T, ts)
     h = _half_log_snr(sched)[[*ts, 0]].diff()
     slope, old = torch.zeros_like(h), torch.zeros_like(h)
     # first order at the first step, which has no past, and at the last, where h is infinite
@@ -62,7 +62,7 @@ def single_step_plan(
     ts:list,         # S falling timesteps
 )->Plan:             # S calls
     "2S: two levels a step, the first looks ahead to the second. Lu et al. 2022."
-    ts = _falling(sched.T, ts)
+    ts = _falling(check_schedule(sched).T, ts)
     h = _half_log_snr(sched)[[*ts, 0]].diff()
     new, old, arrives = h.expm1(), torch.zeros_like(h), torch.ones_like(h).bool()
     pairs = 2*((len(ts) - 1)//2)    # what is left over is of first order
@@ -87,7 +87,7 @@ def raised(
     churn:float,    # EDM's S_churn, at least 0
 )->list:            # S timesteps, none below its own in ts
     "The timesteps nearest to rho times 1 + min(churn/S, sqrt(2) - 1). EDM Algorithm 2."
-    churn, ts = check_number(churn, 'churn', 0, ends='[)'), _falling(sched.T, ts)
+    churn, ts = check_number(churn, 'churn', 0, ends='[)'), _falling(check_schedule(sched).T, ts)
     if not churn: return ts
     gamma = min(churn/len(ts), 2**0.5 - 1)
     wanted = _nearest(sched, _half_log_snr(sched)[ts] - math.log1p(gamma))
@@ -100,7 +100,7 @@ def heun_plan(
     churn:float=0.0,    # EDM's S_churn; 0: no fresh noise
 )->Plan:                # 2S - 1 calls
     "Heun: a step with the mean of the noise here and at its end. EDM Algorithm 2."
-    ts = _falling(sched.T, ts)
+    ts = _falling(check_schedule(sched).T, ts)
     begins, ends = raised(sched, ts, churn), [*ts[1:], 0]
     lam, alpha_bar = _half_log_snr(sched), sched.alpha_bar.to('cpu', torch.float64)
     gain = (lam[ends] - lam[begins]).expm1()

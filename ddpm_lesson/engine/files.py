@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 import torch
 from torch import Tensor
-from ..checks import check_whole
+from ..checks import check_float, check_whole
 from ..data import to_pixels
 try: import fcntl
 except ImportError: fcntl = None  # Windows: what killed writers leave stays there
@@ -188,7 +188,7 @@ def sheet(
     "Many images as one, with a thin light line between."
     from torchvision.utils import make_grid
     cols, zoom = check_whole(cols, 'cols'), check_whole(zoom, 'zoom')
-    if images.ndim != 4 or not len(images):
+    if check_float(images, 'images').ndim != 4 or not len(images):
         raise ValueError(f'images wanted (N, C, H, W), N at least 1, got {tuple(images.shape)}')
     pixels = to_pixels(images.detach().cpu())
     pixels = pixels.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from ..checks import check_whole
-from ..data import Images, assets, bundled_fashion, fit_square, middle_square, upright
+from ..data import Images, _check_train, assets, bundled_fashion, fit_square, middle_square, upright
 from .files import full_path, open_regular, printable
 
 # %% ../../nbs/engine/sources.ipynb #ae00d3dd
@@ -364,7 +364,7 @@ def load_images(
 )->Images:
     """Images by name or by folder: one call for everything a lesson or a command trains on.
     Raises ValueError if it is not there, cannot be downloaded, or holds no image that can be read."""
-    size = None if size is None else _check_size(size)
+    size, train = None if size is None else _check_size(size), _check_train(train)
     if channels not in (None, 1, 3): raise ValueError(f'channels wanted 1 or 3, got {channels!r}')
     source = find_source(name)
     if source.kind == 'folder': return folder_images(source, size or 64, progress, channels or 3, train)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from conftest import Stub, normal
 from ddpm_lesson import (
     audit,
+    data,
     dialects,
     dit,
     edit,
@@ -30,6 +31,7 @@ from ddpm_lesson import (
     unet,
 )
 from ddpm_lesson.data import Images
+from ddpm_lesson.engine import files, sources
 from ddpm_lesson.forward import q_sample
 from ddpm_lesson.oracle import FiniteData
 from ddpm_lesson.schedule import linear_schedule
@@ -147,6 +149,9 @@ OUTSIDE |= {
     'a target of another shape': lambda: few_steps.mean_flow_target(lambda z, r, tau: z, X, 0., 0.5, EPS[:1]), 'a stretch that runs backwards': lambda: few_steps.mean_flow_target(lambda z, r, tau: z, X, torch.ones(2), torch.zeros(2), EPS),
     'a trace without a gradient': lambda: likelihood.trace_terms(GRADED*2, X, [X]), 'a probe in place of probes': lambda: likelihood.trace_terms(GRADED*2, GRADED, X), 'no probes': lambda: likelihood.trace_terms(GRADED*2, GRADED, []), 'the density of a number': lambda: likelihood.log_normal(torch.tensor(1.)),
     'the density of another world': lambda: likelihood.log_density(edit.GaussianWorld(torch.zeros(2), torch.eye(2), SCHED), torch.zeros(1, 2), 1), 'a world without numbers': lambda: edit.GaussianWorld(torch.zeros(0), torch.zeros(0, 0), SCHED),
+    'a wrapper of a model': lambda: loss.PredictsV(loss.PredictsV(NET, SCHED), SCHED), 'a wrapper of a model with labels': lambda: loss.PredictsX0(guidance.Labelled(loss.PredictsV(Knows(), SCHED), [0, 1]), SCHED), 'a model among several devices and v': lambda: loss.v_loss(nn.DataParallel(loss.PredictsV(NET, SCHED)), SCHED, X, 5, EPS),
+    'the test split by name': lambda: data.bundled_fashion('test'), 'the test split of any set by name': lambda: sources.load_images('fashion', train='test'), 'one name for all classes': lambda: Images(DATA.pixels, torch.zeros(15, dtype=torch.int64), 'cat'), 'a sheet of an array': lambda: files.sheet(X.numpy()),
+    'plans, exchanged': lambda: solvers.multistep_plan([20, 10], SCHED), 'plans of Heun, exchanged': lambda: solvers.heun_plan([20, 10], SCHED), 'an empty batch': lambda: NET(X[:0], torch.zeros(0, dtype=torch.int64)),
     'of_scheduler': lambda: audit.of_scheduler(None), 'load_sampler, a notebook': lambda: audit.load_sampler('page.ipynb:f'), 'load_sampler, a path': lambda: audit.load_sampler(Path('page.py')),
 }
 
@@ -162,6 +167,7 @@ FUNCTIONS = {   # name -> what is done with a function
     'distance to a teacher': lambda f: few_steps.distill_loss(loss.PredictsX0(NET, SCHED), Stub(), SCHED, X, 9, 6, 3, EPS, distance=f), 'distance of consistency': lambda f: few_steps.consistency_loss(loss.PredictsX0(NET, SCHED), SCHED, X, 9, 6, EPS, distance=f),
     'error': lambda f: metrics.noise_loss(Stub(), SCHED, DATA, error=f), 'error of images': lambda f: metrics.image_loss(Stub(), SCHED, DATA, error=f), 'compare': lambda f: metrics.held_out(Stub(), SCHED, DATA, f), 'sampler': lambda f: metrics.draw_pixels(Stub(), SCHED, SHAPE, sampler=f),
     'operator': lambda f: edit.restore_guided(Stub(), SCHED, X, f, SHAPE, steps=2), 'operator of DPS': lambda f: edit.restore_dps(Stub(), SCHED, X, f, SHAPE, steps=2), 'spread': lambda f: edit.inpaint_guided(Stub(), SCHED, X, HALF, steps=2, spread=f),
+    'net of a wrapper': lambda f: loss.PredictsEps(f, SCHED), 'net of v': lambda f: loss.PredictsV(f, SCHED), 'model with labels': lambda f: guidance.Labelled(f, [0, 1]), 'model to guide by': lambda f: guidance.Autoguided(Stub(), f), 'model to be guided': lambda f: guidance.Autoguided(f, Stub()),
     'log_p_T': lambda f: likelihood.ode_log_likelihood(Stub(), SCHED, X, steps=2, log_p_T=f), 'loss_at': lambda f: train.lr_sweep(f), 'from_zero': lambda f: audit.from_zero(f),
 }
 
@@ -171,6 +177,12 @@ FUNCTIONS = {   # name -> what is done with a function
 def test_a_name_is_no_function(name, wrong):
     "Rejects Python's own words, 'str' object is not callable, and a class, which takes what it is given for settings."
     with pytest.raises(TypeError, match=r'^\w+ wanted a function, got'): FUNCTIONS[name](wrong)
+
+
+def test_classes_are_a_tuple_of_names():
+    "Rejects a list, which compares unequal to what a card says, and numbers, which no label of a command is."
+    for classes in ['a', 'b'], ('a', 'b'), np.array(['a', 'b']): assert Images(DATA.pixels, torch.zeros(15, dtype=torch.int64), classes).classes == ('a', 'b')
+    assert Images(DATA.pixels, torch.zeros(15, dtype=torch.int64), [0, 1]).classes == ('0', '1')
 
 
 def test_the_interval_of_many_draws_is_that_of_a_normal_law():
