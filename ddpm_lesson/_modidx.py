@@ -1247,6 +1247,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'ddpm_lesson.guidance.Labelled._said': ('guidance.html#labelled._said', 'ddpm_lesson/guidance.py'),
                                       'ddpm_lesson.guidance.Labelled.forward': ( 'guidance.html#labelled.forward',
                                                                                  'ddpm_lesson/guidance.py'),
+                                      'ddpm_lesson.guidance.Labelled.says_noise': ( 'guidance.html#labelled.says_noise',
+                                                                                    'ddpm_lesson/guidance.py'),
                                       'ddpm_lesson.guidance.Labelled.x_0_hat': ( 'guidance.html#labelled.x_0_hat',
                                                                                  'ddpm_lesson/guidance.py'),
                                       'ddpm_lesson.guidance._check_push': ('guidance.html#_check_push', 'ddpm_lesson/guidance.py'),

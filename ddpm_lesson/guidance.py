@@ -70,6 +70,10 @@ class Labelled(nn.Module):
         "The same of the clean image, if the model offers it: (x_t, t) -> x_0_hat."
         return partial(self._said, self.model.x_0_hat)
 
+    @property
+    def says_noise(self):   # as the model does
+        return getattr(self.model, 'says_noise', False)
+
     def _said(self, model, x_t, t):
         n, known = len(x_t), len(self.y)
         if n != known: raise ValueError(f'wanted one label an image, {n}, got {known}')

@@ -9,7 +9,7 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 # %% ../nbs/09_objective.ipynb #afbe7e20
 import torch
 from torch import Tensor, nn
-from .asking import _check_kept, _checked, _copies, _dtype_for, _first_weights, _parts_of
+from .asking import _check_kept, _checked, _copies, _dtype_for, _first_weights
 from ddpm_lesson.checks import (
     check_float, check_function, check_known, check_t, from_elsewhere,
 )
@@ -55,10 +55,9 @@ def _told(
 
 def _bare(net):
     "The network, or an error if it is wrapped: then it answers with noise, whatever it learned."
-    wrapped = [p for p in _parts_of(net) if getattr(p, 'says_noise', False)]
-    if not wrapped: return net
+    if not getattr(net, 'says_noise', False): return net
     raise TypeError('net wanted the network alone, whose answer is compared or translated here, '
-                    f'got {type(wrapped[0]).__name__}, which answers with noise: take its .net')
+                    f'got {type(net).__name__}, which answers with noise: take its .net')
 
 def ask(
     net, sched:Schedule,  # (x_t, t, ...) -> anything of the shape of x_t
@@ -118,8 +117,8 @@ class PredictsEps(KeepsTables):
         net:nn.Module, sched:Schedule,  # (x_t, t, ...) -> noise; the schedule it was trained on
     ):
         super().__init__()
-        check_function(net if type(self) is PredictsEps else _bare(net), 'net')
-        self.net, self.T, self.sched = net, check_schedule(sched).T, sched
+        self.T, self.sched = check_schedule(sched).T, sched
+        self.net = check_function(net if type(self) is PredictsEps else _bare(net), 'net')
         self._write_tables(self.like(torch.empty(0, device='cpu')).device)
 
     def _write_tables(self, home):
