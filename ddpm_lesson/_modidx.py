@@ -1364,7 +1364,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_lesson.loss.PredictsX0': ('objective.html#predictsx0', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss.PredictsX0.eps': ('objective.html#predictsx0.eps', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss.PredictsX0.x_0_hat': ('objective.html#predictsx0.x_0_hat', 'ddpm_lesson/loss.py'),
-                                  'ddpm_lesson.loss._apart_by': ('objective.html#_apart_by', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss._bare': ('objective.html#_bare', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss._difference': ('objective.html#_difference', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss._told': ('objective.html#_told', 'ddpm_lesson/loss.py'),

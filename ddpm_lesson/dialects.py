@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from .asking import _apart, _check_kept
-from .checks import check_float, check_number, check_pair, check_t, real_numbers
+from .checks import check_float, check_function, check_number, check_pair, check_t, real_numbers
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled, _pushed
-from .loss import PredictsEps, PredictsV, PredictsX0, _apart_by, _bare, _told, mean_square
+from .loss import PredictsEps, PredictsV, PredictsX0, _bare, _told, mean_square
 from .sampler import _check_count, leading, trailing
 from ddpm_lesson.schedule import (
     Schedule, _check_ends, _check_T, _line, _table, check_schedule, cosine_schedule,
@@ -150,10 +150,11 @@ def flow_loss(
 )->Tensor:          # (B,) one loss an image
     "How far the velocity is from eps - x_0, at (1 - tau) x_0 + tau eps. Lipman et al. 2022."
     _check_kept(net, sched)
+    check_function(distance, 'distance')
     check_pair(x_0, eps, 'x_0', 'eps')
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     clean, tau, _ = _flow_rates(*rates(sched, t, x_0))
-    return _apart_by(distance, _told(_bare(net), clean*x_0 + tau*eps, t, labels), eps - x_0)
+    return distance(_told(_bare(net), clean*x_0 + tau*eps, t, labels), eps - x_0)
 
 # %% ../nbs/16_dialects.ipynb #b5dfd99e
 def _edm_rates(signal, noise, sigma_data):
@@ -168,11 +169,12 @@ def edm_loss(
 )->Tensor: # (B,) one loss an image
     "EDM's loss: what is left of x_0 beside c_skip z, at spread 1. Karras et al. 2022."
     _check_kept(net, sched)
+    check_function(distance, 'distance')
     sigma_data = check_number(sigma_data, 'sigma_data', 0)
     t = check_t(t, check_schedule(sched).T, len(x_0), low=1)
     skip, out, shrink = _edm_rates(*rates(sched, t, x_0), sigma_data)
     x_t = q_sample(sched, x_0, t, eps)
-    return _apart_by(distance, _told(_bare(net), shrink*x_t, t, labels), (x_0 - skip*x_t)/out)
+    return distance(_told(_bare(net), shrink*x_t, t, labels), (x_0 - skip*x_t)/out)
 
 # %% ../nbs/16_dialects.ipynb #db8bdc77
 class PredictsFlow(PredictsEps):

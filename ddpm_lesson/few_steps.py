@@ -15,9 +15,9 @@ from ddpm_lesson.asking import (
     _apart, _check_clip, _check_kept, _check_match, _checked, _copies, _dtype_for, _each_step,
     _to_end, eval_mode,
 )
-from .checks import check_float, check_pair, check_t, real_numbers
+from .checks import check_float, check_function, check_pair, check_t, real_numbers
 from .forward import at, q_sample, shaped
-from .loss import PredictsEps, _apart_by, mean_square
+from .loss import PredictsEps, mean_square
 from .posterior import eps_from_x_0, x_0_from_eps
 from .sampler import _walk_from, levels
 from .schedule import Schedule, check_schedule
@@ -185,10 +185,11 @@ def distill_loss(
 )->Tensor:           # (B,) one loss an image
     "One step of the student against two of the teacher. Salimans and Ho 2022."
     _check_kept(model, sched)
+    check_function(distance, 'distance')
     t, m, s = _falling(sched, x_0, t, m, s)
     x_t = q_sample(sched, x_0, t, eps)
     wanted = two_step_target(teacher, sched, x_t, t, m, s, *labels, clip=clip)
-    return _apart_by(distance, _image(model, x_t, t, *labels), wanted)
+    return distance(_image(model, x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #cf3a3d6c
 def consistency_loss(
@@ -204,6 +205,7 @@ def consistency_loss(
 )->Tensor:           # (B,) one loss an image
     "The answer at t against the answer at s, which learns nothing. Song et al. 2023."
     _check_kept(model, sched)
+    check_function(distance, 'distance')
     t, s = _falling(sched, x_0, t, s)
     x_t = q_sample(sched, x_0, t, eps)
     with torch.no_grad():
@@ -216,7 +218,7 @@ def consistency_loss(
         said = _image(model, x_s, s.clamp(min=1), *labels)
         wanted = torch.where(shaped(s, x_s) > 0, said, x_s)
     torch.clear_autocast_cache()   # as in `_asking`
-    return _apart_by(distance, _image(model, x_t, t, *labels), wanted)
+    return distance(_image(model, x_t, t, *labels), wanted)
 
 # %% ../nbs/19_few_steps.ipynb #b545c573
 def average_velocity(
@@ -266,10 +268,11 @@ def mean_flow_loss(
     distance=mean_square,  # or `mean_abs`
 )->Tensor:         # (B,) one loss an image
     "How far the average velocity is from what its own derivative demands. Geng et al. 2025."
+    check_function(distance, 'distance')
     check_pair(x_0, eps, 'x_0', 'eps')
     r, tau = _times(x_0, r, tau)
     z = x_0 + shaped(tau, x_0)*(eps - x_0)
-    return _apart_by(distance, *mean_flow_target(net, z, r, tau, eps - x_0, *labels))
+    return distance(*mean_flow_target(net, z, r, tau, eps - x_0, *labels))
 
 # %% ../nbs/19_few_steps.ipynb #d7ff663b
 class PredictsMeanFlow(PredictsEps):

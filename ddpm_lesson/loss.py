@@ -38,10 +38,6 @@ def mean_abs(got:Tensor, wanted:Tensor)->Tensor:
     "Mean absolute difference: S1's choice. It is least at the median, not at the mean."
     return _difference(got, wanted).abs().mean(1)
 
-def _apart_by(distance, got, wanted)->Tensor:
-    "One loss an image, by a function such as these two."
-    return check_function(distance, 'distance')(got, wanted)
-
 distances = dict(mse=mean_square, mae=mean_abs)  # what a settings file calls them
 
 # %% ../nbs/09_objective.ipynb #dfbfa238
@@ -81,7 +77,8 @@ def eps_loss(
     distance=mean_square,  # or `mean_abs`
 )->Tensor:                 # (B,) one loss an image
     "L_simple: how far the network's noise is from the noise mixed in. DDPM Eq. 14."
-    return _apart_by(distance, ask(net, sched, x_0, t, eps, labels), eps)
+    check_function(distance, 'distance')
+    return distance(ask(net, sched, x_0, t, eps, labels), eps)
 
 # %% ../nbs/09_objective.ipynb #a33602a7
 def x_0_loss(
@@ -89,15 +86,17 @@ def x_0_loss(
     sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
 )->Tensor: # (B,) one loss an image
     "How far the network's clean image is from the clean image: `eps_loss` times 1/snr."
-    return _apart_by(distance, ask(_bare(net), sched, x_0, t, eps, labels), x_0)
+    check_function(distance, 'distance')
+    return distance(ask(_bare(net), sched, x_0, t, eps, labels), x_0)
 
 def v_loss(
     net, # (x_t, t, ...) -> velocity; the rest as in `eps_loss`
     sched:Schedule, x_0:Tensor, t:Tensor, eps:Tensor, *labels, distance=mean_square,
 )->Tensor: # (B,) one loss an image
     "How far the network's velocity is from v: `eps_loss` times 1/alpha_bar. Salimans and Ho 2022."
+    check_function(distance, 'distance')
     v = v_from_eps(sched, x_0, eps, t)
-    return _apart_by(distance, ask(_bare(net), sched, x_0, t, eps, labels), v)
+    return distance(ask(_bare(net), sched, x_0, t, eps, labels), v)
 
 # %% ../nbs/09_objective.ipynb #f06ac029
 class KeepsTables(nn.Module):

@@ -23,7 +23,7 @@ from .asking import _asking, _check_clip, _check_match, _copies, device_of, eval
 from .data import Images, check_set, to_pixels, to_unit
 from .forward import q_sample
 from .guidance import check_labels, in_batches
-from .loss import _apart_by, mean_square
+from .loss import mean_square
 from .posterior import x_0_from_eps
 from ddpm_lesson.checks import (
     autocast, check_float, check_function, check_number, check_shape, check_whole, seeded,
@@ -461,7 +461,8 @@ def noise_loss(
     **how,                          # for `held_out`: labels, seed, batch, device
 )->tuple:                           # (loss, its standard error)
     "How far eps_hat is from the noise mixed in, over uniform steps. DDPM Eq. 14."
-    def compare(x_0, x_t, t, eps, eps_hat): return _apart_by(error, eps_hat, eps)
+    check_function(error, 'error')
+    def compare(x_0, x_t, t, eps, eps_hat): return error(eps_hat, eps)
     return held_out(model, sched, images, compare, **how)
 
 # %% ../nbs/11_evaluate.ipynb #910f9bb0
@@ -471,8 +472,8 @@ def image_loss(
     **how,              # for `held_out`
 )->tuple:               # (loss, its standard error)
     "How far x_0_hat is from the clean image, over uniform steps."
-    clip = _check_clip(clip)
+    clip, error = _check_clip(clip), check_function(error, 'error')
     def compare(x_0, x_t, t, eps, eps_hat):
         x_0_hat = x_0_from_eps(sched, x_t, eps_hat, t)
-        return _apart_by(error, x_0_hat if clip is None else x_0_hat.clamp(*clip), x_0)
+        return error(x_0_hat if clip is None else x_0_hat.clamp(*clip), x_0)
     return held_out(model, sched, images, compare, **how)
