@@ -46,12 +46,13 @@ from .terminal import check_outputs, check_writable, fitting_threads, flag, flag
 from .terminal import counted, model_of, no_other
 
 # %% ../nbs/interface/cli.ipynb #21fba640
+_begin = 'Begin with: ddpm_lesson sample, which draws; ddpm_lesson lessons, which opens the course.'
 _settings = dict(help_option_names=['-h', '--help'], show_default=True, max_content_width=100)
 
-@click.group(cls=Commands, context_settings=_settings)
+@click.group(cls=Commands, context_settings=_settings, epilog=_begin)
 @click.version_option(__version__)
 def main():
-    "Denoising diffusion from the lessons: draw, train, judge, diagnose a schedule, read."
+    "Denoising diffusion from the lessons: draw, train, judge, find faults, read, teach."
 
 # %% ../nbs/interface/cli.ipynb #9e7451cd
 _model, _set = Named(*shipped()), Named('fashion', 'debug', *sources._sets)
@@ -221,7 +222,8 @@ _size = flag('--size', Whole(4, 2048), "Side of the images; default: the set's o
 _sets = f'{", ".join(_set.names)}, or a folder of images.'
 
 # %% ../nbs/interface/cli.ipynb #02bdf8b0
-_bounds = dict(steps=Whole(1), batch=Whole(1, 100_000), warmup=Whole(0), seed=_seed)  # of a recipe's whole numbers
+_many = Whole(1, 100_000)
+_bounds = dict(steps=Whole(1), batch=_many, accumulate=_many, warmup=Whole(0), seed=_seed)  # of a recipe's whole numbers
 
 _meaning = dict(re.findall(r'(\w+):\w+ = .*# (.+)', inspect.getsource(training.Recipe)))   # what its comments say
 
@@ -233,6 +235,7 @@ def _recipe_flag(f):
     else: kind = _bounds.get(f.name, Number() if f.type is float else f.type)
     if f.type is bool: name, kind = f'{name}/--no{name[1:]}', None
     usual = presets['laptop'].get(f.name, f.default)
+    if f.type is bool: usual = name.split('/--')[not usual].lstrip('-')
     return flag(f'{name} {f.name}', kind, f'{said[0].upper()}{said[1:]}.', shown=str(usual))
 
 # %% ../nbs/interface/cli.ipynb #08c526e9
@@ -309,7 +312,7 @@ _network = flags(
     flag('--patch', Whole(1, 32), 'Side of the squares folded into channels, or into tokens.'),
     flag('--layers', Whole(1, 64), 'Blocks of the transformer.'),
     flag('--heads', Whole(1, 64), 'Heads of attention in each.'),
-    flag('--dropout', Number(0, 1, max_open=True)),
+    flag('--dropout', Number(0, 1, max_open=True), 'Share of activations dropped while it learns.'),
     flag('--scale-shift/--no-scale-shift', None, 'Let the time scale the features, not only shift them.'))
 
 # %% ../nbs/interface/cli.ipynb #0a109342
@@ -389,7 +392,7 @@ def _tell(text:str, said:str, as_json:bool, out):
 @_drawing
 @flag('--data', _set, 'Real images to judge by, as for train.', shown='those it was trained on')
 @flag('--count', Whole(2, 100_000), 'Samples; with --bits, real images.', shown='1000; with --bits, 20')
-@flag('--judge', click.Choice(['lite0', 'inception']), None, shown='lite0')
+@flag('--judge', click.Choice(['lite0', 'inception']), 'The network that judges (lesson 11).', shown='lite0')
 @flag('--bits', None, 'Instead, bits per dimension of real images; --steps: of the chain, 100.', is_flag=True)
 @flag('--out', _file, 'Also write the result as .json.')
 @_json
@@ -421,7 +424,7 @@ def evaluate(weights, data, count, seed, judge, bits, out, as_json, batch, devic
 @flag('--count', Whole(20, 100_000), 'Samples of each measure.', 200)
 @flag('--held', Whole(20, 100_000), 'Real images to judge by.', 1000)
 @flag('--workers', Whole(1, 64), 'Cells at once; a core each.', 2)
-@flag('--precision', click.Choice(['auto', 'bf16', 'float32']), None, 'auto')
+@flag('--precision', click.Choice(['auto', 'bf16', 'float32']), 'Of the network, while it learns.', 'auto')
 @flag('--folder', _folder, 'Where results go; default runs/experiment-GRID.')
 def experiment(grid, data, size, seeds, width, blocks, count, held, workers, folder, **scale):
     "Train and judge a grid of settings; writes table.csv. The defaults take an hour or two."
@@ -441,12 +444,12 @@ def experiment(grid, data, size, seeds, width, blocks, count, held, workers, fol
 
 # %% ../nbs/interface/cli.ipynb #d04ad23e
 @main.command()
-@flag('--schedule', click.Choice(['cosine', 'linear', 'rescaled_linear', 'rate']), None, 'linear')
+@flag('--schedule', click.Choice(['cosine', 'linear', 'rescaled_linear', 'rate']), 'See lesson 2.', 'linear')
 @flag('--T T', Whole(1, 10**6), 'Steps of the schedule.', 1000)
 @flag('--beta-1', Number(), 'First variance of a linear schedule.')
 @flag('--beta-T beta_T', Number(), 'Last variance of a linear schedule.')
 @flag('--size', Whole(1, 16_384), 'Side of the images.', 64)
-@flag('--channels', Whole(1, 256), None, 3)
+@flag('--channels', Whole(1, 256), 'Of the images; 1: grey, 3: colour.', 3)
 def diagnose(schedule, T, size, channels, **ends):
     "What a schedule does to images, and what to change."
     ends = {k: v for k, v in ends.items() if v is not None}

@@ -993,6 +993,28 @@ def test_the_help_of_a_training_shows_values_that_it_takes():
     for name, values in _choices.items(): assert f'--{name} [{"|".join(values)}]' in said
 
 
+def test_every_flag_says_what_it_does_and_shows_a_default_that_can_be_typed():
+    "Rejects a flag without a sentence, `[default: (True)]` for a flag that takes no value, and a count without bounds."
+    for name, command in cli.main.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Argument): continue
+            assert option.help and option.help.endswith('.'), (name, option.opts)
+            assert option.show_default not in ('True', 'False'), (name, option.opts)
+            assert type(option.type) not in (click.types.IntParamType, click.types.FloatParamType), (name, option.opts)
+
+
+def test_a_newcomer_is_told_how_to_begin():
+    "Rejects a first help that lists commands and names none to begin with."
+    said = ' '.join(call('--help')[1].split())
+    assert all(f'ddpm_lesson {first}' in said for first in ('sample', 'lessons')) and cli.main.epilog in said
+
+
+def test_a_count_of_parts_is_refused_as_every_other_count():
+    "Rejects --accumulate 0 taken as far as the recipe: its error named no flag."
+    status, said = call('train', '--accumulate', 0)
+    assert status == 2 and "Invalid value for '--accumulate'" in said
+
+
 # ---- the tabulator key
 
 def offered(line, shell='zsh'):
