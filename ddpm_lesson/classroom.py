@@ -544,14 +544,16 @@ def gather(
 def class_table(
     done:dict, # from `gather`
 )->list:       # a dict a student
-    "How many are right in each lesson, and where each student is: the first lesson that is not done."
+    """How many are right in each lesson, and where each student is: in the first lesson with something open
+    from the last one touched on, else in the first of all; 'done' only when nothing is open."""
     asked = {title: [n for n, ex in exercises.items() if ex.lesson == k] for k, title in lessons.items()}
     rows = []
     for student, right in sorted(done.items()):
         share = {title: f'{len(right & set(names))}/{len(names)}' for title, names in asked.items()}
         last = max((i for i, names in enumerate(asked.values()) if right & set(names)), default=0)
-        open_ = [t for i, (t, names) in enumerate(asked.items()) if i >= last and not set(names) <= right]
-        rows.append(dict(student=student, right=len(right), of=len(exercises), at=(open_ or ['done'])[0]) | share)
+        ahead = [*asked][last:] + [*asked][:last]
+        at = next((title for title in ahead if not right.issuperset(asked[title])), 'done')
+        rows.append(dict(student=student, right=len(right), of=len(exercises), at=at) | share)
     return rows
 
 # %% ../nbs/interface/classroom.ipynb #faf0c886

@@ -502,6 +502,16 @@ def test_what_was_answered_right_counts_or_the_file_is_named(name, raw, right, t
     assert (done.get('bea') == {SENT[0]} and not bad) if right else (bad == [name] and 'bea' not in done)
 
 
+def test_nobody_is_done_who_left_something_open():
+    "Rejects 'done' for who answered the last lesson and left out all others, and a jump back for who left out one on the way."
+    names = list(grade.exercises)
+    of = {k: [n for n, ex in grade.exercises.items() if ex.lesson == k] for k in grade.lessons}
+    (first, second, *_), last = [k for k in of if of[k]], [k for k in of if of[k]][-1]
+    done = dict(skips={*of[first][1:], *of[second][:-1]}, last={*of[last]}, most={*names} - {of[first][0]}, all={*names})
+    at = {row['student']: row['at'] for row in classroom.class_table(done)}
+    assert at == dict(skips=grade.lessons[second], last=grade.lessons[first], most=grade.lessons[first], all='done')
+
+
 def test_a_picture_of_thousands_is_bounded(tmp_path):
     "Rejects minutes of drawing, and rows left out without a word."
     rows = classroom.class_table({f's{k}': set() for k in range(3000)})
