@@ -109,11 +109,11 @@ class WordBlock(nn.Module):
 # %% ../nbs/22_text_to_image.ipynb #99b6deac
 def _check_ids(ids, words=None, n=None)->None:
     "Raise unless they are captions as `word_ids` has them, `n` of them, of so many words."
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.dtype != torch.int64 or not len(ids):
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.dtype != torch.int64 or not ids.shape[0]:
         came = f'{tuple(ids.shape)} {ids.dtype}' if isinstance(ids, Tensor) else type(ids).__name__
         raise TypeError(f'ids wanted (K, L) int64, as from word_ids, got {came}')
-    if n not in (None, len(ids)):
-        raise ValueError(f'ids wanted one caption for each of {n} latents, got {len(ids)}')
+    if n not in (None, ids.shape[0]):
+        raise ValueError(f'ids wanted one caption for each of {n} latents, got {ids.shape[0]}')
     if not words or not ids.is_cpu or being_recorded(ids) or not ids.numel(): return
     if not 0 <= ids.min() <= ids.max() < words:
         raise ValueError(f'ids wanted words 0..{words - 1}, got {ids.min()}..{ids.max()}')
@@ -137,7 +137,7 @@ class TextDenoiser(nn.Module):
     def forward(self, z_t:Tensor, t:Tensor, ids:Tensor)->Tensor:
         "z_t (B, size), t (B,), ids (B, L) int64 -> (B, size)."
         check_shown(z_t, t, self.start.in_features, self.end.weight, 2)
-        _check_ids(ids, self.words.num_embeddings, len(z_t))
+        _check_ids(ids, self.words.num_embeddings, z_t.shape[0])
         time = time_embedding(t, self.width).to(self.end.weight.dtype)
         words, time = self.words(ids), self.time(time)
         h = self.start(z_t)

@@ -153,7 +153,7 @@ class PredictsEps(KeepsTables):
         if not labels and not getattr(self.net, 'went_without', True):
             raise ValueError('labels wanted, got none: this network never learned without')
         known = getattr(self.net, 'classes', None)
-        for y in labels: check_known(y, known, len(x_t))
+        for y in labels: check_known(y, known, x_t.shape[0])
         given = x_t.to(self.like(x_t).dtype, copy=True)   # it may write into what it is shown
         return _checked(self.net(given, *_copies((t, *labels))), x_t)
 

@@ -221,7 +221,8 @@ class UNet(nn.Module):
     )->Tensor:  # (B, C, H, W)
         "Down with the skips kept, across the middle, up with each skip beside what is below."
         check_shown(x_t, t, self.settings['channels'], self.out.weight)
-        if not len(x_t): raise ValueError('x_t wanted at least one image, got none')
+        # `len` would make this batch's size a constant of an exported network
+        if not x_t.shape[0]: raise ValueError('x_t wanted at least one image, got none')
         h, w = x_t.shape[-2:]
         if h % self.patch or w % self.patch:
             raise ValueError(f'sides wanted a multiple of {self.patch}, got {h}x{w}')
