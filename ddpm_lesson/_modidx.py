@@ -1662,6 +1662,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'ddpm_lesson.terminal.joined': ('interface/terminal.html#joined', 'ddpm_lesson/terminal.py'),
                                       'ddpm_lesson.terminal.model_of': ('interface/terminal.html#model_of', 'ddpm_lesson/terminal.py'),
                                       'ddpm_lesson.terminal.no_other': ('interface/terminal.html#no_other', 'ddpm_lesson/terminal.py'),
+                                      'ddpm_lesson.terminal.of_flag': ('interface/terminal.html#of_flag', 'ddpm_lesson/terminal.py'),
                                       'ddpm_lesson.terminal.sentence': ('interface/terminal.html#sentence', 'ddpm_lesson/terminal.py')},
             'ddpm_lesson.train': { 'ddpm_lesson.train.Batch': ('train.html#batch', 'ddpm_lesson/train.py'),
                                    'ddpm_lesson.train.Ema': ('train.html#ema', 'ddpm_lesson/train.py'),

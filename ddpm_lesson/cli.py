@@ -453,7 +453,7 @@ def experiment(grid, data, size, seeds, width, blocks, count, held, workers, fol
 def diagnose(schedule, T, size, channels, **ends):
     "What a schedule does to images, and what to change."
     ends = {k: v for k, v in ends.items() if v is not None}
-    if ends and 'linear' not in schedule: raise ValueError(f'--beta-1/-T wanted a linear schedule, got {schedule}')
+    if ends and 'linear' not in schedule: raise ValueError(f'--schedule wanted a linear one beside --beta-1 or --beta-T, got {schedule}')
     click.echo(str(diagnosis(schedules[schedule](T=T, **ends), channels*size**2)))
 
 # %% ../nbs/interface/cli.ipynb #89269d03

@@ -1003,6 +1003,14 @@ def test_every_flag_says_what_it_does_and_shows_a_default_that_can_be_typed():
             assert type(option.type) not in (click.types.IntParamType, click.types.FloatParamType), (name, option.opts)
 
 
+@pytest.mark.parametrize('flag, line', [('--label', 'sample --label hat'), ('--device', 'sample --device tpu'), ('--beta-T', 'diagnose --beta-T 2'), ('--steps', 'sample --steps 1001'),
+                                        ('--guidance-interval', 'sample --guidance-interval 1 5'), ('--schedule', 'diagnose --schedule cosine --beta-1 0.1'), ('--batch', 'train --batch 20000')])
+def test_an_error_names_the_flag_as_it_is_typed(flag, line):
+    "Rejects `device wanted`, `beta_T wanted` and `between wanted`: names that nobody typed."
+    status, said = call(*line.split())
+    assert status == 1 and said.splitlines()[-1].startswith(f'Error: {flag} wanted ')
+
+
 def test_a_newcomer_is_told_how_to_begin():
     "Rejects a first help that lists commands and names none to begin with."
     said = ' '.join(call('--help')[1].split())

@@ -175,8 +175,8 @@ def _check_sampling(how):
         (how.eta == 0 or how.sampler == 'ddim', 'eta wanted sampler ddim, which alone has it', how.eta),
         (how.var == 'small' or how.sampler == 'ddpm', 'var wanted sampler ddpm, which alone has it', how.var),
         (_number(how.guidance, 0, 1e6), 'guidance wanted a number >= 0, at most a million', how.guidance),
-        (_rising(how.clip), 'clip wanted null or two rising numbers', how.clip),
-        (_interval(how.between), 'between wanted null or two steps, low <= high', how.between)]:
+        (_rising(how.clip), 'clip wanted nothing or two rising numbers', how.clip),
+        (_interval(how.between), 'between wanted nothing or two steps, low <= high', how.between)]:
         _need(fits, wanted, came, '')
 
 # %% ../../nbs/engine/cards.ipynb #0516ed8f
