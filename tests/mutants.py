@@ -323,7 +323,7 @@ MUTANTS = {
     'a step lent to a sampler\'s model': ('asking', 'what(given, *_copies([t]))', 'what(given, t)', 'contracts/test_pairs.py::test_a_model_may_spoil_what_it_is_shown'),
     'an answer that broadcasts inside a wrapper': ('loss', 'return _checked(self.net(given, *_copies((t, *labels))), x_t)', 'return self.net(given, t, *labels).to(x_t.dtype)', 'contracts/test_pairs.py::test_an_answer_of_another_shape_or_kind_is_refused'),
     'one label spread over a batch': ('checks', 'or y.is_floating_point() or y.shape != (n,)):', 'or y.is_floating_point()):', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
-    'one caption spread over a batch': ('latent', 'if n not in (None, len(ids)):', 'if False:', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
+    'one caption spread over a batch': ('latent', 'if n not in (None, ids.shape[0]):', 'if False:', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'a vocabulary without an order': ('latent', 'isinstance(given, (str, set, frozenset, dict))', 'isinstance(given, str)', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'an optimizer that moves another network': ('train', '    _check_opt(opt, net)\n', '', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'noise compared with v': ('loss', "if not getattr(net, 'says_noise', False): return net", 'return net', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
