@@ -91,13 +91,14 @@ def sentence(e:Exception)->str:
     if isinstance(e, _worded) and words: return words
     return f'{e!r:.500}; a fault of the program: with DDPM_LESSON_TRACEBACK=1 before the command it says where'
 
-# %% ../nbs/interface/terminal.ipynb #75747ebb
+# %% ../nbs/interface/terminal.ipynb #a5e1f0c3
 def of_flag(words:str, command)->str:
     "What is said of an argument, said of the flag that gave it."
     name, wanted, rest = words.partition(' wanted ')
     flags = {p.name: p.opts[0] for p in getattr(command, 'params', []) if isinstance(p, click.Option)}
     return flags.get(name, name) + wanted + rest
 
+# %% ../nbs/interface/terminal.ipynb #75747ebb
 class Commands(click.Group):
     "A group of commands whose words are clean and whose errors are sentences."
     def main(self, *args, **extra):
