@@ -218,6 +218,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'ddpm_lesson.checks.check_t': ('reference/checks.html#check_t', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.check_whole': ('reference/checks.html#check_whole', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.from_elsewhere': ('reference/checks.html#from_elsewhere', 'ddpm_lesson/checks.py'),
+                                    'ddpm_lesson.checks.in_order': ('reference/checks.html#in_order', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.moved_to': ('reference/checks.html#moved_to', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.own_copy': ('reference/checks.html#own_copy', 'ddpm_lesson/checks.py'),
                                     'ddpm_lesson.checks.real_numbers': ('reference/checks.html#real_numbers', 'ddpm_lesson/checks.py'),

@@ -233,9 +233,10 @@ def _recipe_flag(f):
     if f.name in training._choices:   # the flag shows its values: the sentence need not
         kind, said = click.Choice(list(training._choices[f.name])), said.partition(':')[0] if ':' in said else f.name
     else: kind = _bounds.get(f.name, Number() if f.type is float else f.type)
-    if f.type is bool: name, kind = f'{name}/--no{name[1:]}', None
     usual = presets['laptop'].get(f.name, f.default)
-    if f.type is bool: usual = name.split('/--')[not usual].lstrip('-')
+    if f.type is bool:
+        yes, no = name, f'--no{name[1:]}'
+        name, kind, usual = f'{yes}/{no}', None, (yes if usual else no)[2:]
     return flag(f'{name} {f.name}', kind, f'{said[0].upper()}{said[1:]}.', shown=str(usual))
 
 # %% ../nbs/interface/cli.ipynb #08c526e9

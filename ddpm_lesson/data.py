@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from .checks import check_float, moved_to
+from .checks import check_float, in_order, moved_to
 
 # %% ../nbs/01_data.ipynb #c0caa4dd
 assets = Path(str(importlib.resources.files('ddpm_lesson')/'assets'))
@@ -25,7 +25,8 @@ garments = ('t-shirt', 'trouser', 'pullover', 'dress', 'coat',
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
     """A set of images held in memory as bytes, with labels if it has them.
-    Raises ValueError unless there is an image, and pixels and labels are as the fields say."""
+    Raises ValueError unless there is an image, and pixels and labels are as the fields say;
+    TypeError for classes that have no order."""
     pixels:Tensor  # (N, C, H, W) uint8
     labels:Tensor = None  # (N,) int64 in 0..len(classes)-1, or None
     classes:tuple = ()  # what label k is called; () with labels: numbers
@@ -36,8 +37,8 @@ class Images:
         if not isinstance(x, Tensor) or x.ndim != 4 or x.dtype != torch.uint8:
             self._refuse('pixels wanted a tensor (N, C, H, W) uint8', _said(x))
         if not x.numel(): self._refuse('wanted at least one image, of one pixel', _said(x))
-        if isinstance(self.classes, str): self._refuse('classes wanted a tuple of names', self.classes)
-        object.__setattr__(self, 'classes', tuple(map(str, self.classes)))
+        names = in_order(self.classes, f'{self.name}: classes wanted a tuple of names')
+        object.__setattr__(self, 'classes', tuple(map(str, names)))
         if y is None: return
         if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
             self._refuse('wanted one label an image', f'{_said(y)} for {len(x)}')

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from .asking import _apart, _check_kept
-from .checks import check_float, check_function, check_number, check_pair, check_t, real_numbers
+from ddpm_lesson.checks import (
+    check_float, check_function, check_number, check_pair, check_t, real_numbers,
+)
 from .forward import q_sample, rates, shaped
 from .guidance import Guided, Labelled, _pushed
 from .loss import PredictsEps, PredictsV, PredictsX0, _bare, _told, mean_square

@@ -50,14 +50,15 @@ def s1_cells(
 )->list:          # of dicts
     "S1's grid: schedule x loss x what is predicted; the linear arm also clipped like the cosine arm."
     schedules = 'rate', 'posit_linear', 'posit_linear_fixed'
-    arms = itertools.product(range(check_whole(seeds, 'seeds')), schedules, ('mae', 'mse'), ('eps', 'x_0'))
+    seeds = range(check_whole(seeds, 'seeds'))
+    arms = itertools.product(seeds, schedules, ('mae', 'mse'), ('eps', 'x_0'))
     shared = dict(preset='posit-ddim', ema_decay=0.999) | scale
     return [shared | dict(distance=d, target=y, schedule=s, seed=k) for k, s, d, y in arms]
 
 def s2_cells(seeds:int=3, **scale)->list:
     "S2 before and after the repair of its schedule."
-    both = 'hackernoon-ddpm', 'hackernoon-ddpm-fixed'
-    return [dict(preset=p, seed=k, **scale) for k in range(check_whole(seeds, 'seeds')) for p in both]
+    both, seeds = ('hackernoon-ddpm', 'hackernoon-ddpm-fixed'), check_whole(seeds, 'seeds')
+    return [dict(preset=p, seed=k, **scale) for k in range(seeds) for p in both]
 
 # %% ../nbs/12_experiments.ipynb #ba5fd651
 def cell_name(cell:dict)->str:
@@ -218,9 +219,9 @@ def worker_pool(
     workers:int, # at once
 ):               # yields an executor
     "Processes of one core each. None outlives this one, and Ctrl-C ends them at once."
-    context = get_context('spawn')
+    context, workers = get_context('spawn'), check_whole(workers, 'workers')
     theirs, ours = context.Pipe(duplex=False)
-    with theirs, ours, ProcessPoolExecutor(check_whole(workers, 'workers'), context, _begin_work, (theirs,)) as pool:
+    with theirs, ours, ProcessPoolExecutor(workers, context, _begin_work, (theirs,)) as pool:
         try: yield pool
         except KeyboardInterrupt:
             ours.close()
@@ -235,6 +236,7 @@ def run_cells(
 )->list:                 # all rows
     "Train and measure all cells. Interrupted, the same call goes on with those that are missing."
     from tqdm import tqdm
+    cells = [*cells]
     for cell in cells: cell_name(cell)   # raises here, before any process begins
     rows, how = [], how | dict(data=find_source(how.get('data', 'fashion')))   # looked up once
     with worker_pool(workers) as pool:

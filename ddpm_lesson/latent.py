@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm_lesson.checks import (
-    being_recorded, check_float, check_shown, check_sizes, check_whole, own_copy,
+    being_recorded, check_float, check_shown, check_sizes, check_whole, in_order, own_copy,
 )
 from .unet import checked_labels, time_embedding, zeroed
 
@@ -51,9 +51,8 @@ class LinearAutoencoder:
 
 # %% ../nbs/22_text_to_image.ipynb #c0d3274e
 def _texts(given, name)->list:
-    "A list of texts, or an error: a single one is none, nor is a set, which has no order."
-    unordered = isinstance(given, (str, set, frozenset, dict)) or not hasattr(given, '__iter__')
-    texts = [None] if unordered else [*given]
+    "A list of texts, or an error."
+    texts = in_order(given, f'{name} wanted a list of texts')
     if all(isinstance(c, str) for c in texts): return texts
     raise TypeError(f'{name} wanted a list of texts, got {given!r:.60}')
 

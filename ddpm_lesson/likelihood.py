@@ -31,7 +31,7 @@ def _exact(x)->Tensor:
 
 def _rows(x)->Tensor:
     "Images, (B, ...), as rows of float64."
-    check_pair(x, x, 'x', 'x')
+    if not check_float(x, 'x').ndim: raise ValueError('x wanted a batch (B, ...), got a single number')
     return _exact(x)[..., None].flatten(1)
 
 def log_normal(

@@ -432,6 +432,7 @@ def held_out(
 )->tuple:                   # (mean, its standard error over images, steps and noise)
     "Ask about each image once, at a random step. One seed asks every model the same questions."
     _check_match(model, sched)
+    check_function(compare, 'compare')
     pixels, g = _as_pixels(images), seeded(seed)
     n, batch = len(pixels), check_whole(batch, 'batch')
     if device is None: device = device_of(model)
@@ -445,7 +446,6 @@ def held_out(
         eps = torch.randn(x_0.shape, generator=g).to(device)
         x_t = q_sample(sched, x_0, some, eps)
         ask = _asking(model, x_t.dtype, True, lambda x_t, t: model(x_t, t, *_copies(y)))
-        compare = check_function(compare, 'compare')
         apart = compare(x_0, x_t, some, eps, ask(x_t, some.to(device)))
         if check_float(apart, 'what compare returns').shape != (len(x),):
             raise ValueError(f'compare wanted to return one number an image, ({len(x)},), '

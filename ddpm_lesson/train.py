@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from ddpm_lesson.checks import (
-    autocast, check_float, check_function, check_number, check_pair, check_t, check_whole, moved_to, own_copy,
-    torch_defaults, whole_numbers,
+    autocast, check_float, check_function, check_number, check_pair, check_t, check_whole,
+    moved_to, own_copy, torch_defaults, whole_numbers,
 )
 from .data import Images, check_set, to_unit
 from .forward import at, shaped
@@ -230,6 +230,14 @@ def adamw(params:list, recipe:Recipe)->torch.optim.AdamW:
         params, recipe.lr, betas=(0.9, recipe.beta_2), weight_decay=recipe.weight_decay,
         fused=kind in ('cpu', 'cuda'), capturable=kind == 'cuda')
 
+def _check_opt(opt, net)->None:
+    "Raise unless it is an optimizer of weights of this network."
+    groups = [] if isinstance(opt, type) else getattr(opt, 'param_groups', [])
+    moved = {id(p) for group in groups for p in group['params']}
+    if moved & {id(p) for p in net.parameters()}: return
+    came = f'that of others, {type(opt).__name__}' if groups else f'{opt!r:.60}'
+    raise ValueError(f'opt wanted an optimizer of the weights of net, got {came}')
+
 # %% ../nbs/10_train.ipynb #e39b26ec
 def _parts(batch, n):
     "A batch in n parts, fewer if it has fewer images."
@@ -270,13 +278,6 @@ def _check_data(net, data)->None:
     if data.labels is not None and known is not None and known != named:
         raise ValueError(f'net wanted {named} classes, as {data.name} has, got {known}; '
                          'without labels: Images(data.pixels)')
-
-def _check_opt(opt, net)->None:
-    "Raise unless it is an optimizer of weights of this network."
-    groups = [] if isinstance(opt, type) else getattr(opt, 'param_groups', [])
-    if {id(p) for group in groups for p in group['params']} & {id(p) for p in net.parameters()}: return
-    came = f'that of others, {type(opt).__name__}' if groups else f'{opt!r:.60}'
-    raise ValueError(f'opt wanted an optimizer of the weights of net, got {came}')
 
 @torch.inference_mode(False)
 @torch.enable_grad()
@@ -332,10 +333,11 @@ def lr_sweep(
     stops when its running average is four times its best. After Smith 2017, section 3.3, whose rate grows linearly."""
     low, high = check_number(lo, 'lo'), check_number(hi, 'hi')
     if not 0 < low < high < math.inf: raise ValueError(f'wanted 0 < lo < hi, got {lo} and {hi}')
+    check_function(loss_at, 'loss_at')
     ends, own = (math.log10(low), math.log10(high)), dict(dtype=torch.float64, device='cpu')
     rates, losses = torch.logspace(*ends, check_whole(steps, 'steps'), **own), []
     for step, lr in enumerate(rates.tolist()):
-        losses.append(check_number(check_function(loss_at, 'loss_at')(step, lr), 'the loss'))
+        losses.append(check_number(loss_at(step, lr), 'the loss'))
         averages = smoothed(torch.tensor(losses, **own))[9:]  # of ten losses at least: fewer are luck
         if len(averages) and not averages[-1] <= 4*averages.min(): break
     return rates[:len(losses)], torch.tensor(losses, **own)

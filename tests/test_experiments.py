@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -562,3 +564,16 @@ def test_no_worker_outlives_the_first_process(tmp_path):
             assert not lives(workers[number]) and (number == signal.SIGINT) == ('KeyboardInterrupt' in said), (number, said)
     finally:
         for pid in filter(lives, [*workers.values(), *(first.pid for first in begun.values())]): os.kill(pid, signal.SIGKILL)
+
+
+def test_cells_may_come_one_by_one(monkeypatch, tmp_path):
+    "Rejects a look at the cells that uses them up: nothing was trained, without a word."
+    class Now:
+        def submit(self, f, cell, *more, **how):
+            done = Future()
+            done.set_result([cell])
+            return done
+    monkeypatch.setattr(experiments, 'worker_pool', lambda workers: nullcontext(Now()))
+    cells = experiments.s2_cells(1)
+    rows = experiments.run_cells((cell for cell in cells), tmp_path)
+    assert sorted(map(str, rows)) == sorted(map(str, cells))
