@@ -432,11 +432,11 @@ def held_out(
 )->tuple:                   # (mean, its standard error over images, steps and noise)
     "Ask about each image once, at a random step. One seed asks every model the same questions."
     _check_match(model, sched)
-    check_function(compare, 'compare')
     pixels, g = _as_pixels(images), seeded(seed)
     n, batch = len(pixels), check_whole(batch, 'batch')
     if device is None: device = device_of(model)
     if n < 2: raise ValueError(f'images wanted at least 2, for a standard error, got {n}')
+    check_function(compare, 'compare')
     known = () if labels is None else (check_labels(model, labels).to(device),)
     if known and len(known[0]) != n:
         raise ValueError(f'labels wanted one an image, {n}, got {len(known[0])}')
