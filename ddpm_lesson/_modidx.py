@@ -1332,6 +1332,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'ddpm_lesson.likelihood._rows': ('likelihood.html#_rows', 'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._slope': ('likelihood.html#_slope', 'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood._squares': ('likelihood.html#_squares', 'ddpm_lesson/likelihood.py'),
+                                        'ddpm_lesson.likelihood._warn_of_end': ( 'likelihood.html#_warn_of_end',
+                                                                                 'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood.bits_per_dim': ( 'likelihood.html#bits_per_dim',
                                                                                  'ddpm_lesson/likelihood.py'),
                                         'ddpm_lesson.likelihood.decoder_log_prob': ( 'likelihood.html#decoder_log_prob',

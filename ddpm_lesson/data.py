@@ -139,6 +139,7 @@ def upright(
     "Turned as the camera said, 16-bit greys in 8, transparent parts white; of a film, a frame."
     from PIL import Image, ImageOps
     if channels not in (1, 3): raise ValueError(f'channels wanted 1 or 3, got {channels!r}')
+    if not isinstance(image, Image.Image): raise TypeError(f'image wanted a PIL image, got {type(image).__name__}')
     negative = image.mode[:4] == 'I;16' and getattr(image, 'tag_v2', {}).get(262) == 0
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in 'IF': image = _eight_bit(image)

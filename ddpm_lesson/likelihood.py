@@ -8,6 +8,7 @@ __all__ = ['log_normal', 'log_density', 'trace_terms', 'unit_probes', 'student',
 
 # %% ../nbs/17_likelihood.ipynb #1efa7721
 import math
+import warnings
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +23,7 @@ from .forward import at, q_sample
 from .oracle import GaussianMixture
 from .posterior import x_0_from_eps
 from .sampler import _check_end, ddpm_coefs, image_noise, levels, timesteps
-from .schedule import Schedule, wide
+from .schedule import Schedule, kl_at_T, wide
 
 # %% ../nbs/17_likelihood.ipynb #75db6b77
 def _exact(x)->Tensor:
@@ -108,6 +109,12 @@ def student(
     return ((n - 1)**0.5*((i + 1 - (share[i] - wanted)/cell[i])*width).tan()).item()
 
 # %% ../nbs/17_likelihood.ipynb #8b7dd286
+def _warn_of_end(sched)->None:
+    "Say so where the law at T is too far from N(0, I) to stand for it."
+    if (off := kl_at_T(sched)) > 0.01:
+        warnings.warn(f'x_T is up to {off:.2g} bits per number from N(0, I), and the log density is as far off: '
+                      'take a longer schedule, or give log_p_T', stacklevel=3)
+
 def _path(sched, steps, start)->list:
     "Rising timesteps from `start` to T."
     ts = timesteps(sched.T, steps)
@@ -157,6 +164,7 @@ def ode_log_likelihood(
     _check_match(model, sched)
     path, x = _path(sched, steps, start), _check_images(x_0, 'x_0')
     draw, log_p_T = unit_probes, check_function(log_p_T, 'log_p_T')
+    if log_p_T is log_normal: _warn_of_end(sched)
     if probes is not None:  # the first draw of each seed is left to whoever dequantised
         noise, probes = image_noise(tuple(x.shape), seeds, x.device, x), check_whole(probes, 'probes')
         draw = lambda x_t: [noise().sign() for _ in range(probes)]

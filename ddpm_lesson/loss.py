@@ -51,7 +51,7 @@ def _told(
 
 def _bare(net):
     "The network, or an error if it is wrapped: then it answers with noise, whatever it learned."
-    if not getattr(net, 'says_noise', False): return net
+    if not getattr(getattr(net, 'module', net), 'says_noise', False): return net   # of DataParallel, too
     raise TypeError('net wanted the network alone, whose answer is compared or translated here, '
                     f'got {type(net).__name__}, which answers with noise: take its .net')
 

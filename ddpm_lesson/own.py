@@ -44,7 +44,7 @@ def best_device(
         if device.type != 'cuda': torch.zeros(1, device=wanted).item()   # meta, which holds nothing, fails here
         elif (device.index or 0) >= gpus: raise ValueError(f'{gpus} CUDA devices')   # counted, not opened
     except Exception as e:
-        why = str(e).splitlines()[0]
+        why = 'no such kind' if 'Expected one of' in str(e) else str(e).splitlines()[0]
         raise ValueError(f'device wanted auto or one that is here, got {wanted!r:.60} ({why:.200})') from e
     return wanted
 

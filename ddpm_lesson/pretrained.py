@@ -48,7 +48,7 @@ def weights_path(
     why = f', which is {"no file" if os.path.exists(path) else "not there"}' if named else ''
     if os.path.isfile(path/'checkpoint.safetensors'):
         why = ', whose training has not ended: train_on, or ddpm_lesson train --resume, goes on with it'
-    raise ValueError(f'wanted a {"" if named else others}.safetensors file, got {str(wanted)!r:.200}{why}')
+    raise ValueError(f'weights wanted a {"" if named else others}.safetensors file, got {str(wanted)!r:.200}{why}')
 
 # %% ../nbs/interface/pretrained.ipynb #bac5bcab
 def read_header(

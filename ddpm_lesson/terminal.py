@@ -96,7 +96,8 @@ def of_flag(words:str, command)->str:
     "What is said of an argument, said of the flag that gave it."
     name, wanted, rest = words.partition(' wanted ')
     flags = {p.name: p.opts[0] for p in getattr(command, 'params', []) if isinstance(p, click.Option)}
-    return flags.get(name, name) + wanted + rest
+    typed = 'data' if name == 'images' else name
+    return flags.get(typed, name) + wanted + rest
 
 # %% ../nbs/interface/terminal.ipynb #75747ebb
 class Commands(click.Group):

@@ -1,5 +1,6 @@
 "Likelihood: density along the ODE, its estimate and interval, the chain's bound, bytes."
 import math
+import warnings
 
 import pytest
 import torch
@@ -243,6 +244,16 @@ def test_bad_input_is_named(call, error):
     with pytest.raises((ValueError, TypeError), match=error): call()
 
 
+def test_a_law_at_T_that_is_not_the_normal_one_is_said():
+    "Rejects numbers that are silently off: bits of a schedule that keeps the image."
+    short, x = linear_schedule(100), MEANS[:, :2]
+    with pytest.warns(UserWarning, match=r'x_T is up to 0\.33 bits per number from N\(0, I\)'): ode_log_likelihood(Stub(), short, x, steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        ode_log_likelihood(Stub(), short, x, steps=3, log_p_T=lambda x: log_normal(x))
+        ode_log_likelihood(Stub(), LINEAR, x, steps=3)
+
+
 def test_each_image_may_have_its_own_step():
     "Rejects one alpha_bar for all."
     alone = [log_density(WORLD, x[None], t) for x, t in zip(MEANS, (1, 500, 900))]
@@ -281,6 +292,6 @@ def test_what_needs_many_digits_goes_to_the_cpu_from_an_apple_gpu_alone():
 @pytest.mark.parametrize('name', ['steep 7', 'one step'])
 def test_short_schedules_have_both_numbers(name):
     sched = SCHEDULES[name]
-    log_p, _ = ode_log_likelihood(Stub(), sched, X)
+    log_p, _ = ode_log_likelihood(Stub(), sched, X, log_p_T=lambda x: log_normal(x))
     assert log_p.isfinite().all() and elbo_terms(Stub(), sched, BYTES).isfinite().all() and ode_bound(Stub(), sched, BYTES, probes=2)[0].isfinite().all() if sched.T > 1 else log_p.isfinite().all()
     assert x_0_from_eps(sched, X, X, 1).isfinite().all()
