@@ -133,6 +133,15 @@ def test_numbered_equations_are_numbered_by_lesson_and_once():
     assert len(letters) > 15
 
 
+def test_the_expectation_has_one_sign_in_formulas():
+    r"Rejects E[x_0 \mid x_t] on one page and \mathbb E[x_0 \mid x_t] on the next; E(x) is the encoder of lesson 22."
+    for page in [*PAGES, *SOLUTIONS]:
+        text = '\n'.join(source(c) for c in read(page) if c['cell_type'] == 'markdown')
+        formulas = re.findall(r'\$\$.+?\$\$|\$[^$\n]+\$', text, re.S)
+        plain = r'(?<![A-Za-z\\{_])(?<!mathbb )E(?=(\\bigl|\\Bigl|\\left)?\[|_\{|(\\bigl)?\\lVert)'
+        assert not [f for f in formulas if re.search(plain, f)], page.stem
+
+
 def test_package_never_imports_what_only_pages_need():
     modules = list((ROOT/'ddpm_lesson').rglob('[a-z]*.py'))
     assert len(modules) > 25
