@@ -11,7 +11,7 @@ AdamW, no scaling by the time; trained from three seeds: as far apart as these l
 labels, DDIM) and judged by KID-Lite0. Other averages of the weights and other ways to draw need no training of their own.
 --now begins with the preset as it is today and adds what the literature promises: each once, then those that lie outside
 the band of its three seeds from two more seeds (--only NAME --seeds 1 2). Averages are kept beside the run for chosen shares of
-it, which is what averages chosen afterwards are rebuilt to be (Karras et al. 2024, section 3). Where noise is assigned to
+it, which is what averages chosen afterwards are rebuilt to be (Karras et al. 2023, section 3). Where noise is assigned to
 images the network learns no score, and where labels are set apart no mean: these rows are for this table alone.
 Several processes may write to one table, each with trainings of its own: --only times, --only 'batch|target'. On a busy
 machine a processor second does less: compare the images seen too.
@@ -71,7 +71,7 @@ SPREAD = {'v, spread': (v_at(spread_out), PredictsV), 'v, bell': (v_at(bell), Pr
 AS_X_0 = {'min_snr, as x_0': lambda losses, sched, t, target: weights['min_snr'](losses, sched, t, 'x_0')}
 
 class LastShare(Ema):
-    "An average whose mean age is one share of the run, however long: weights k^g. Karras et al. 2024, section 3 (who name its width)."
+    "An average whose mean age is one share of the run, however long: weights k^g. Karras et al. 2023, section 3 (who name its width)."
     def __init__(self, net, share):
         super().__init__(net)
         self.power = 1/share - 2

@@ -36,6 +36,7 @@ def test_every_number_of_arxiv_has_an_entry():
 def test_every_entry_is_named_somewhere_and_once():
     texts = {pages.path_of(p): sources.text_of(p) for p in pages.pages(solutions=True)}
     assert len({(e['authors'], e['title']) for e in ENTRIES}) == len(ENTRIES)
+    assert len({(e['name'], e['year']) for e in ENTRIES}) == len(ENTRIES)   # no citation means two papers
     assert not [e['name'] for e in ENTRIES if not sources.pages_citing(e, texts)]
 
 
