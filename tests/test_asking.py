@@ -1,9 +1,11 @@
 "Asking a model: its mode, its precision, its memory, its history; and the bar."
 import inspect
 import io
+import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -268,3 +270,38 @@ def test_a_line_in_a_log_file_is_there_at_once(monkeypatch):
     monkeypatch.setattr('sys.stderr', File())
     with shown(3, 1): pass
     assert sys.stderr.flushed == '1 of 3 img \n'
+
+
+def test_a_bar_that_goes_on_does_not_count_what_was_done_before_as_fast_work(monkeypatch):
+    "Rejects a night's run that, taken up again, promises to end in a second."
+    monkeypatch.setitem(sys.modules, 'ipykernel', sys)
+    screen = io.StringIO()
+    with shown(10**6, 900_000, file=screen) as note:
+        time.sleep(0.3)
+        note.done += 5
+    assert '900k/1.00M' in screen.getvalue() and not any(fast in screen.getvalue() for fast in ('kimg/s', 'Mimg/s'))
+
+
+def test_a_screen_that_takes_nothing_keeps_no_work_from_ending(monkeypatch):
+    "Rejects a program that waits for its bar for ever."
+    class Stuck(io.StringIO):
+        free = threading.Event()
+        def write(self, text): self.free.wait(20)
+    monkeypatch.setitem(sys.modules, 'ipykernel', sys)
+    begun = time.monotonic()
+    with shown(3, 1, file=(screen := Stuck())): time.sleep(0.1)
+    took = time.monotonic() - begun
+    screen.free.set()
+    assert took < 10
+
+
+def test_a_bar_left_standing_ends_with_the_program():
+    "Rejects a thread that keeps Python from ending where a loop was left."
+    loop = 'from ddpm_lesson.asking import _bar; left = _bar(range(3), True); next(left)'
+    assert subprocess.run([sys.executable, '-c', loop], timeout=60, capture_output=True).returncode == 0
+
+
+def test_parts_seen_before_end_no_search():
+    shared, other = torch.nn.ReLU(), torch.nn.Tanh()
+    both = torch.nn.Sequential(shared, other)
+    assert set(map(id, _parts_of(SimpleNamespace(model=both, net=shared)))) >= {id(shared), id(other)}
