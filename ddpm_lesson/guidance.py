@@ -133,7 +133,7 @@ def in_batches(
     between=None,         # None, or (low, high): guided only at steps low..high
 ):                        # yields a model (x_t, t) -> eps_hat and the seeds of its images
     "Who draws which images: for each batch the model with its labels, and the seeds."
-    n, = whole_numbers([n], 'n wanted a whole number')
+    n = check_whole(n, 'n', low=0)
     guidance, wanted = check_number(guidance, 'guidance'), f'seeds wanted {n} whole numbers, one per image'
     if labels is not None: labels = check_labels(model, labels)
     seeds = whole_numbers(range(n) if seeds is None else seeds, wanted)

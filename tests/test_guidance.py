@@ -1,4 +1,6 @@
 "Labels and guidance: what reaches the network, and what comes back."
+import sys
+import time
 from functools import partial
 
 import numpy as np
@@ -8,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from conftest import normal
-from ddpm_lesson.guidance import Autoguided, Guided, Labelled
+from ddpm_lesson.guidance import Autoguided, Guided, Labelled, in_batches
 from ddpm_lesson.loss import PredictsEps
 from ddpm_lesson.metrics import Counted, draw_pixels, noise_loss
 from ddpm_lesson.oracle import GaussianMixture
@@ -222,3 +224,76 @@ def test_names_and_labels_over_labels_are_refused_in_words(wrap):
     "Rejects a wrapper that lets torch stumble over names, or over a model that can not be told labels any more."
     with pytest.raises(TypeError, match='classes.*index'): wrap(Net(), ['sneaker', 'bag', 'dress'])
     with pytest.raises(TypeError, match='has its own'): wrap(Labelled(Net(), Y), Y)
+
+
+# ---- who draws which images
+
+def test_each_batch_has_its_labels_and_its_seeds():
+    "Rejects seeds that begin anew with each batch, labels of another batch, and a last batch that is lost or filled up."
+    net = Named(6)
+    parts = list(in_batches(net, 5, [4, 3, 2, 1, 0], seeds=[9, 8, 7, 6, 5], batch=2))
+    assert [s for _, s in parts] == [[9, 8], [7, 6], [5]] and [m.y.tolist() for m, _ in parts] == [[4, 3], [2, 1], [0]]
+    assert all(type(m) is Labelled and m.model is net for m, _ in parts)
+    assert [(m, s) for m, s in in_batches(net, 3, batch=2)] == [(net, [0, 1]), (net, [2])]
+    assert [len(s) for _, s in in_batches(net, 130)] == [64, 64, 2] and list(in_batches(net, 0)) == []
+    assert [s for _, s in in_batches(net, 2, torch.tensor([0, 1]), 1, [3, 4])] == [[3, 4]]
+
+
+def test_each_batch_is_guided_as_asked():
+    (model, seeds), = in_batches(net := Named(6), 2, [4, 3], 2.5, between=(1, 400))
+    assert type(model) is Guided and (model.model, model.scale, model.between, model.y.tolist(), seeds) == (net, 2.5, (1, 400), [4, 3], [0, 1])
+    (model, _), = in_batches(net, 2, [4, 3], guidance=2)
+    assert (model.scale, model.between) == (2, None)
+
+
+@pytest.mark.parametrize('asked, error', [
+    (dict(n=2.5), 'n wanted a whole number, got 2.5'), (dict(n=-1), 'n wanted at least 0'), (dict(n=2, guidance='a'), 'guidance wanted a number'), (dict(n=2, labels=[0, 6]), 'labels wanted 0..5'), (dict(n=2, seeds=[1, 2.5]), 'seeds wanted 2 whole numbers, one per image'),
+    (dict(n=2, seeds=[1]), 'seeds wanted one an image, 2, got 1'), (dict(n=2, labels=[1, 2, 3]), 'labels wanted one an image, 2, got 3'), (dict(n=2, guidance=2), 'guidance 2 wanted labels'),
+    (dict(n=2, labels=[1, 2], between=(1, 5)), 'between wanted guidance other than 1'), (dict(n=2, batch=0), 'batch wanted at least 1'), (dict(n=2, batch=1.5), 'batch wanted'),
+])
+def test_batches_that_can_not_be_are_refused(asked, error):
+    with pytest.raises((ValueError, TypeError), match=error): next(in_batches(Named(6), **asked))
+
+
+def test_a_bar_counts_the_images_that_are_drawn(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
+    for _ in in_batches(Net(), 5, batch=2, progress=True): pass
+    assert '5 of 5 img' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, 'ipykernel', sys)
+    for _ in in_batches(Net(), 5, batch=2, progress=True): time.sleep(0.3)
+    said = capsys.readouterr().err
+    assert all(words in said for words in ('drawing', '0.00/5.00', '2.00/5.00', '4.00/5.00', '5.00/5.00'))
+    for _ in in_batches(Net(), 5): pass
+    assert not capsys.readouterr().err
+
+
+class Clean(Net):
+    "A network that offers the clean image, too, and answers with noise."
+    says_noise = True
+    def x_0_hat(self, x_t, t, y=None): return 2*self(x_t, t, y)
+
+
+def test_the_clean_image_is_labelled_guided_and_pushed_alike():
+    "Rejects a wrapper that asks for noise where the clean image was wanted."
+    labelled, guided, weak = Labelled(Clean(), Y), Guided(Clean(), Y, 3.0), Labelled(Clean(), Y)
+    assert_close(labelled.x_0_hat(X_T, T), 2*labelled(X_T, T), rtol=0, atol=0)
+    assert_close(guided.x_0_hat(X_T, T), 2*guided(X_T, T), rtol=1e-12, atol=1e-12)
+    weak.model.weight.data *= 0.5
+    pushed = Autoguided(labelled, weak, 3.0)
+    assert_close(pushed.x_0_hat(X_T, T), 2*pushed(X_T, T), rtol=1e-12, atol=1e-12)
+    assert Labelled(Clean(), Y).says_noise is True and Labelled(Net(), Y).says_noise is False
+
+
+def test_the_weak_model_has_the_labels_of_the_better():
+    "Rejects a push towards another class."
+    Autoguided(Labelled(Net(), Y), Labelled(Net(), Y.clone()))
+    with pytest.raises(ValueError, match='weak wanted the labels that model has, got others'): Autoguided(Labelled(Net(), Y), Labelled(Net(), Y.flip(0)))
+    for wrong, name in ((None, Net()), 'model'), ((Net(), None), 'weak'):
+        with pytest.raises(TypeError, match=f'{name} wanted a function'): Autoguided(*wrong)
+    with pytest.raises(TypeError, match='model wanted a function'): Labelled(None, Y)
+
+
+def test_an_interval_may_be_one_step_and_its_ends_are_named():
+    assert Guided(Net(), Y, between=(5, 5)).between == (5, 5)
+    with pytest.raises(TypeError, match=r"^between wanted a number, got 'a'"): Guided(Net(), Y, between=('a', 5))
+    with pytest.raises((ValueError, TypeError), match='^t wanted'): Autoguided(lambda x, t: x, lambda x, t: x, between=(1, 5))(X_T, [1, 'b', 3])
