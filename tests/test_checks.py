@@ -1,6 +1,7 @@
 "What comes to the door of forward process, posterior and conversions, and what is said of it."
 import threading
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,14 +10,22 @@ from diffusers import DDPMScheduler
 
 from conftest import normal
 from ddpm_lesson.checks import (
+    as_tensor,
+    autocast,
+    being_recorded,
     check_float,
+    check_function,
     check_known,
+    check_number,
     check_pair,
+    check_shown,
     check_sizes,
     check_t,
     from_elsewhere,
     moved_to,
+    own_copy,
     real_numbers,
+    seeded,
     torch_defaults,
     whole_numbers,
 )
@@ -271,3 +280,99 @@ Lucid.__module__ = 'denoising_diffusion_pytorch.somewhere'
     (dict(_diffusers_version='1'), 'from_diffusers'), (Lucid(), 'from_lucidrains'), (Scheduler, ''), ({}, ''), ({'x': 1}, ''), (linear_schedule(), ''), (torch.nn.Identity(), ''), (len, ''), (None, '')])
 def test_objects_of_other_libraries_are_known(x, name):
     assert from_elsewhere(x) == (f'; ddpm_lesson.dialects.{name} translates' if name else '')
+
+
+# ---- what a network is shown
+
+WEIGHT, IMAGES = torch.zeros(2, 3), torch.zeros(2, 3, 4, 5)
+
+
+@pytest.mark.parametrize('wrong, error, said', [
+    (dict(x_t=IMAGES.long()), TypeError, '^x_t wanted a floating-point tensor, got torch.int64'), (dict(x_t=IMAGES.double()), TypeError, '^x_t wanted torch.float32 on cpu, as the weights are, got torch.float64 on cpu$'),
+    (dict(x_t=IMAGES.to('meta')), TypeError, 'got torch.float32 on meta$'), (dict(x_t=IMAGES[:, :2]), ValueError, r'^x_t wanted shape \(B, 3, H, W\), got \(2, 2, 4, 5\)$'), (dict(x_t=IMAGES[0]), ValueError, r'got \(3, 4, 5\)$'),
+    (dict(x_t=IMAGES[None]), ValueError, r'got \(1, 2, 3, 4, 5\)$'), (dict(x_t=IMAGES, ndim=2), ValueError, r'^x_t wanted shape \(B, 3\), got \(2, 3, 4, 5\)$'),
+    (dict(t=5), ValueError, r'^t wanted one step for each image, shape \(2,\), got 5$'), (dict(t=torch.tensor([5])), ValueError, r'shape \(2,\), got \(1,\)$'), (dict(t=[1, 2]), ValueError, r'got \[1, 2\]$'),
+    (dict(t=torch.zeros(2, 1)), ValueError, r'got \(2, 1\)$'),
+])
+def test_what_a_network_can_not_be_shown_is_named(wrong, error, said):
+    with pytest.raises(error, match=said): check_shown(**dict(x_t=IMAGES, t=torch.tensor([1, 2]), channels=3, weight=WEIGHT) | wrong)
+
+
+def test_what_a_network_can_be_shown():
+    "Rejects a check that sees no autocast, and one that takes weights without memory for another device."
+    t = torch.tensor([1, 2])
+    check_shown(IMAGES, t, 3, WEIGHT)
+    check_shown(IMAGES[:, :, 0, 0], t, 3, WEIGHT, ndim=2)
+    check_shown(IMAGES.to('meta'), t, 3, WEIGHT.to('meta'))
+    with autocast('cpu', True): check_shown(IMAGES.double(), t, 3, WEIGHT)
+    with autocast('cpu', False), pytest.raises(TypeError, match='float64'): check_shown(IMAGES.double(), t, 3, WEIGHT)
+
+
+@pytest.mark.parametrize('y, came', [(torch.tensor([1]), r'\(1,\) torch.int64'), (torch.tensor([1., 2.]), r'\(2,\) torch.float32'), ([1, 2], r'\[1, 2\]'), (5, '5')])
+def test_labels_are_one_an_image(y, came):
+    with pytest.raises(TypeError, match=f'^labels wanted a tensor of 2 whole numbers, one an image, got {came}$'): check_known(y, 3, 2)
+
+
+def test_labels_that_are_not_looked_at():
+    "No label, a network that knows none, no label for no image, and one compiled."
+    for y, known in (None, 3), (torch.tensor([9]), None), (torch.tensor([9]), 0), (torch.zeros(0).long(), 3): check_known(y, known)
+    check_known(torch.tensor([0, 3]), 3, 2)
+    with pytest.raises(TypeError, match=r"^classes of a network wanted a whole number, got 'two'"): check_known(torch.tensor([0]), 'two')
+
+
+def test_a_seed_is_any_whole_number_that_torch_takes():
+    "Rejects a stream of another seed, and a generator where the default device is."
+    draw = lambda generator: torch.rand(3, generator=generator, device='cpu')
+    with torch.device('meta'): ours = seeded(np.int64(7))
+    assert torch.equal(draw(ours), draw(torch.Generator().manual_seed(7))) and ours.device.type == 'cpu'
+    for edge in 2**63 - 1, -2**63: assert seeded(edge).initial_seed() == edge % 2**64
+    for wrong, said in (2**63, 'at most'), (-2**63 - 1, 'at least'), (1.5, 'a whole number, got 1.5'), ('7', "got '7'"):
+        with pytest.raises((ValueError, TypeError), match=f'^seed wanted .*{said}'): seeded(wrong)
+
+
+def test_autocast_is_to_bfloat16_or_off():
+    "Rejects one that leaves the caller's on, and one that meets a device without any."
+    with autocast('cpu', True): assert torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') == torch.bfloat16
+    with torch.autocast('cpu', torch.float16), autocast(torch.device('cpu'), True): assert torch.get_autocast_dtype('cpu') == torch.bfloat16
+    with torch.autocast('cpu', torch.bfloat16), autocast('cpu', False): assert not torch.is_autocast_enabled('cpu')
+    assert isinstance(autocast('meta', False), nullcontext)
+    with pytest.raises(RuntimeError, match='autocast'): autocast('meta', True)
+
+
+def test_what_can_not_be_looked_at():
+    assert not being_recorded(IMAGES)
+    seen = []
+    torch.vmap(lambda x: (seen.append(being_recorded(x)), x)[1])(IMAGES)
+    assert seen == [True]
+    assert torch.compile(lambda x: x + being_recorded(x), backend='eager')(torch.zeros(1)).item() == 1
+
+
+@pytest.mark.parametrize('x, said', [(np.True_, 'number'), (np.complex64(1), 'number'), (1j, 'number'), (torch.tensor(1j), 'number'), ('1', 'number'), (b'1', 'number'), (True, 'number')])
+def test_what_is_no_number_is_named(x, said):
+    with pytest.raises(TypeError, match=f'^x wanted a {said}'): check_number(x, 'x')
+
+
+def test_numbers_stay_where_they_are():
+    "Rejects a copy to the CPU, one to the default device, and an error that forgets what was wanted."
+    assert real_numbers(torch.zeros(2, device='meta'), 'x').device.type == 'meta'
+    with torch.device('meta'): assert real_numbers([1, 2], 'x').device.type == 'cpu'
+    assert real_numbers([1, 2], 'x', device='meta').device.type == 'meta'
+    with pytest.raises(TypeError, match='^labels wanted many, got 5$'): whole_numbers(5, 'labels wanted many')
+
+
+def test_a_copy_may_be_learned_from():
+    with torch.inference_mode(): kept = own_copy(torch.zeros(2))
+    assert not kept.is_inference()
+
+
+def test_a_function_is_not_the_class_of_one():
+    for wrong in torch.nn.MSELoss, 'mse', None:
+        with pytest.raises(TypeError, match='^distance wanted a function, got '): check_function(wrong, 'distance')
+    assert check_function(abs, 'f') is abs
+
+
+def test_an_array_is_its_numbers_whatever_its_order():
+    x = np.arange(6., dtype='>f8').reshape(2, 3)
+    for way in x, x[::-1], np.asfortranarray(x):
+        assert as_tensor(way).tolist() == way.tolist() and as_tensor(way).is_contiguous()
+    assert as_tensor(np.float64(3)).item() == 3

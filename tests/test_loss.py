@@ -18,7 +18,7 @@ from ddpm_lesson.loss import (
     v_loss,
     x_0_loss,
 )
-from ddpm_lesson.posterior import v_from_eps
+from ddpm_lesson.posterior import v_from_eps, x_0_from_v
 from ddpm_lesson.schedule import cosine_schedule, linear_schedule
 
 SCHED = linear_schedule()
@@ -158,3 +158,91 @@ def test_tables_are_where_the_images_are(wrapper):
 
 def test_names_of_targets():
     assert targets == dict(eps=(eps_loss, PredictsEps), x_0=(x_0_loss, PredictsX0), v=(v_loss, PredictsV))
+
+
+# ---- the clean image, labels, precision, names
+
+class Paints(torch.nn.Module):
+    "A network with weights, which keeps what it was given, writes into it, and answers in the weights' dtype."
+    classes, went_without = 5, False
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.conv = torch.nn.Conv2d(2, 2, 1)
+    def forward(self, x, t, *labels):
+        self.given = x.clone(), t.clone(), *labels
+        x.zero_(), t.zero_()
+        return (self.weight*self.given[0]).tanh()
+
+
+LABELS = torch.tensor([4, 0, 5])
+
+
+@pytest.mark.parametrize('t', [300, T], ids=['one step', 'a step each'])
+def test_the_clean_image_is_the_networks_own_or_follows_from_its_velocity(t):
+    "Rejects a sign, a rate exchanged, a label dropped, and a step that is not spread over the batch."
+    net = Listener(EPS)
+    assert torch.equal(PredictsX0(net, SCHED).x_0_hat(X_0, t, LABELS), EPS)
+    assert torch.equal(net.given[0], X_0) and net.given[1].tolist() == torch.as_tensor(t).expand(3).tolist() and torch.equal(net.given[2], LABELS)
+    assert_close(PredictsV(net, SCHED).x_0_hat(X_0, t, LABELS), x_0_from_v(SCHED, X_0, EPS, t), rtol=1e-12, atol=1e-12)
+    assert torch.equal(net.given[0], X_0) and net.given[1].shape == (3,) and torch.equal(net.given[2], LABELS)
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_labels_are_looked_at_before_the_network_is_asked(wrapper):
+    model = wrapper(Paints().double(), SCHED)
+    for wrong, said in (LABELS + 1, 'labels wanted 0..4, or 5 for none'), (LABELS[:1], 'labels wanted a tensor of 3 whole numbers'), (LABELS.float(), 'whole numbers'):
+        with pytest.raises((ValueError, TypeError), match=said): model(X_0, T, wrong)
+    with pytest.raises(ValueError, match='labels wanted, got none: this network never learned without'): model(X_0, T)
+    model(X_0, T, LABELS)
+    assert torch.equal(model.net.given[2], LABELS)
+    model.net.went_without = True
+    model(X_0, T)
+
+
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+def test_a_network_is_shown_a_copy_in_the_dtype_of_its_weights(wrapper):
+    "Rejects an image or a step that the network may write into, and float64 shown to weights of float32."
+    x, t, model = X_0.clone(), T.clone(), wrapper(Paints(), SCHED)
+    said = model(x, t, LABELS)
+    assert torch.equal(x, X_0) and torch.equal(t, T) and model.net.given[0].dtype == torch.float32 and said.dtype == torch.float64
+    same = X_0.float()
+    model(same, T, LABELS)
+    assert torch.equal(same, X_0.float())
+    eps_loss(model.net, SCHED, x, t, EPS, LABELS)
+    assert torch.equal(x, X_0) and torch.equal(t, T) and model.net.given[0].dtype == torch.float32
+
+
+def test_what_moves_a_model_moves_its_network():
+    "Rejects tables that move alone, and those that stay behind."
+    model = PredictsV(Paints(), SCHED).to(torch.float64)
+    assert model.net.weight.dtype == model.net.conv.weight.dtype == torch.float64 and not dict(model.named_buffers(recurse=False)).keys() & model.state_dict().keys()
+    model = PredictsV(Paints(), SCHED).to('meta')
+    assert model.net.conv.weight.is_meta and model.signal_rate.is_meta
+    with torch.device('meta'): model = PredictsV(lambda x, t: x, SCHED)
+    assert model.signal_rate.device.type == 'cpu'
+
+
+def test_errors_of_losses_name_what_was_wrong():
+    for loss in LOSSES:
+        for wrong in 'mae', torch.nn.MSELoss:
+            with pytest.raises(TypeError, match='^distance wanted a function'): loss(Listener(EPS), SCHED, X_0, T, EPS, distance=wrong)
+        with pytest.raises(TypeError, match="^the network's answer wanted a floating-point tensor, got NoneType$"): loss(Listener(None), SCHED, X_0, T, EPS)
+    for distance in mean_square, mean_abs:
+        with pytest.raises(TypeError, match='^got wanted a floating-point tensor'): distance(EPS.long(), EPS)
+        with pytest.raises(TypeError, match='^wanted wanted a floating-point tensor'): distance(EPS, EPS.long())
+    class Theirs(Listener):
+        def add_noise(self): pass
+    with pytest.raises(TypeError, match='from_diffusers translates'): eps_loss(Theirs(None), SCHED, X_0, T, EPS)
+    with pytest.raises(TypeError, match='^x_t wanted a floating-point tensor'): PredictsEps(Listener(EPS), SCHED).steps([1], 5)
+    for wrapper in WRAPPERS:
+        with pytest.raises(TypeError, match='^net wanted a function'): wrapper(None, SCHED)
+    with pytest.raises(ValueError, match='sched wanted the schedule'): eps_loss(PredictsEps(Listener(EPS), SCHED), cosine_schedule(), X_0, T, EPS)
+
+
+@pytest.mark.parametrize('around', [lambda m: m, torch.nn.DataParallel], ids=['alone', 'on many cards'])
+def test_answers_of_a_wrapped_network_are_noise_and_only_compared_with_noise(around):
+    inside = around(PredictsEps(Listener(EPS), SCHED))
+    assert (eps_loss(inside, SCHED, X_0, T, EPS) == 0).all() and torch.equal(PredictsEps(inside, SCHED)(X_0, T), EPS)
+    for refused in (lambda: x_0_loss(inside, SCHED, X_0, T, EPS), lambda: v_loss(inside, SCHED, X_0, T, EPS), lambda: PredictsX0(inside, SCHED), lambda: PredictsV(inside, SCHED)):
+        with pytest.raises(TypeError, match='net wanted the network alone'): refused()
