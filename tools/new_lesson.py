@@ -1,4 +1,4 @@
-"""Begin a lesson: python tools/new_lesson.py 15_flow "Which path leads from noise to an image?"
+"""Begin a lesson: python tools/new_lesson.py 23_video "How does noise become a film?"
 
 Makes the page, its solutions (which export the questions), a test file, and the lesson's rows in the tables of the index and of lesson 0.
 All of them run as they are, about a small example: the spread of a sum. Put your subject in its place, bit by bit, and keep them running.
@@ -157,7 +157,7 @@ def with_row(text, page, after):
 def begin(page, question, root=ROOT):
     "Write all that a lesson has; gives the files."
     found = re.fullmatch(r'(\d\d)_([a-z]\w*)', page, re.ASCII)
-    if not found or keyword.iskeyword(found[2]): raise SystemExit(f'wanted a name as 15_flow, got {page}')
+    if not found or keyword.iskeyword(found[2]): raise SystemExit(f'wanted a name as 23_video, got {page}')
     number, name = found.groups()
     if not re.fullmatch(r'[^|"\\\n]+\?', question): raise SystemExit(f'wanted a question in one line that ends with ?, got {question!r}')
     words = dict(number=number, n=int(number), name=name, page=page, title=name.replace('_', ' ').capitalize(), question=question, todo=TO_DO)
