@@ -1,11 +1,12 @@
 "The forward process: two roads to every number, in float64."
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from conftest import normal
-from ddpm_lesson.forward import at, q_sample, q_step, shaped
+from ddpm_lesson.forward import at, q_sample, q_step, rates, shaped
 from ddpm_lesson.posterior import (
     eps_from_v,
     eps_from_x_0,
@@ -82,3 +83,23 @@ def test_an_entry_is_not_the_schedules_memory():
     before = sched.beta.clone()
     for t in torch.tensor(5), torch.tensor([5, 6]): at(sched.beta, t).zero_()
     assert torch.equal(sched.beta, before)
+
+
+def test_the_chain_has_no_step_before_its_first():
+    "Rejects a step 0 taken for a step: beta_0 is 0, and the image would come back as it was."
+    x = normal(2, 3)
+    with pytest.raises(ValueError, match='t >= 1'): q_step(linear_schedule(10), x, 0, x)
+    with pytest.raises(ValueError, match='t >= 3'): rates(linear_schedule(10), 2, x, low=3)
+    assert torch.equal(q_sample(linear_schedule(10), x, 0, normal(2, 3, seed=1)), x)
+
+
+def test_one_number_an_image_whatever_it_comes_as():
+    "Rejects a number of Python in float32, one where the default device is, and a table of rows."
+    x = normal(3, 2, 2)
+    with torch.device('meta'): there = shaped(0.1, x)
+    assert there.device.type == 'cpu' and there.dtype == torch.float64 and there.item() == 0.1 and there.shape == (1, 1, 1)
+    assert shaped([0.1, 0.2, 0.3], x)[:, 0, 0].tolist() == [0.1, 0.2, 0.3]
+    for wrong in torch.zeros(3, 1), torch.zeros(3, 2, 2), torch.zeros(2):
+        with pytest.raises(ValueError, match='one for each of 3 images'): shaped(wrong, x)
+    steps = torch.tensor([1, 2], device='meta')
+    assert at(torch.zeros(5, device='meta'), torch.tensor([1, 2])).is_meta and at(torch.zeros(5, device='meta'), steps).is_meta

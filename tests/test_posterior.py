@@ -4,6 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from conftest import normal
+from ddpm_lesson.dialects import flow_schedule
 from ddpm_lesson.forward import q_sample, q_step
 from ddpm_lesson.posterior import (
     eps_from_v,
@@ -71,3 +72,11 @@ def test_float32_is_float64_rounded(sched):
 @pytest.mark.parametrize('call', [lambda s, x: q_step(s, x, 0, x), lambda s, x: posterior_mean(s, x, x, 0), lambda s, x: posterior_var(s, 0), lambda s, x: eps_from_x_0(s, x, x, 0)])
 def test_step_0_has_no_step_before_it(call):
     with pytest.raises(ValueError, match='t >= 1'): call(linear_schedule(), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize('t', [2, torch.tensor([1, 2])], ids=['one step', 'a step each'])
+def test_the_noise_says_nothing_where_nothing_of_the_image_is_left(t):
+    "Rejects 0/0 at the last step, and a refusal of the step before."
+    sched, x = flow_schedule(2), normal(2, 3)
+    with pytest.raises(ValueError, match=r't wanted 0\.\.1'): x_0_from_eps(sched, x, x, t)
+    assert x_0_from_eps(sched, x, x, 1).isfinite().all() and torch.equal(x_0_from_eps(sched, x, x, 0), x)

@@ -1,4 +1,5 @@
 "The schedule: exact values, float64, and what it refuses."
+import copy
 import dataclasses
 import math
 
@@ -10,6 +11,7 @@ from torch.testing import assert_close
 
 from conftest import SCHEDULES
 from ddpm_lesson.checks import check_whole
+from ddpm_lesson.dialects import flow_schedule
 from ddpm_lesson.engine.published import posit_linear_schedule
 from ddpm_lesson.schedule import (
     Schedule,
@@ -299,3 +301,22 @@ def test_an_end_outside_0_to_1_is_refused_by_its_name(make, end, value):
 def test_the_largest_whole_number_allowed_is_allowed():
     assert check_whole(5, 'n', 5) == 5
     with pytest.raises(ValueError, match='n wanted at most 5, got 6'): check_whole(6, 'n', 5)
+
+
+@pytest.mark.parametrize('wrong, said', [(dict(eta=-0.1), r'^eta wanted a value in \[0, 1\]'), (dict(eta=1.5), r'^eta wanted a value in \[0, 1\]'), (dict(eta='1'), '^eta wanted a number'), (dict(std_0=-1), '^std_0 wanted'), (dict(std_0=math.inf), '^std_0 wanted'),
+                                         (dict(std_0=None), '^std_0 wanted'), (dict(std_T=-1e-9), '^std_T wanted'), (dict(std_T=math.inf), '^std_T wanted'), (dict(std_T='a'), '^std_T wanted')])
+def test_a_spread_that_can_not_be_is_named(wrong, said):
+    with pytest.raises((ValueError, TypeError), match=said): walk_back_std(**dict(sched=linear_schedule(10), std_0=1.0) | wrong)
+
+
+def test_a_spread_may_begin_at_nothing_and_below_one():
+    "Rejects a spread at T of at least 1, and one of the data above 0."
+    sched = linear_schedule(10)
+    assert walk_back_std(sched, 0.0, 0.0, 0.0) == 0 and 0 < walk_back_std(sched, 1.0, 0.0, 0.5) < walk_back_std(sched, 1.0, 0.0)
+
+
+@pytest.mark.parametrize('move', [lambda s: s, lambda s: s.to('cpu'), lambda s: s.to('meta'), copy.deepcopy], ids=['made', 'moved', 'on meta', 'copied'])
+def test_a_schedule_remembers_whether_anything_is_left_at_its_end(move):
+    "Rejects one that forgets it when it is moved: samplers begin otherwise there."
+    assert move(flow_schedule(2)).ends_at_zero is True
+    assert move(linear_schedule(10)).ends_at_zero is False
