@@ -422,3 +422,24 @@ def test_the_order_of_an_epoch_is_not_the_callers_to_change():
 ])
 def test_what_no_training_can_use_is_named(call, error):
     with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+@pytest.mark.parametrize('call, error', [
+    (lambda: min_snr(torch.ones(3), linear_schedule(10), torch.tensor([1, 2]), 'eps'), r'^t wanted one step for each image, shape \(3,\), got \(2,\)$'), (lambda: train.generator(1, 2.5), r'^key wanted whole numbers, got \(1, 2.5\)$'),
+    (lambda: batch_indices(10, 2, 0.5, 0), r'^n, step and seed wanted whole numbers, got'), (lambda: Ema(torch.nn.Linear(1, 1), 1.1), r'^decay wanted a value in \[0, 1\]'), (lambda: smoothed(torch.ones(2), 1.0), r'^memory wanted a value in \[0, 1\), got 1.0$'),
+    (lambda: lr_sweep(lambda step, lr: 1.0, lo='a'), "^lo wanted a number, got 'a'$"), (lambda: lr_sweep(lambda step, lr: 1.0, hi=None), '^hi wanted a number, got None$'), (lambda: lr_sweep(0.5), '^loss_at wanted a function, got 0.5$'),
+    (lambda: train._check_opt(torch.optim.AdamW, torch.nn.Linear(1, 1)), r"^opt wanted an optimizer of the weights of net, got <class 'torch.optim.adamw.AdamW'>$"), (lambda: train._check_opt(None, torch.nn.Linear(1, 1)), 'got None$'),
+    (lambda: train._check_opt(torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=1), torch.nn.Linear(1, 1)), 'got that of others, SGD$'),
+])
+def test_what_training_can_not_take_is_named(call, error):
+    with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+def test_what_lies_at_an_end_is_taken():
+    "Rejects an average that may not keep all or nothing, and a mean without memory refused."
+    net = torch.nn.Linear(1, 1)
+    assert Ema(net, 0.0).decay == 0 and Ema(net, 1).decay == 1
+    assert torch.equal(smoothed(torch.tensor([3., 1., 2.]), 0.0), torch.tensor([3., 1., 2.]))
+    train._check_opt(torch.optim.SGD(net.parameters(), lr=1), net)
+    with torch.device('meta'): rates, losses = lr_sweep(lambda step, lr: 1/(1 + step), steps=12)
+    assert rates.device.type == losses.device.type == 'cpu' and rates.dtype == losses.dtype == torch.float64

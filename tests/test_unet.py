@@ -319,3 +319,30 @@ def test_a_network_without_a_label_asks_for_none_whatever_the_kind_of_step(net):
     for kind in torch.uint8, torch.int32, torch.float32: assert_close(net(x, t.to(kind)), net(x, t))
     for y in [0, 1], 3, 'a', t.int():
         with pytest.raises(ValueError, match='y wanted 2 labels as int64, got'): net(x, t, y)
+
+
+@pytest.mark.parametrize('wrong, error', [
+    (dict(width=0), r'^UNet wanted numbers >= 1'), (dict(mults=[1, 2.5]), r'^UNet wanted whole numbers for mults'), (dict(attend=[1.5]), r'^attend wanted levels, got \[1.5\]$'), (dict(dropout='a'), "^dropout wanted a number, got 'a'$"),
+    (dict(dropout=-0.1), r'^dropout wanted a value in \[0, 1\), got -0.1$'), (dict(dropout=1), r'^dropout wanted'), (dict(dropout=1.5), r'^dropout wanted'),
+])
+def test_a_network_that_can_not_be_built_is_named(wrong, error):
+    with pytest.raises((ValueError, TypeError), match=error): UNet(**dict(width=8) | wrong)
+
+
+def test_labels_a_network_can_not_embed_are_named():
+    net, x, t = UNet(1, 8, (1,), 1, patch=1, classes=3), torch.zeros(2, 1, 4, 4), torch.tensor([1, 2])
+    assert net.label.weight.shape == (4, 32)
+    for y, error in (torch.tensor([1., 2.]), r'^y wanted 2 labels as int64, got \(2,\) torch.float32$'), ([1, 2], r'got \[1, 2\]$'), (torch.tensor([4, 0]), '^labels wanted 0..2, or 3 for none, got 0..4$'):
+        with pytest.raises(ValueError, match=error): net(x, t, y)
+
+
+def test_one_level_attends_unless_said_otherwise():
+    "Rejects attention on all levels but the first: its cost grows with the square of the side's square."
+    assert UNet(1, 8, (1, 2, 4)).settings['attend'] == [1] and UNet(1, 8, (1,)).settings['attend'] == []
+
+
+def test_the_way_up_has_the_sizes_of_the_way_down():
+    "Rejects a size taken from another skip: 7 is halved to 4, then 2."
+    net = UNet(1, 8, (1, 1, 1), 1, attend=(), patch=1).requires_grad_(False)
+    for h, w in (7, 5), (1, 3): assert net(torch.zeros(1, 1, h, w), torch.tensor([1])).shape == (1, 1, h, w)
+    with pytest.raises(ValueError, match='^x_t wanted at least one image, got none$'): net(torch.zeros(0, 1, 8, 8), torch.zeros(0).long())
