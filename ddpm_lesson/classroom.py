@@ -346,7 +346,7 @@ def teaching_notes()->str:
              'Reckon with twice the minutes to read, and five to ten for each exercise.', '', '## Six weeks', '']
     for k, (which, said) in enumerate(_weeks, 1):
         numbers = [n for n in which.split() if n in table]
-        lines.append(f'{k}. lessons {", ".join(numbers)}: {said} ({_minutes(numbers, table)})')
+        lines.append(f'{k}. lesson{"s"*(len(numbers) > 1)} {", ".join(numbers)}: {said} ({_minutes(numbers, table)})')
     lines += ['', '## One day', '', f'Lessons {", ".join(_day)} ({_minutes(_day, table)}). Let students guess before they read on.']
     lines += ['', '## Another data set', '', _on_data()]
     lines += ['', '## Who is stuck where', '', 'Gather the files that students send in one folder, then: '

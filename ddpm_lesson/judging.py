@@ -78,7 +78,9 @@ def fair(images:Images, known:set, classes:list, n:int)->tuple:
     order, n = shuffled(len(images)), min(n, len(images)//2)
     return subset(images, order[n:]), subset(images, order[:n]), seen
 
-def shuffled(n:int): return torch.randperm(n, generator=torch.Generator().manual_seed(0))
+def shuffled(n:int)->Tensor:
+    "The numbers 0 to n - 1, (n,) int64, in an order that is always the same."
+    return torch.randperm(n, generator=torch.Generator('cpu').manual_seed(0), device='cpu')
 
 # %% ../nbs/interface/judging.ipynb #4f50f8eb
 def labels_like(

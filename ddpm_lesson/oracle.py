@@ -93,4 +93,5 @@ class FiniteData(GaussianMixture):
         sched:Schedule,
     ):
         n = len(images) if check_float(images, 'images').ndim else 0
+        if not n: raise ValueError(f'images wanted at least one, got shape {tuple(images.shape)}')
         super().__init__([1.]*n, images, 0.0, sched)

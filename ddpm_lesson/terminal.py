@@ -266,7 +266,9 @@ def fitting_threads(device:str):
     finally: torch.set_num_threads(before)
 
 # %% ../nbs/interface/terminal.ipynb #3288c098
-def at_terminal(rank:int=0)->bool: return sys.stderr.isatty() and not rank
+def at_terminal(rank:int=0)->bool:
+    "Whether someone may watch a bar: at a terminal, and for the first of several processes."
+    return sys.stderr.isatty() and not rank
 
 @contextmanager
 def joined(weights, device:str):

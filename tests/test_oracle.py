@@ -61,7 +61,7 @@ def test_sample_has_the_law():
 
 @pytest.mark.parametrize('call', [
     lambda: GaussianMixture([1, 0], torch.zeros(2, 3), 1, SCHED), lambda: GaussianMixture([1], torch.zeros(2, 3), 1, SCHED), lambda: GaussianMixture([1, 1], torch.zeros(2, 3), -1, SCHED),
-    lambda: GaussianMixture([1, float('nan')], torch.zeros(2, 3), 1, SCHED), lambda: FiniteData(torch.zeros(0, 1, 2, 2), SCHED), lambda: FiniteData(torch.full((1, 2), float('nan')), SCHED),
+    lambda: GaussianMixture([1, float('nan')], torch.zeros(2, 3), 1, SCHED), lambda: FiniteData(torch.zeros(0, 1, 2, 2), SCHED), lambda: FiniteData(torch.zeros(0, 1), SCHED), lambda: FiniteData(torch.full((1, 2), float('nan')), SCHED),
     lambda: GaussianMixture([1], torch.zeros(1, 3), 1, SCHED)(torch.zeros(2, 4), 5), lambda: GaussianMixture([1], torch.zeros(1, 3), 1, SCHED)(torch.zeros(2, 3), 0),
     lambda: GaussianMixture([1], torch.zeros(1, 3), 1, SCHED)(torch.zeros(2, 3), 1001),
 ])
