@@ -291,7 +291,7 @@ WEIGHT, IMAGES = torch.zeros(2, 3), torch.zeros(2, 3, 4, 5)
     (dict(x_t=IMAGES.long()), TypeError, '^x_t wanted a floating-point tensor, got torch.int64'), (dict(x_t=IMAGES.double()), TypeError, '^x_t wanted torch.float32 on cpu, as the weights are, got torch.float64 on cpu$'),
     (dict(x_t=IMAGES.to('meta')), TypeError, 'got torch.float32 on meta$'), (dict(x_t=IMAGES[:, :2]), ValueError, r'^x_t wanted shape \(B, 3, H, W\), got \(2, 2, 4, 5\)$'), (dict(x_t=IMAGES[0]), ValueError, r'got \(3, 4, 5\)$'),
     (dict(x_t=IMAGES[None]), ValueError, r'got \(1, 2, 3, 4, 5\)$'), (dict(x_t=IMAGES, ndim=2), ValueError, r'^x_t wanted shape \(B, 3\), got \(2, 3, 4, 5\)$'),
-    (dict(t=5), ValueError, r'^t wanted one step for each image, shape \(2,\), got 5$'), (dict(t=torch.tensor([5])), ValueError, r'shape \(2,\), got \(1,\)$'), (dict(t=[1, 2]), ValueError, r'got \[1, 2\]$'),
+    (dict(t=5), ValueError, r'^t wanted one step for each image, shape \(2,\), got 5$'), (dict(t=torch.tensor([5])), ValueError, r'shape \(2,\), got \(1,\)$'), (dict(t=[1, 2]), ValueError, r'got .1, 2.$'),
     (dict(t=torch.zeros(2, 1)), ValueError, r'got \(2, 1\)$'),
 ])
 def test_what_a_network_can_not_be_shown_is_named(wrong, error, said):
@@ -308,7 +308,7 @@ def test_what_a_network_can_be_shown():
     with autocast('cpu', False), pytest.raises(TypeError, match='float64'): check_shown(IMAGES.double(), t, 3, WEIGHT)
 
 
-@pytest.mark.parametrize('y, came', [(torch.tensor([1]), r'\(1,\) torch.int64'), (torch.tensor([1., 2.]), r'\(2,\) torch.float32'), ([1, 2], r'\[1, 2\]'), (5, '5')])
+@pytest.mark.parametrize('y, came', [(torch.tensor([1]), r'\(1,\) torch.int64'), (torch.tensor([1., 2.]), r'\(2,\) torch.float32'), ([1, 2], r'.1, 2.'), (5, '5')])
 def test_labels_are_one_an_image(y, came):
     with pytest.raises(TypeError, match=f'^labels wanted a tensor of 2 whole numbers, one an image, got {came}$'): check_known(y, 3, 2)
 

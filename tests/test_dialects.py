@@ -626,3 +626,18 @@ def test_settings_are_found_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path/'scheduler_config.json').write_text('{"timestep_spacing": "trailing", "num_train_timesteps": 7}', encoding='utf-8')
     assert from_diffusers('~').T == from_diffusers('~/scheduler_config.json').T == 7
+
+
+def test_a_walk_from_nothing_keeps_its_noise_and_the_home_of_its_images():
+    "Rejects a model that may write into x_T, and steps where the default device is."
+    class Scribbles:
+        T, seen = 20, []
+        def __call__(self, x_t, t): return 0*x_t
+        def x_0_hat(self, x_t, t):
+            self.seen.append((t.device.type, x_t.dtype))
+            return x_t.zero_()
+    x_T, sched = normal(2, 3), flow_schedule(20)
+    ways = list(ddim_steps(Scribbles(), sched, (2, 3), steps=2, x_T=x_T.clone()))
+    assert torch.equal(ways[0][1], x_T) and (ways[0][2] == 0).all()
+    with torch.device('meta'): x_0 = ddim_sample(Scribbles(), sched, (2, 3), steps=2, x_T=x_T.clone())
+    assert torch.equal(x_0, ways[-1][1]) and set(Scribbles.seen) == {('cpu', torch.float64)}

@@ -24,6 +24,7 @@ from ddpm_lesson.metrics import (
     evaluate_samples,
     features,
     fid,
+    held_out,
     image_loss,
     inception_judge,
     kernel_sums,
@@ -467,3 +468,30 @@ def test_a_judge_may_write_into_what_it_sees():
 def test_what_a_sampler_of_ones_own_returns_is_looked_at(made, error):
     "Rejects fewer images than were asked for, and NaN that becomes black."
     with pytest.raises((ValueError, TypeError), match=error): draw_pixels(lambda x, t: x, linear_schedule(5), (3, 1, 4, 4), sampler=lambda model, sched, shape, **how: made(shape))
+
+
+PIXELS = (normal(6, 3, 8, 8)*40 + 128).clamp(0, 255).byte()
+
+
+@pytest.mark.parametrize('call, error', [
+    (lambda: Judge(torch.nn.Identity(), 0, 0, 1, 'x'), '^size wanted at least 1'), (lambda: Judge(torch.nn.Identity(), 8, 0, 1, 'x', batch=0), '^batch wanted at least 1'),
+    (lambda: draw_pixels(Stub(), SCHED, (2, 1, 4, 4), sampler=None), '^sampler wanted a function'), (lambda: draw_pixels(Stub(), SCHED, (2, 1, 4, 4), sampler=lambda *a, **k: torch.zeros(2, 1, 4, 5)), '^what the sampler returned and shape wanted'),
+    (lambda: steps_curve(Stub(), SCHED, photos(40, 1), Judge(Sums(), 12, 127, 128, 'sums'), steps=[2.5], n=20), r'^steps wanted a list of counts, got .2.5.$'), (lambda: held_out(Stub(), SCHED, PIXELS, mean_square, batch=0), '^batch wanted at least 1'),
+    (lambda: held_out(Stub(), SCHED, PIXELS, 'mse'), '^compare wanted a function'), (lambda: held_out(Stub(), SCHED, PIXELS, lambda *a: 0.5), '^what compare returns wanted a floating-point tensor'),
+    (lambda: noise_loss(Stub(), SCHED, PIXELS, error='mae'), '^error wanted a function'), (lambda: image_loss(Stub(), SCHED, PIXELS, error='mae'), '^error wanted a function'),
+])
+def test_what_can_not_be_judged_is_named(call, error):
+    with pytest.raises((ValueError, TypeError), match=error): call()
+
+
+def test_a_model_that_writes_into_what_it_is_shown_changes_no_comparison():
+    "Rejects the image itself given away: the clean image would follow from what the model left of it."
+    def scribbles(x_t, t): return x_t.zero_()
+    assert image_loss(scribbles, SCHED, PIXELS) == image_loss(lambda x_t, t: 0*x_t, SCHED, PIXELS)
+
+
+def test_a_judge_looks_in_float32_whatever_the_caller_casts():
+    judge = Judge(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3*64, 4)), 8, 0., 255., 'x')
+    alone = judge(PIXELS)
+    with torch.autocast('cpu', torch.bfloat16): assert torch.equal(judge(PIXELS), alone)
+    with torch.no_grad(): assert_close(alone.float(), judge.net(judge.prepare(PIXELS)))

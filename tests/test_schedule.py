@@ -303,7 +303,7 @@ def test_the_largest_whole_number_allowed_is_allowed():
     with pytest.raises(ValueError, match='n wanted at most 5, got 6'): check_whole(6, 'n', 5)
 
 
-@pytest.mark.parametrize('wrong, said', [(dict(eta=-0.1), r'^eta wanted a value in \[0, 1\]'), (dict(eta=1.5), r'^eta wanted a value in \[0, 1\]'), (dict(eta='1'), '^eta wanted a number'), (dict(std_0=-1), '^std_0 wanted'), (dict(std_0=math.inf), '^std_0 wanted'),
+@pytest.mark.parametrize('wrong, said', [(dict(eta=-0.1), r'^eta wanted a value in .0, 1.'), (dict(eta=1.5), r'^eta wanted a value in .0, 1.'), (dict(eta='1'), '^eta wanted a number'), (dict(std_0=-1), '^std_0 wanted'), (dict(std_0=math.inf), '^std_0 wanted'),
                                          (dict(std_0=None), '^std_0 wanted'), (dict(std_T=-1e-9), '^std_T wanted'), (dict(std_T=math.inf), '^std_T wanted'), (dict(std_T='a'), '^std_T wanted')])
 def test_a_spread_that_can_not_be_is_named(wrong, said):
     with pytest.raises((ValueError, TypeError), match=said): walk_back_std(**dict(sched=linear_schedule(10), std_0=1.0) | wrong)

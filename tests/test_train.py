@@ -426,7 +426,7 @@ def test_what_no_training_can_use_is_named(call, error):
 
 @pytest.mark.parametrize('call, error', [
     (lambda: min_snr(torch.ones(3), linear_schedule(10), torch.tensor([1, 2]), 'eps'), r'^t wanted one step for each image, shape \(3,\), got \(2,\)$'), (lambda: train.generator(1, 2.5), r'^key wanted whole numbers, got \(1, 2.5\)$'),
-    (lambda: batch_indices(10, 2, 0.5, 0), r'^n, step and seed wanted whole numbers, got'), (lambda: Ema(torch.nn.Linear(1, 1), 1.1), r'^decay wanted a value in \[0, 1\]'), (lambda: smoothed(torch.ones(2), 1.0), r'^memory wanted a value in \[0, 1\), got 1.0$'),
+    (lambda: batch_indices(10, 2, 0.5, 0), r'^n, step and seed wanted whole numbers, got'), (lambda: Ema(torch.nn.Linear(1, 1), 1.1), r'^decay wanted a value in .0, 1.'), (lambda: smoothed(torch.ones(2), 1.0), r'^memory wanted a value in .0, 1\), got 1.0$'),
     (lambda: lr_sweep(lambda step, lr: 1.0, lo='a'), "^lo wanted a number, got 'a'$"), (lambda: lr_sweep(lambda step, lr: 1.0, hi=None), '^hi wanted a number, got None$'), (lambda: lr_sweep(0.5), '^loss_at wanted a function, got 0.5$'),
     (lambda: train._check_opt(torch.optim.AdamW, torch.nn.Linear(1, 1)), r"^opt wanted an optimizer of the weights of net, got <class 'torch.optim.adamw.AdamW'>$"), (lambda: train._check_opt(None, torch.nn.Linear(1, 1)), 'got None$'),
     (lambda: train._check_opt(torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=1), torch.nn.Linear(1, 1)), 'got that of others, SGD$'),
