@@ -107,7 +107,7 @@ def test_a_model_without_labels_says_so():
 
 @pytest.mark.parametrize('y', [[2, 0, 5], (2, 0, 5), np.array([2, 0, 5]), np.array([2, 0, 5], dtype=np.uint8), Y, Y.int(), Y.to(torch.int16)], ids=str)
 def test_whole_numbers_of_any_kind_are_labels(y):
-    assert torch.equal(Labelled(Named(6), y).y, Y) and torch.equal(Labelled(Named(6), y)(X_T, T), Net()(X_T, T, Y))
+    assert Labelled(Named(6), y).y.dtype == torch.int64 and torch.equal(Labelled(Named(6), y).y, Y) and torch.equal(Labelled(Named(6), y)(X_T, T), Net()(X_T, T, Y))
     assert not Labelled(Named(6), y).state_dict().keys() - {'model.weight'}     # labels are no weights
 
 
@@ -255,6 +255,13 @@ def test_batches_that_can_not_be_are_refused(asked, error):
     with pytest.raises((ValueError, TypeError), match=error): next(in_batches(Named(6), **asked))
 
 
+def test_labels_are_looked_at_before_any_image_is_drawn():
+    "Rejects a wrong label of the last batch that is found after a night of drawing, and labels made where the default device is."
+    with pytest.raises(ValueError, match='labels wanted 0..5'): next(in_batches(Named(6), 4, [0, 1, 2, 6], batch=2))
+    net = Net()
+    with torch.device('meta'): assert Labelled(net, [2, 0, 5]).y.tolist() == [2, 0, 5]
+
+
 def test_a_bar_counts_the_images_that_are_drawn(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
     for _ in in_batches(Net(), 5, batch=2, progress=True): pass
@@ -262,7 +269,7 @@ def test_a_bar_counts_the_images_that_are_drawn(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'ipykernel', sys)
     for _ in in_batches(Net(), 5, batch=2, progress=True): time.sleep(0.3)
     said = capsys.readouterr().err
-    assert all(words in said for words in ('drawing', '0.00/5.00', '2.00/5.00', '4.00/5.00', '5.00/5.00'))
+    assert all(words in said for words in ('\rdrawing: ', '0.00/5.00', '2.00/5.00', '4.00/5.00', '5.00/5.00'))
     for _ in in_batches(Net(), 5): pass
     assert not capsys.readouterr().err
 

@@ -25,7 +25,7 @@ TESTS = dict(
     checks=['test_checks', 'test_dialects', 'test_schedule', 'test_sampler', 'test_properties'],
     schedule=['test_schedule', 'test_properties'], forward=['test_forward', 'test_checks', 'test_properties'],
     asking=['test_asking', 'test_sampler', 'test_dialects', 'test_properties'],
-    posterior=['test_posterior', 'test_checks', 'test_properties'], sampler=['test_sampler', 'test_properties', 'test_dialects'], loss=['test_loss', 'test_properties'],
+    posterior=['test_posterior', 'test_checks', 'test_properties'], sampler=['test_sampler', 'test_properties', 'test_dialects'], loss=['test_loss', 'test_properties', 'test_device'],
     guidance=['test_guidance', 'test_device'], metrics=['test_metrics', 'test_metrics_parts'], unet=['test_unet', 'test_train', 'test_muon'], train=['test_train', 'test_run', 'test_museum'],
 ) | {'engine.muon': ['test_muon'], 'engine.run': ['test_run', 'test_muon', 'test_graphs', 'test_distributed', 'test_crash', 'test_reproducible']}   # the files whose tests are to reject what is wrong in a module
 MODULES = list(TESTS)
