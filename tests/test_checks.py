@@ -317,6 +317,7 @@ def test_labels_that_are_not_looked_at():
     "No label, a network that knows none, no label for no image, and one compiled."
     for y, known in (None, 3), (torch.tensor([9]), None), (torch.tensor([9]), 0), (torch.zeros(0).long(), 3): check_known(y, known)
     check_known(torch.tensor([0, 3]), 3, 2)
+    check_known(None, 3, 2)
     with pytest.raises(TypeError, match=r"^classes of a network wanted a whole number, got 'two'"): check_known(torch.tensor([0]), 'two')
 
 
@@ -347,7 +348,7 @@ def test_what_can_not_be_looked_at():
     assert torch.compile(lambda x: x + being_recorded(x), backend='eager')(torch.zeros(1)).item() == 1
 
 
-@pytest.mark.parametrize('x, said', [(np.True_, 'number'), (np.complex64(1), 'number'), (1j, 'number'), (torch.tensor(1j), 'number'), ('1', 'number'), (b'1', 'number'), (True, 'number')])
+@pytest.mark.parametrize('x, said', [(np.True_, 'number'), (np.complex64(1), 'number'), (1j, 'number'), (torch.tensor(1j), 'number'), ('1', 'number'), (b'1', 'number'), (True, 'number'), (torch.tensor(True), 'number'), (np.array(True), 'number')])
 def test_what_is_no_number_is_named(x, said):
     with pytest.raises(TypeError, match=f'^x wanted a {said}'): check_number(x, 'x')
 
