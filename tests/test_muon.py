@@ -260,3 +260,10 @@ def test_float64_is_kept_to_its_last_digits():
     G = normal(2, 3, 5)
     X = G/G.norm(dim=(1, 2), keepdim=True)
     assert_close(newton_schulz(X, 2), torch.stack([svd_polar(M, 2) for M in X]), rtol=1e-11, atol=1e-12)
+
+
+def test_a_network_names_the_matrices_that_muon_is_for_itself():
+    "Rejects a rule for convolutions where a network has none, and a small matrix taken because it was named."
+    net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 8))
+    net.for_muon = lambda: [net[0].weight, net[1].weight]
+    assert [p is net[0].weight for p in between_channels(net)] == [True]
