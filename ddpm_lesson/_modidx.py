@@ -1369,6 +1369,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_lesson.loss.PredictsX0.x_0_hat': ('objective.html#predictsx0.x_0_hat', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss._bare': ('objective.html#_bare', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss._difference': ('objective.html#_difference', 'ddpm_lesson/loss.py'),
+                                  'ddpm_lesson.loss._inside': ('objective.html#_inside', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss._told': ('objective.html#_told', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss.ask': ('objective.html#ask', 'ddpm_lesson/loss.py'),
                                   'ddpm_lesson.loss.eps_loss': ('objective.html#eps_loss', 'ddpm_lesson/loss.py'),

@@ -9,7 +9,9 @@ __all__ = ['distances', 'targets', 'mean_square', 'mean_abs', 'ask', 'eps_loss',
 # %% ../nbs/09_objective.ipynb #afbe7e20
 import torch
 from torch import Tensor, nn
-from .asking import _check_kept, _checked, _copies, _dtype_for, _first_weights
+from ddpm_lesson.asking import (
+    _check_kept, _checked, _copies, _dtype_for, _first_weights, _unwrapped,
+)
 from ddpm_lesson.checks import (
     check_float, check_function, check_known, check_t, from_elsewhere,
 )
@@ -49,11 +51,21 @@ def _told(
     said = net(x.to(_dtype_for(net, x.dtype)), *_copies((t, *labels)))
     return check_float(said, "the network's answer", from_elsewhere(net))
 
+def _inside(net):
+    "What a plain wrapper of a network, or one of torch's for many devices, passes its call on to."
+    names = ('module',) if isinstance(net, nn.Module) else ('model', 'net')
+    return next((v for name in names if callable(v := getattr(net, name, None))), None)
+
 def _bare(net):
     "The network, or an error if it is wrapped: then it answers with noise, whatever it learned."
-    if not getattr(getattr(net, 'module', net), 'says_noise', False): return net   # of DataParallel, too
-    raise TypeError('net wanted the network alone, whose answer is compared or translated here, '
-                    f'got {type(net).__name__}, which answers with noise: take its .net')
+    inner = net
+    while inner is not None:
+        inner = _unwrapped(inner)
+        if getattr(inner, 'says_noise', False):
+            raise TypeError('net wanted the network alone, whose answer is compared or translated here, got '
+                            f'{type(inner).__name__}, which answers with noise: take its .net')
+        inner = _inside(inner)
+    return net
 
 def ask(
     net, sched:Schedule,  # (x_t, t, ...) -> anything of the shape of x_t

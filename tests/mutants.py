@@ -326,7 +326,7 @@ MUTANTS = {
     'one caption spread over a batch': ('latent', 'if n not in (None, ids.shape[0]):', 'if False:', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'a vocabulary without an order': ('checks', '(str, bytes, set, frozenset, dict)', '(str, bytes)', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'an optimizer that moves another network': ('train', '    _check_opt(opt, net)\n', '', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
-    'noise compared with v': ('loss', "if not getattr(getattr(net, 'module', net), 'says_noise', False): return net", 'return net', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
+    'noise compared with v': ('loss', "if getattr(inner, 'says_noise', False):", 'if False:', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'the training split for test': ('data', 'if train in (True, False): return bool(train)', 'return bool(train)', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'a wrapper around a wrapper': ('loss', 'net if type(self) is PredictsEps else _bare(net)', 'net', 'contracts/test_kinds.py::test_what_would_be_silently_wrong_or_torchs_own_words_is_named'),
     'autocast around float16': ('engine.run', 'not halves and bf16_helps(device)', 'bf16_helps(device)', 'test_own.py::test_a_network_in_half_precision_learns_as_it_is'),

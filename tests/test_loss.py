@@ -1,4 +1,6 @@
 "The losses and the wrappers: exact values, what reaches the network, what is stored, what is refused."
+from functools import partial
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -240,7 +242,30 @@ def test_errors_of_losses_name_what_was_wrong():
     with pytest.raises(ValueError, match='sched wanted the schedule'): eps_loss(PredictsEps(Listener(EPS), SCHED), cosine_schedule(), X_0, T, EPS)
 
 
-@pytest.mark.parametrize('around', [lambda m: m, torch.nn.DataParallel], ids=['alone', 'on many cards'])
+class Keeps:
+    "A plain wrapper, which is no module."
+    def __init__(self, net): self.net = net
+    def __call__(self, *given): return self.net(*given)
+
+
+class Conditioned(torch.nn.Module):
+    "A network of its own, which keeps a model to look at."
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+    def forward(self, x, t): return 2*x
+
+
+AROUND = {'alone': lambda m: m, 'on many cards': torch.nn.DataParallel, 'twice': lambda m: torch.nn.DataParallel(torch.nn.DataParallel(m)), 'partial': partial, 'method': lambda m: m.forward,
+          'kept': Keeps, 'kept by a partial': lambda m: partial(Keeps(m)), 'compiled': lambda m: torch.compile(m, backend='eager')}
+
+
+def test_a_network_that_keeps_a_model_is_no_wrapper_of_it():
+    "Rejects a look at every part: such a network could not be trained."
+    assert v_loss(Conditioned(PredictsEps(Listener(EPS), SCHED)), SCHED, X_0, T, EPS).shape == (3,)
+
+
+@pytest.mark.parametrize('around', AROUND.values(), ids=AROUND)
 def test_answers_of_a_wrapped_network_are_noise_and_only_compared_with_noise(around):
     inside = around(PredictsEps(Listener(EPS), SCHED))
     assert (eps_loss(inside, SCHED, X_0, T, EPS) == 0).all() and torch.equal(PredictsEps(inside, SCHED)(X_0, T), EPS)
