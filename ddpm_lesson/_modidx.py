@@ -509,6 +509,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'ddpm_lesson.engine.cards._of_its_author': ( 'engine/cards.html#_of_its_author',
                                                                                        'ddpm_lesson/engine/cards.py'),
                                           'ddpm_lesson.engine.cards._one_of': ('engine/cards.html#_one_of', 'ddpm_lesson/engine/cards.py'),
+                                          'ddpm_lesson.engine.cards._own_way': ( 'engine/cards.html#_own_way',
+                                                                                 'ddpm_lesson/engine/cards.py'),
                                           'ddpm_lesson.engine.cards._pair': ('engine/cards.html#_pair', 'ddpm_lesson/engine/cards.py'),
                                           'ddpm_lesson.engine.cards._plain': ('engine/cards.html#_plain', 'ddpm_lesson/engine/cards.py'),
                                           'ddpm_lesson.engine.cards._rising': ('engine/cards.html#_rising', 'ddpm_lesson/engine/cards.py'),

@@ -197,7 +197,7 @@ def card_from(
     network |= {k: v for k, v in given.items() if k == 'dropout' and v is not None}
     if network.get('kind', 'unet') in ('unet', 'dit'): network['classes'] = len(data.classes)
     more = {k: old[k] for k in ('units', 'sample') if k in old} | {k: v for k, v in given.items() if k == 'sample'}
-    if not data.classes and 'sample' in more: more['sample'] = {k: v for k, v in more['sample'].items() if k != 'guidance'}
+    if not data.classes and 'sample' in more: more['sample'] = {k: v for k, v in more['sample'].items() if k not in ('guidance', 'between')}
     recipe = recipe_of(in_steps(data, p) | dict(target=old['target']))
     card = make_card(network, recipe, data=data.name, classes=data.classes, **more)
     return card | dict(schedule=old['schedule'])

@@ -111,6 +111,19 @@ def test_a_card_that_names_no_classes_gives_them_numbers(tmp_path):
 
 # ---- what fits only together
 
+@pytest.mark.parametrize('asked, guidance, between', [
+    (dict(), 3.0, (1, 400)), (dict(steps=4), 3.0, (1, 400)), (dict(guidance=2.0), 2.0, (1, 400)), (dict(between=(1, 1000)), 3.0, (1, 1000)),
+    (dict(guidance=1.0), 1.0, None), (dict(steps=1), 1.0, None), (dict(labelled=False), 1.0, None), (dict(steps=[1000, 500]), 1.0, None),
+])
+def test_a_card_may_say_where_to_insist(asked, guidance, between):
+    "Rejects an interval that is dropped, one that stays where nothing is insisted on, and guidance everywhere where the card's steps are not walked."
+    card = CARD | dict(schedule=dict(name='linear', T=1000), sample=dict(steps=36, guidance=3.0, between=[1, 400]))
+    how = sampling_of(card, **asked)
+    assert (how.guidance, how.between) == (guidance, between)
+    for wrong in [5], [400, 1], 'all':
+        with pytest.raises((ValueError, TypeError), match='between wanted'): sampling_of(card | dict(sample=dict(guidance=3.0, between=wrong)))
+
+
 def test_guidance_needs_a_network_that_went_without_labels():
     never = put('recipe.label_drop', 0.0)
     assert sampling_of(CARD, guidance=2).guidance == 2

@@ -237,6 +237,14 @@ def _plain(v):
     if hasattr(v, 'tolist'): return v.tolist()
     return [*map(_plain, v)] if isinstance(v, (list, tuple)) else v
 
+# %% ../../nbs/engine/cards.ipynb #ff15b967
+def _own_way(card)->dict:
+    "How the card's authors draw, as far as it says."
+    own, known = card.get('sample', {}), ('sampler', 'steps', 'clip', 'guidance', 'between')
+    good = isinstance(own, dict) and own.keys() <= set(known)
+    _need(good, f'sample a dictionary with entries among {", ".join(known)}', own)
+    return own
+
 # %% ../../nbs/engine/cards.ipynb #e32c70e2
 def sampling_of(
     card:dict,  # with or without an entry 'sample'
@@ -244,9 +252,7 @@ def sampling_of(
     **asked,  # other than the card says (steps may be falling timesteps); None: as the card says, except for clip
 )->Sampling:
     "How the card's authors draw, but for what is asked; else 50 DDIM steps, clamped, labels as learned."
-    own, T = card.get('sample', {}), card.get('schedule', {}).get('T', 1000)
-    good = isinstance(own, dict) and own.keys() <= {'sampler', 'steps', 'clip', 'guidance'}
-    _need(good, 'sample a dictionary with entries among sampler, steps, clip, guidance', own)
+    own, T = _own_way(card), card.get('schedule', {}).get('T', 1000)
     asked = {k: _plain(v) for k, v in asked.items() if v is not None or k == 'clip'}
     known = [f.name for f in fields(Sampling)]
     if odd := sorted(asked.keys() - known): raise TypeError(f'to draw wanted among {", ".join(known)}, got {", ".join(odd)}')
@@ -260,6 +266,8 @@ def sampling_of(
     if not labelled:
         _need(asked.get('guidance', 1) == 1, 'guidance wanted labels to insist on', None, '')
         how = replace(how, guidance=1.0)
+    if 'between' in own and 'between' not in asked and not any(map(how.insists, timesteps(T, how.steps))):
+        how = replace(how, guidance=1.0, between=None)   # the card's interval has nothing to do here
     if how.between: _check_between(how, T)
     return how
 

@@ -39,7 +39,8 @@ _laptop = _networks['unet'] | _best | dict(
 presets = {
     'laptop': _laptop,
     'shipped': _laptop | dict(
-        steps=19_000, batch=32, warmup=500, ema_decay=0.9995, sample=dict(steps=50, guidance=1.0)),
+        steps=42_000, batch=32, warmup=500, ema_decay=0.9998,
+        sample=dict(steps=36, guidance=3.0, between=[1, 400])),
     'flowers': _best | dict(
         data='flowers102', size=64, width=64, mults='1,2,3', blocks=2, attend='2', patch=2, dropout=0.1, flip=True,
         steps=2500, batch=512, warmup=300, precision='bf16', sample=dict(steps=50, guidance=1.5)),
@@ -160,7 +161,7 @@ def card_for(
         _need(isinstance(p['sample'], dict), 'sample wanted a dictionary', p['sample'], '')
         way = dict(p['sample'])
         if 'guidance' in way and not (data.classes and recipe.label_drop):
-            for k in 'guidance', 'steps': way.pop(k, None)
+            for k in 'guidance', 'steps', 'between': way.pop(k, None)
         if (steps := way.get('steps', 50)) is not None: way['steps'] = min(check_whole(steps, 'steps'), check_whole(p['T'], 'T'))
         more['sample'] = way
     channels, h, w = data.pixels.shape[1:]
