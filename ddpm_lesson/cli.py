@@ -288,10 +288,10 @@ def _learn(run, folder:Path, every:int, tensorboard, source:str):
         if run.processes.rank: sys.exit(1)
         raise click.ClickException(f'{e or "stopped"}; {_goes_on(folder)}') from None
 
-def _finish(run, folder:Path, half:bool, device:str, began:float):
+def _finish(run, folder:Path, device:str, began:float):
     "Keep the model, and show what it draws."
     weights = folder/kept_names[0]
-    save_model(weights, run.averaged().net, run.card | how_made(began, run, device), half)
+    save_model(weights, run.averaged().net, run.card | how_made(began, run, device), run.card.get('half', False))
     click.get_current_context().invoke(sample, weights=str(weights), count=40, out=str(folder/'samples.png'),
                                        device=device, **quick_look(run.card))
     click.echo(f'{folder}; draw more with: {typed("ddpm_lesson", "sample", "--weights", str(folder))}')
@@ -337,6 +337,7 @@ def train(preset, folder, resume, start, every, tensorboard, half, compiled, gra
     # Where to keep it, and what to learn; the first process alone writes there.
     folder, again, device = _run_folder(preset, folder, resume, start), resume is not None, best_device(device)
     data, card, source = _again(given, folder) if again and checkpoints(folder) else _anew(given, preset, folder, start)
+    if half: card = card | dict(half=True)   # a resumed run keeps it
 
     # The network, and what an earlier run has learned; then train.
     with process_group(device) as device:
@@ -346,7 +347,7 @@ def train(preset, folder, resume, start, every, tensorboard, half, compiled, gra
         if again: resume_here(run, folder)
         if not rank: click.echo(_outline(run, device, world))
         _learn(run, folder, every, tensorboard, source)
-    if not rank: _finish(run, folder, half, device, began)
+    if not rank: _finish(run, folder, device, began)
 
 # %% ../nbs/interface/cli.ipynb #c670fa70
 def _outline(run, device:str, world:int)->str:

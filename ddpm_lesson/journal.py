@@ -112,7 +112,8 @@ def _learned(data, card:dict)->dict:
 def how_made(began:float, run, device:str)->dict:
     "How a model was made, and which images it has learned from: for its card."
     threads = torch.get_num_threads()
-    where = torch.cuda.get_device_name(device) if 'cuda' in device else f'{platform.machine()} {device}, {threads} threads'
+    count = f'{threads} thread' + 's'*(threads != 1)
+    where = torch.cuda.get_device_name(device) if 'cuda' in device else f'{platform.machine()} {device}, {count}'
     how = dict(command=_command(), seconds=round(time.monotonic() - began), hardware=where,
                precision='bf16' if run.bf16 else 'float32', loss=round(torch.stack(run.losses[-500:]).mean().item(), 4))
     return dict(made=how | versions(), learned=_learned(run.data, run.card))

@@ -24,6 +24,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import ddpm_lesson
@@ -1010,6 +1011,14 @@ def test_an_error_names_the_flag_as_it_is_typed(flag, line):
     "Rejects `device wanted`, `beta_T wanted` and `between wanted`, names that nobody typed, and torch's list of every kind of device."
     status, said = call(*line.split())
     assert status == 1 and said.splitlines()[-1].startswith(f'Error: {flag} wanted ') and len(said.splitlines()[-1]) < 200, said
+
+
+def test_a_resumed_run_stores_its_weights_as_it_was_told_at_first(here):
+    "Rejects --half forgotten by --resume: twice the bytes, and two kinds of weights from one recipe."
+    small = '--preset', 'debug', '--width', 8, '--steps', 2, '--device', 'cpu', '--no-tensorboard', '--folder', 'run'
+    for args in [*small, '--half'], ['--resume', 'run', '--steps', 4, '--no-tensorboard']:
+        status, said = call('train', *args)
+        assert status == 0 and {w.dtype for w in load_file('run/model.safetensors').values()} == {torch.float16}, said
 
 
 def test_a_newcomer_is_told_how_to_begin():
