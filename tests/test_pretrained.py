@@ -120,6 +120,7 @@ def test_a_card_may_say_where_to_insist(asked, guidance, between):
     card = CARD | dict(schedule=dict(name='linear', T=1000), sample=dict(steps=36, guidance=3.0, between=[1, 400]))
     how = sampling_of(card, **asked)
     assert (how.guidance, how.between) == (guidance, between)
+    with pytest.raises(ValueError, match=r'between wanted some of the steps 1000\.\.500 of the walk, got \(1, 400\)'): sampling_of(card, steps=2, guidance=2)
     for wrong in [5], [400, 1], 'all':
         with pytest.raises((ValueError, TypeError), match='between wanted'): sampling_of(card | dict(sample=dict(guidance=3.0, between=wrong)))
 

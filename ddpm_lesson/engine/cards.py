@@ -266,8 +266,8 @@ def sampling_of(
     if not labelled:
         _need(asked.get('guidance', 1) == 1, 'guidance wanted labels to insist on', None, '')
         how = replace(how, guidance=1.0)
-    if 'between' in own and 'between' not in asked and not any(map(how.insists, timesteps(T, how.steps))):
-        how = replace(how, guidance=1.0, between=None)   # the card's interval has nothing to do here
+    by_card = 'between' not in asked and (how.guidance == 1 or 'guidance' not in asked)   # then it is dropped where idle
+    if by_card and not any(map(how.insists, timesteps(T, how.steps))): how = replace(how, guidance=1.0, between=None)
     if how.between: _check_between(how, T)
     return how
 
