@@ -1013,12 +1013,15 @@ def test_an_error_names_the_flag_as_it_is_typed(flag, line):
     assert status == 1 and said.splitlines()[-1].startswith(f'Error: {flag} wanted ') and len(said.splitlines()[-1]) < 200, said
 
 
-def test_a_resumed_run_stores_its_weights_as_it_was_told_at_first(here):
-    "Rejects --half forgotten by --resume: twice the bytes, and two kinds of weights from one recipe."
+@pytest.mark.parametrize('told', [0, 1], ids=['at first', 'later'])
+def test_a_resumed_run_stores_its_weights_as_it_was_last_told(told, here):
+    "Rejects --half forgotten by --resume, twice the bytes; and one that makes another run of a run that is told it later."
     small = '--preset', 'debug', '--width', 8, '--steps', 2, '--device', 'cpu', '--no-tensorboard', '--folder', 'run'
-    for args in [*small, '--half'], ['--resume', 'run', '--steps', 4, '--no-tensorboard']:
-        status, said = call('train', *args)
-        assert status == 0 and {w.dtype for w in load_file('run/model.safetensors').values()} == {torch.float16}, said
+    again = [['--resume', 'run', '--steps', steps, '--no-tensorboard'] for steps in (4, 6)]
+    for i, args in enumerate([small, *again]):
+        status, said = call('train', *args, *['--half'][:i == told])
+        stored = {w.dtype for w in load_file('run/model.safetensors').values()}
+        assert status == 0 and stored == {torch.float16 if i >= told else torch.float32}, said
 
 
 def test_a_newcomer_is_told_how_to_begin():

@@ -331,7 +331,7 @@ def as_trained(card)->dict:
     if not isinstance(card, dict) or not all(isinstance(card.get(k), dict) for k in ('network', 'recipe')): return {}
     recipe = dict(weight='uniform', optimizer='adamw', accumulate=1) | card['recipe']
     if recipe['weight'] == 'even': recipe['weight'] = 'uniform'
-    decides = {k: v for k, v in card.items() if k not in ('sample', 'data', 'size', 'classes')}
+    decides = {k: v for k, v in card.items() if k not in ('sample', 'data', 'size', 'classes', 'half')}
     return decides | dict(network=dict(kind='unet', scale_shift=False) | card['network'], recipe=recipe)
 
 def _as_long(decides:dict, steps:int)->dict:
